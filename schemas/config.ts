@@ -1,0 +1,101 @@
+import { z } from 'zod'
+
+/**
+ * The definition: `snapflip.config.ts` (or .js, .json). Parsed here; what it means for the database (tables, columns, expressions)
+ * is checked by `src/changelog/definition.ts` against PostgreSQL itself.
+ */
+
+const name = z
+  .string()
+  .regex(/^[A-Za-z][A-Za-z0-9_-]{0,62}$/, 'expected a name of letters, digits, _ and -, starting with a letter, at most 63 long')
+
+/** A column name or an SQL expression over the row. */
+const expression = z.string().trim().min(1)
+
+/** Readers may rely on these limits; see docs/format.md. */
+export const KEY_BYTES_MAX = 512
+export const VALUE_BYTES_MAX = 1 << 20
+
+export const tableIndexSchema = z.strictObject({
+  /** Table or view, as PostgreSQL reads it: `public.products`, `"Odd Schema"."Odd Table"`. */
+  from: z.string().trim().min(1),
+  /** A column, several, or an expression. Evaluated as text. Rows whose key is null are not in the index. */
+  key: z.union([expression, z.array(expression).min(1).max(16)]),
+  /** A list of columns (a JSON object of them), or one column or expression (its to_json). */
+  value: z.union([expression, z.array(z.string().trim().min(1)).min(1)]),
+  /** Rows for which it is not true are not in the index. */
+  where: expression.optional(),
+  /** One key, many values. */
+  many: z.boolean().default(false),
+  /** `many` only: values of a key stand in this order, then by their bytes. */
+  order: expression.optional(),
+  /** `triggers` captures row changes; `none` (views, read-only sources) is rebuilt in full each time. */
+  capture: z.enum(['triggers', 'none']).default('triggers'),
+  keyBytesMax: z.int().positive().max(65535).default(KEY_BYTES_MAX),
+  valueBytesMax: z.int().positive().max(1 << 28).default(VALUE_BYTES_MAX),
+})
+export const eventsIndexSchema = z.strictObject({
+  /** Appended by the application with `snapflip.append(dataset, index, key, value)` in its own transaction. */
+  events: z.literal(true),
+  keyBytesMax: z.int().positive().max(65535).default(KEY_BYTES_MAX),
+  valueBytesMax: z.int().positive().max(1 << 28).default(VALUE_BYTES_MAX),
+})
+export const indexSchema = z.union([tableIndexSchema, eventsIndexSchema])
+export type TableIndex = z.infer<typeof tableIndexSchema>
+export type EventsIndex = z.infer<typeof eventsIndexSchema>
+export type IndexDefinition = z.infer<typeof indexSchema>
+
+const percent = z.number().min(0).max(100)
+/** A change is over the limit when it is more than `percent` of the parent's entries and more than `atLeast` entries. */
+const volumeLimit = z.strictObject({ percent, atLeast: z.int().nonnegative().default(1000), verdict: z.enum(['warn', 'hold', 'reject']).default('reject') })
+
+export const gatesSchema = z.strictObject({
+  changeVolume: z
+    .strictObject({
+      inserted: volumeLimit.default({ percent: 50, atLeast: 1000, verdict: 'hold' }),
+      updated: volumeLimit.default({ percent: 50, atLeast: 1000, verdict: 'hold' }),
+      deleted: volumeLimit.default({ percent: 10, atLeast: 1000, verdict: 'reject' }),
+    })
+    .prefault({}),
+  /** Compares source and version: `sample` entries of each index, or all of them. */
+  drift: z.strictObject({ mode: z.enum(['sample', 'full', 'off']).default('sample'), sample: z.int().positive().default(1000) }).prefault({}),
+  /** A source whose columns changed since the parent: pass with a full build, or let a person look. */
+  sourceSchema: z.strictObject({ verdict: z.enum(['warn', 'hold', 'reject']).default('warn') }).prefault({}),
+})
+export type GateLimits = z.infer<typeof gatesSchema>
+
+export const datasetSchema = z.strictObject({
+  /** Names of `stores`; the first serves reads by default. */
+  stores: z.array(name).min(1),
+  indexes: z.record(name, indexSchema).refine((indexes) => Object.keys(indexes).length > 0, 'expected at least one index'),
+  gates: gatesSchema.prefault({}),
+  /** How many versions stay, the active one included. */
+  keep: z.int().min(2).default(5),
+  /** A version younger than this is not retired, leases or not. */
+  retireAfterMs: z.int().nonnegative().default(60_000),
+  /** Evidence older than this cannot flip. */
+  evidenceMaxAgeMs: z.int().positive().default(3_600_000),
+})
+export type DatasetDefinition = z.infer<typeof datasetSchema>
+
+export const configSchema = z.strictObject({
+  /** PostgreSQL URL, or options as pg takes them (`connectionString`, `ssl`, …). */
+  database: z.union([z.string().min(1), z.looseObject({ connectionString: z.string().optional(), host: z.string().optional() })]),
+  temporal: z
+    .strictObject({
+      address: z.string().default('localhost:7233'),
+      namespace: z.string().default('default'),
+      taskQueue: z.string().default('snapflip'),
+      apiKey: z.string().optional(),
+      tls: z.union([z.boolean(), z.looseObject({})]).optional(),
+      /** A profile of Temporal's environment configuration (TEMPORAL_CONFIG_FILE); its values come first. */
+      profile: z.string().optional(),
+    })
+    .prefault({}),
+  /** Name → `redis://`, `rediss://`, `s3://bucket/prefix?region=&endpoint=`, `file:./folder`. */
+  stores: z.record(name, z.string().min(1)),
+  datasets: z.record(name, datasetSchema),
+})
+export type Config = z.infer<typeof configSchema>
+/** What a person writes: defaults may be left out. */
+export type ConfigInput = z.input<typeof configSchema>
