@@ -1,0 +1,91 @@
+import { z } from 'zod'
+import { tagSchema } from './pointer.ts'
+
+/** What starts a refresh or a rollback, typed by hand in the Temporal UI or sent by the CLI. Nothing secret ever goes in here. */
+export const refreshRequestSchema = z.strictObject({
+  dataset: z.string().min(1),
+  reason: z.string().optional(),
+  /** Build from the source even where the changes alone would do. */
+  full: z.boolean().optional(),
+})
+export type RefreshRequest = z.infer<typeof refreshRequestSchema>
+
+export const rollbackRequestSchema = z.strictObject({
+  dataset: z.string().min(1),
+  reason: z.string().min(1),
+  /** Without it: the version that was active before. */
+  to: tagSchema.optional(),
+})
+export type RollbackRequest = z.infer<typeof rollbackRequestSchema>
+
+/** `pass` and `warn` go on; `hold` needs a person; `reject` ends the version. In this order of weight. */
+export const verdictSchema = z.enum(['pass', 'warn', 'hold', 'reject'])
+export type Verdict = z.infer<typeof verdictSchema>
+
+export const gateNameSchema = z.enum(['integrity', 'rowCounts', 'changeVolume', 'drift', 'sourceSchema', 'uniqueness'])
+export type GateName = z.infer<typeof gateNameSchema>
+
+/** The result of one gate over one index (or the whole dataset), pass or fail. Values never; keys hashed unless short samples are declared plain. */
+export const gateResultSchema = z.object({
+  gate: gateNameSchema,
+  index: z.string().nullable(),
+  verdict: verdictSchema,
+  /** One sentence: what was looked at and found. */
+  summary: z.string(),
+  actual: z.record(z.string(), z.union([z.number(), z.string(), z.null()])),
+  limit: z.record(z.string(), z.union([z.number(), z.string(), z.null()])),
+  sampleKeys: z.array(z.string()).max(10),
+})
+export type GateResult = z.infer<typeof gateResultSchema>
+
+export const refreshStatusSchema = z.enum([
+  'FLIPPED',
+  'NOTHING_NEW',
+  'HELD',
+  'REJECTED',
+  'ROLLED_BACK',
+  'CANCELLED',
+  'SKIPPED',
+  'FAILED',
+])
+export type RefreshStatus = z.infer<typeof refreshStatusSchema>
+
+/** How a refresh ended. */
+export interface RefreshOutcome {
+  status: RefreshStatus
+  refreshId: string
+  /** The version made; null where none was. */
+  tag: string | null
+  /** The version readers are on afterwards. */
+  active: string | null
+  summary: string
+  gates: GateResult[]
+  /** Milliseconds each step took, by its name. */
+  durationsMs: Record<string, number>
+}
+
+/** Steps of a refresh, in order; the words of `progress`. Approval, canary and bake have their places but no work yet. */
+export const REFRESH_STEPS = ['plan', 'build', 'gates', 'approval', 'canary', 'preflip', 'flip', 'verify', 'bake', 'retire'] as const
+export type RefreshStep = (typeof REFRESH_STEPS)[number]
+
+/** Answer of the `progress` query. */
+export interface RefreshProgress {
+  step: RefreshStep | 'done' | 'compensate'
+  tag: string | null
+  refreshId: string | null
+  summary: string
+}
+
+export interface RollbackOutcome {
+  status: 'ROLLED_BACK'
+  from: string
+  to: string
+  epoch: { registry: number; breakGlass: number }
+  summary: string
+  durationsMs: Record<string, number>
+}
+
+export const WORKFLOW_ID = {
+  refresh: (dataset: string) => `refresh:${dataset}`,
+  rollback: (dataset: string) => `rollback:${dataset}`,
+} as const
