@@ -41,6 +41,7 @@ export const ERRORS = {
   ON_HOLD: { meaning: 'The dataset is on hold.', http: 409, exit: 9, retryable: false },
   HELD: { meaning: 'A gate needs a person; nothing was flipped.', http: 409, exit: 10, retryable: false },
   REJECTED: { meaning: 'A gate refused the version; nothing was flipped.', http: 409, exit: 11, retryable: false },
+  VERIFY_FAILED: { meaning: 'A version just flipped to does not read back as it was sealed.', http: 500, exit: 12, retryable: false },
   ROLLED_BACK: { meaning: 'The version was flipped to, failed its verification and was taken back.', http: 409, exit: 12, retryable: false },
   CANCELLED: { meaning: 'The refresh was cancelled.', http: 409, exit: 13, retryable: false },
   READER_STALE: { meaning: 'The pointer could not be refreshed within the reader’s limit.', http: 503, exit: 14, retryable: true },

@@ -1,0 +1,40 @@
+import type { GateLimits } from '../../schemas/config.ts'
+import type { Verdict } from '../../schemas/refresh.ts'
+import { type Gate, heaviest } from './gate.ts'
+
+const DIRECTIONS = ['inserted', 'updated', 'deleted'] as const
+
+/** Too much changed at once, by direction: over the percentage of the parent's entries and over the absolute minimum. */
+export const changeVolume: Gate = async ({ index, evidence }, { changeVolume: limits }) => {
+  const findings: Array<{ verdict: Verdict; text: string }> = []
+  const actual: Record<string, number | null> = { parent: evidence.parentCount }
+  const limit: Record<string, number> = {}
+  for (const direction of DIRECTIONS) {
+    const changed = evidence[direction]
+    actual[direction] = changed
+    const allowed = allowedChanges(limits[direction], evidence.parentCount)
+    limit[direction] = allowed
+    if (evidence.parentCount > 0 && changed !== null && changed > allowed) {
+      const share = ((100 * changed) / evidence.parentCount).toFixed(1)
+      findings.push({ verdict: limits[direction].verdict, text: `${changed} ${direction} (${share} % of ${evidence.parentCount}), allowed are ${allowed}` })
+    }
+  }
+  return {
+    gate: 'changeVolume',
+    index,
+    verdict: heaviest(findings.map((finding) => finding.verdict)),
+    summary:
+      findings.length > 0
+        ? findings.map((finding) => finding.text).join('; ')
+        : evidence.parentCount === 0
+          ? `${evidence.count} entries, the first version`
+          : `${evidence.inserted} inserted, ${evidence.updated ?? 'unknown'} updated, ${evidence.deleted} deleted of ${evidence.parentCount}`,
+    actual,
+    limit,
+    sampleKeys: [],
+  }
+}
+
+function allowedChanges(limit: GateLimits['changeVolume']['inserted'], parentCount: number): number {
+  return Math.max(limit.atLeast, Math.floor((limit.percent / 100) * parentCount))
+}

@@ -1,0 +1,22 @@
+import type { Gate } from './gate.ts'
+
+/** Compares the source as it is now with the version; keys changed since the watermark are set aside, so a difference is never a false alarm. */
+export const drift: Gate = async (subject, { drift: limits }) => {
+  if (limits.mode === 'off' || subject.drift === null) {
+    const why = subject.drift === null ? 'its source cannot be asked for a key' : 'switched off in the definition'
+    return { gate: 'drift', index: subject.index, verdict: 'pass', summary: `not compared: ${why}`, actual: {}, limit: {}, sampleKeys: [] }
+  }
+  const found = await subject.drift({ mode: limits.mode, sample: limits.sample })
+  return {
+    gate: 'drift',
+    index: subject.index,
+    verdict: found.differentCount === 0 ? 'pass' : 'reject',
+    summary:
+      found.differentCount === 0
+        ? `${found.compared} keys equal in source and version${found.bothWays ? ', both ways' : ''}; ${found.setAside} set aside, changed since the watermark`
+        : `${found.differentCount} of ${found.compared} keys differ between source and version`,
+    actual: { compared: found.compared, setAside: found.setAside, different: found.differentCount },
+    limit: { different: 0 },
+    sampleKeys: found.different.slice(0, 10),
+  }
+}

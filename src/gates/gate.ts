@@ -1,0 +1,46 @@
+import type { IndexEvidence } from '../../schemas/evidence.ts'
+import type { GateLimits } from '../../schemas/config.ts'
+import type { GateResult, Verdict } from '../../schemas/refresh.ts'
+
+/** What re-reading an index from its store found, compared with its pages and its manifest. */
+export interface Reread {
+  count: number
+  blocks: number
+  bytes: number
+  /** Differences found, each one sentence that names the block or page; empty when all is as sealed. */
+  faults: string[]
+}
+
+/** What comparing source and version found. */
+export interface Drift {
+  compared: number
+  /** Keys not compared because they changed since the watermark. */
+  setAside: number
+  /** Keys (hashed) whose entries differ. */
+  different: string[]
+  differentCount: number
+  /** Whether keys of the version were looked up in the source too, not only the other way round. */
+  bothWays: boolean
+}
+
+/** One index of the candidate, and how a gate can look closer. */
+export interface GateSubject {
+  index: string
+  kind: 'unique' | 'many'
+  evidence: IndexEvidence
+  /** Reads every block of the index again. */
+  reread(): Promise<Reread>
+  /** Compares with the source; null for an index whose source cannot be asked (events). */
+  drift: ((options: { mode: 'sample' | 'full'; sample: number }) => Promise<Drift>) | null
+}
+
+/**
+ * A gate is one check of a candidate. It returns its result with evidence, pass or fail; it throws only when it is itself broken.
+ */
+export type Gate = (subject: GateSubject, limits: GateLimits) => Promise<GateResult>
+
+const WEIGHT: Record<Verdict, number> = { pass: 0, warn: 1, hold: 2, reject: 3 }
+
+export function heaviest(verdicts: readonly Verdict[]): Verdict {
+  return verdicts.reduce<Verdict>((worst, verdict) => (WEIGHT[verdict] > WEIGHT[worst] ? verdict : worst), 'pass')
+}

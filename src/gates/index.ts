@@ -1,0 +1,24 @@
+import type { GateLimits } from '../../schemas/config.ts'
+import type { GateResult } from '../../schemas/refresh.ts'
+import { changeVolume } from './change-volume.ts'
+import { drift } from './drift.ts'
+import type { Gate, GateSubject } from './gate.ts'
+import { integrity } from './integrity.ts'
+import { rowCounts } from './row-counts.ts'
+import { sourceSchema } from './source-schema.ts'
+import { uniqueness } from './uniqueness.ts'
+
+/** Cheap ones first. All run, whatever the first ones say: the evidence is whole. */
+const GATES: readonly Gate[] = [sourceSchema, uniqueness, rowCounts, changeVolume, drift, integrity]
+
+export async function judge(subjects: readonly GateSubject[], limits: GateLimits, done: (result: GateResult) => void): Promise<GateResult[]> {
+  const results: GateResult[] = []
+  for (const subject of subjects) {
+    for (const gate of GATES) {
+      const result = await gate(subject, limits)
+      results.push(result)
+      done(result)
+    }
+  }
+  return results
+}

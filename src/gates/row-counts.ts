@@ -1,0 +1,17 @@
+import type { Gate } from './gate.ts'
+
+/** Counts must add up: parent + inserted − deleted, and on a full build the source's own count at the watermark. */
+export const rowCounts: Gate = async ({ index, evidence }) => {
+  const expected = evidence.sourceCount ?? evidence.parentCount + evidence.inserted - evidence.deleted
+  const adds = expected === evidence.count
+  const whence = evidence.sourceCount === null ? 'parent + inserted − deleted' : 'the source at the watermark'
+  return {
+    gate: 'rowCounts',
+    index,
+    verdict: adds ? 'pass' : 'reject',
+    summary: adds ? `${evidence.count} entries, as ${whence} says` : `${evidence.count} entries, but ${whence} says ${expected}`,
+    actual: { entries: evidence.count, parent: evidence.parentCount, inserted: evidence.inserted, deleted: evidence.deleted },
+    limit: { entries: expected },
+    sampleKeys: [],
+  }
+}

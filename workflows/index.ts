@@ -1,0 +1,3 @@
+/** What the worker bundles: every export is a workflow type. */
+export { refresh } from './refresh.ts'
+export { rollback } from './rollback.ts'
