@@ -6,7 +6,10 @@ const TOOLS_FOLDER = join('.tools', 'bin')
 
 /** The path of an executable on PATH or in `.tools/bin` of the working folder, or undefined. */
 export function findBinary(name: string, env: NodeJS.ProcessEnv = process.env): string | undefined {
-  const folders = [...(env.PATH ?? '').split(delimiter).filter((folder) => folder !== ''), join(process.cwd(), TOOLS_FOLDER)]
+  const folders = [
+    ...(env.PATH ?? '').split(delimiter).filter((folder) => folder !== ''),
+    join(process.cwd(), TOOLS_FOLDER),
+  ]
   return folders.map((folder) => join(folder, name)).find(isExecutable)
 }
 

@@ -53,7 +53,8 @@ export async function startPostgres(options: StartPostgresOptions = {}): Promise
   const account = await unprivilegedAccount()
   const binaries = await reachableBinaries(await findPostgresPackage(version), account)
   return startOnPort(options.port, async (port) => {
-    const temporaryFolder = options.dataDir === undefined ? await mkdtemp(join(tmpdir(), 'snapflip-postgres-')) : undefined
+    const temporaryFolder =
+      options.dataDir === undefined ? await mkdtemp(join(tmpdir(), 'snapflip-postgres-')) : undefined
     const dataDir = options.dataDir ?? join(temporaryFolder as string, 'data')
     if (temporaryFolder !== undefined && account !== undefined) await chown(temporaryFolder, account.uid, account.gid)
     const password = await initialise(dataDir, binaries, account, fsync)
@@ -67,7 +68,8 @@ export async function startPostgres(options: StartPostgresOptions = {}): Promise
       stopSignal: 'SIGINT', // PostgreSQL's fast shutdown: it does not wait for clients
       temporaryFolder,
     })
-    const urlOf = (database: string) => `postgres://postgres:${password}@127.0.0.1:${port}/${encodeURIComponent(database)}`
+    const urlOf = (database: string) =>
+      `postgres://postgres:${password}@127.0.0.1:${port}/${encodeURIComponent(database)}`
     await server.ready(() => answers(urlOf('postgres')))
     return {
       url: urlOf('postgres'),
@@ -153,7 +155,10 @@ async function initialise(
     return password
   } catch (cause) {
     const said = cause instanceof Error && 'stderr' in cause ? String(cause.stderr).trim() : String(cause)
-    const hint = account === undefined ? '' : ` It runs as user id ${account.uid}, which must be able to enter every folder above it.`
+    const hint =
+      account === undefined
+        ? ''
+        : ` It runs as user id ${account.uid}, which must be able to enter every folder above it.`
     throw new Error(`initdb could not make a data folder at ${dataDir}.${hint}\n${said}`, { cause })
   } finally {
     await rm(handover, { recursive: true, force: true })
@@ -167,13 +172,17 @@ async function unprivilegedAccount(): Promise<Account | undefined> {
   if (process.getuid?.() !== 0) return undefined
   for (const name of ['postgres', 'nobody']) {
     try {
-      const [uid, gid] = await Promise.all(['-u', '-g'].map(async (flag) => Number((await run('id', [flag, name])).stdout)))
+      const [uid, gid] = await Promise.all(
+        ['-u', '-g'].map(async (flag) => Number((await run('id', [flag, name])).stdout)),
+      )
       if (uid !== undefined && gid !== undefined) return { uid, gid }
     } catch {
       // no such account; try the next
     }
   }
-  throw new Error('PostgreSQL does not run as root, and this system has neither an account postgres nor nobody: start as another user.')
+  throw new Error(
+    'PostgreSQL does not run as root, and this system has neither an account postgres nor nobody: start as another user.',
+  )
 }
 
 /** The folder `native` of the installed binaries for this platform. */
@@ -205,7 +214,9 @@ async function linkLibraries(native: string): Promise<void> {
     links.map(async ({ source, target }) => {
       const folder = dirname(join(native, '..', target))
       const to = join(native, '..', source)
-      await symlink(to.startsWith(`${folder}/`) ? to.slice(folder.length + 1) : to, join(native, '..', target)).catch(ignoreExisting)
+      await symlink(to.startsWith(`${folder}/`) ? to.slice(folder.length + 1) : to, join(native, '..', target)).catch(
+        ignoreExisting,
+      )
     }),
   )
 }
@@ -255,4 +266,3 @@ async function exists(path: string): Promise<boolean> {
 function ignoreExisting(error: unknown): void {
   if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
 }
-

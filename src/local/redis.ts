@@ -46,7 +46,8 @@ export async function startRedis(options: StartRedisOptions = {}): Promise<Local
   return startOnPort(
     options.port,
     async (port) => {
-      const temporaryFolder = options.dataDir === undefined ? await mkdtemp(join(tmpdir(), 'snapflip-redis-')) : undefined
+      const temporaryFolder =
+        options.dataDir === undefined ? await mkdtemp(join(tmpdir(), 'snapflip-redis-')) : undefined
       const server = await startServerProcess({
         name: cluster ? 'Redis (cluster)' : 'Redis',
         command,
@@ -72,7 +73,9 @@ export async function startRedis(options: StartRedisOptions = {}): Promise<Local
         stop: () => server.stop(),
       }
     },
-    cluster ? () => freePort((port) => port + CLUSTER_BUS_OFFSET < 65_536 && isFree(port + CLUSTER_BUS_OFFSET)) : freePort,
+    cluster
+      ? () => freePort((port) => port + CLUSTER_BUS_OFFSET < 65_536 && isFree(port + CLUSTER_BUS_OFFSET))
+      : freePort,
   )
 }
 
@@ -81,7 +84,13 @@ function settingArgs(settings: Record<string, string>): string[] {
 }
 
 async function answers(port: number, cluster: boolean): Promise<boolean> {
-  const redis = new Redis({ host: '127.0.0.1', port, lazyConnect: true, retryStrategy: () => null, maxRetriesPerRequest: 0 })
+  const redis = new Redis({
+    host: '127.0.0.1',
+    port,
+    lazyConnect: true,
+    retryStrategy: () => null,
+    maxRetriesPerRequest: 0,
+  })
   redis.on('error', () => {}) // the server is not up yet; the next probe tells
   try {
     await redis.connect()

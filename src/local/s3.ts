@@ -54,8 +54,24 @@ export async function startS3(options: StartS3Options = {}): Promise<LocalS3> {
     const server = await startServerProcess({
       name: 'versitygw',
       command,
-      args: ['--port', `127.0.0.1:${port}`, '--region', region, '--quiet', '--health', '/health', '--keep-alive', 'posix', dataDir],
-      env: { PATH: process.env.PATH, HOME: process.env.HOME, ROOT_ACCESS_KEY: accessKeyId, ROOT_SECRET_KEY: secretAccessKey },
+      args: [
+        '--port',
+        `127.0.0.1:${port}`,
+        '--region',
+        region,
+        '--quiet',
+        '--health',
+        '/health',
+        '--keep-alive',
+        'posix',
+        dataDir,
+      ],
+      env: {
+        PATH: process.env.PATH,
+        HOME: process.env.HOME,
+        ROOT_ACCESS_KEY: accessKeyId,
+        ROOT_SECRET_KEY: secretAccessKey,
+      },
       temporaryFolder,
     })
     const endpoint = `http://127.0.0.1:${port}`

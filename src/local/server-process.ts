@@ -89,14 +89,17 @@ export async function startServerProcess(options: ServerProcessOptions): Promise
         await waitUntil(
           `${name} to answer`,
           async () => {
-            if (hasEnded()) throw new GaveUp(`${name} ended while starting (${child.signalCode ?? `exit code ${child.exitCode}`}).`)
+            if (hasEnded())
+              throw new GaveUp(`${name} ended while starting (${child.signalCode ?? `exit code ${child.exitCode}`}).`)
             return (await probe()) || undefined
           },
           { timeoutMs },
         )
       } catch (error) {
         await stop()
-        throw new Error(`${error instanceof Error ? error.message : error}\nLast lines of its log:\n${lastLog()}`, { cause: error })
+        throw new Error(`${error instanceof Error ? error.message : error}\nLast lines of its log:\n${lastLog()}`, {
+          cause: error,
+        })
       }
     },
   }

@@ -36,7 +36,10 @@ export async function startTemporal(options: StartTemporalOptions = {}): Promise
   const uiPort = options.uiPort === true ? await freePort() : options.uiPort
   const uiUrl = uiPort === undefined ? undefined : `http://127.0.0.1:${uiPort}`
   if (options.dbFilename !== undefined) await mkdir(dirname(options.dbFilename), { recursive: true })
-  const extraArgs = Object.entries(options.searchAttributes ?? {}).flatMap(([name, type]) => ['--search-attribute', `${name}=${type}`])
+  const extraArgs = Object.entries(options.searchAttributes ?? {}).flatMap(([name, type]) => [
+    '--search-attribute',
+    `${name}=${type}`,
+  ])
   const command = findBinary('temporal')
   if (command === undefined) return startDownloaded(options, namespace, uiPort, uiUrl, extraArgs)
 
@@ -81,7 +84,9 @@ async function startDownloaded(
     })
     return { address: environment.address, namespace, uiUrl, stop: () => environment.teardown() }
   } catch (cause) {
-    throw new Error(`Expected a Temporal dev server, found no binary, and none could be downloaded. ${howToGet}`, { cause })
+    throw new Error(`Expected a Temporal dev server, found no binary, and none could be downloaded. ${howToGet}`, {
+      cause,
+    })
   }
 }
 

@@ -4,7 +4,15 @@ import { Redis } from 'ioredis'
 import pg from 'pg'
 import { describe, expect, test } from 'vitest'
 import { waitUntil } from '../../src/local/wait-until.ts'
-import { postgresVersions, testBucket, testDatabase, testFolder, testRedis, testRedisCluster, testTemporal } from '../support/services.ts'
+import {
+  postgresVersions,
+  testBucket,
+  testDatabase,
+  testFolder,
+  testRedis,
+  testRedisCluster,
+  testTemporal,
+} from '../support/services.ts'
 
 describe.each(postgresVersions)('PostgreSQL %s', (version) => {
   test('is the version asked for, and set up for capture and prepared transactions', async () => {
@@ -55,7 +63,8 @@ describe('Redis', () => {
 test('the S3 server refuses to put an object that is there already', async () => {
   const { endpoint, region, bucket, prefix } = await testBucket()
   const s3 = new S3Client({ endpoint, region, forcePathStyle: true })
-  const put = (Body: string) => s3.send(new PutObjectCommand({ Bucket: bucket, Key: `${prefix}/once`, Body, IfNoneMatch: '*' }))
+  const put = (Body: string) =>
+    s3.send(new PutObjectCommand({ Bucket: bucket, Key: `${prefix}/once`, Body, IfNoneMatch: '*' }))
   const { ETag } = await put('first')
   await expect(put('second')).rejects.toMatchObject({ $metadata: { httpStatusCode: 412 } })
   const replace = (IfMatch: string) =>

@@ -75,7 +75,9 @@ export async function startBroker(): Promise<{ socketPath: string; stop(): Promi
       server.close()
       server.closeAllConnections()
       const started = await Promise.allSettled(running.values())
-      const stopped = await Promise.allSettled(started.map((service) => service.status === 'fulfilled' && service.value.stop()))
+      const stopped = await Promise.allSettled(
+        started.map((service) => service.status === 'fulfilled' && service.value.stop()),
+      )
       await rm(folder, { recursive: true, force: true })
       const failed = stopped.find((result) => result.status === 'rejected')
       if (failed !== undefined) throw failed.reason

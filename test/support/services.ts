@@ -39,10 +39,15 @@ export type TestDatabase = {
 export async function testDatabase({
   version = '18',
   migrated = true,
-}: { version?: PostgresVersion; migrated?: boolean } = {}): Promise<TestDatabase> {
+}: {
+  version?: PostgresVersion
+  migrated?: boolean
+} = {}): Promise<TestDatabase> {
   const server: PostgresAddress = await serviceAddress(`postgres${version}`)
   const name = `test_${uniqueName()}`
-  await asAdmin(server.url, (admin) => admin.query(`create database ${name} template ${migrated ? server.migrated : server.bare}`))
+  await asAdmin(server.url, (admin) =>
+    admin.query(`create database ${name} template ${migrated ? server.migrated : server.bare}`),
+  )
   const url = new URL(server.url)
   url.pathname = `/${name}`
   const pool = new pg.Pool({ connectionString: url.href })
@@ -70,7 +75,9 @@ async function dropDatabase(admin: pg.Client, name: string): Promise<void> {
       [name],
     )
     const leaks = sessions.rows.map((row) => row.text)
-    throw new Error(`Expected nothing left open on database ${name} when its test ended, found:\n${leaks.join('\n')}`, { cause })
+    throw new Error(`Expected nothing left open on database ${name} when its test ended, found:\n${leaks.join('\n')}`, {
+      cause,
+    })
   }
 }
 
