@@ -1,0 +1,33 @@
+import type { Client } from 'pg'
+import type { Pool } from 'pg'
+import type { Config, DatasetDefinition } from '../schemas/config.ts'
+import { SnapflipError } from '../src/core/errors.ts'
+import type { AlertSink } from '../src/observe/alert.ts'
+import type { Logger } from '../src/observe/log.ts'
+import type { Store } from '../src/stores/ports.ts'
+
+/** All that activities use of the world; composed once, in `src/worker.ts`. */
+export interface Deps {
+  config: Config
+  /** Registry and short questions. */
+  pool: Pool
+  /** A connection of its own with the builder's pinned settings, for a watermark and what is read at it. The caller ends it. */
+  builder(): Promise<Client>
+  /** The dataset's store, opened once a worker. */
+  store(dataset: string): Promise<Store>
+  log: Logger
+  alert: AlertSink
+  /** Where builds keep their runs; a retry on the same machine goes on from them. */
+  workDir: string
+  /** Whether the Temporal server knows our search attributes. */
+  searchable: boolean
+}
+
+export function datasetOf(config: Config, dataset: string): DatasetDefinition {
+  const definition = config.datasets[dataset]
+  if (definition === undefined) {
+    const known = Object.keys(config.datasets).join(', ')
+    throw new SnapflipError('UNKNOWN_DATASET', `There is no dataset ${JSON.stringify(dataset)}; the definition has: ${known}.`, { dataset })
+  }
+  return definition
+}

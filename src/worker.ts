@@ -1,0 +1,122 @@
+import { existsSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { NativeConnection, Runtime, Worker, type WorkflowBundleOption } from '@temporalio/worker'
+import { createActivities } from '../activities/index.ts'
+import type { Deps } from '../activities/deps.ts'
+import { datasetOf } from '../activities/deps.ts'
+import type { Config } from '../schemas/config.ts'
+import { SnapflipError } from './core/errors.ts'
+import { connectBuilder } from './changelog/session.ts'
+import { logAlerts } from './observe/alert.ts'
+import { createLog, type Logger } from './observe/log.ts'
+import { connectRegistry } from './registry/connect.ts'
+import { openStore } from './stores/open.ts'
+import type { Store } from './stores/ports.ts'
+import { registerSearchAttributes } from './temporal/search-attributes.ts'
+import { temporalTarget } from './temporal/connection.ts'
+
+export interface WorkerOptions {
+  log?: Logger
+  workDir?: string
+  /** Decorates what activities use of the world; tests put their faults in here. */
+  decorate?: (deps: Deps) => Deps
+}
+
+/** A running worker: the composition root. `run` resolves when it has shut down, after `shutdown` or a signal. */
+export interface RunningWorker {
+  run: Promise<void>
+  shutdown(): void
+}
+
+/** Connects everything, registers search attributes and starts polling. Throws before it polls if the registry or Temporal is not there. */
+export async function startWorker(config: Config, options: WorkerOptions = {}): Promise<RunningWorker> {
+  const log = options.log ?? createLog()
+  const target = temporalTarget(config.temporal)
+  const pool = await connectRegistry(config.database)
+  const stores = new Map<string, Promise<Store>>()
+  const closers: Array<() => Promise<unknown>> = [() => pool.end()]
+  try {
+    const connection = await NativeConnection.connect(target.connection).catch((error: unknown) => {
+      throw new SnapflipError(
+        'TEMPORAL_UNREACHABLE',
+        `Temporal at ${config.temporal.address} does not answer. Start it (\`snapflip up\` does), or correct temporal.address.`,
+        { address: config.temporal.address },
+        error,
+      )
+    })
+    closers.unshift(() => connection.close())
+    const searchable = await registerSearchAttributes(connection, target.namespace, log)
+
+    const plain: Deps = {
+      config,
+      pool,
+      builder: () => connectBuilder(config.database),
+      store: (dataset) => {
+        const known = stores.get(dataset)
+        if (known !== undefined) return known
+        const opened = openDatasetStore(config, dataset)
+        stores.set(dataset, opened)
+        // A store that could not be opened is tried anew by the next activity.
+        opened.catch(() => stores.delete(dataset))
+        return opened
+      },
+      log,
+      alert: logAlerts(log),
+      workDir: options.workDir ?? join(tmpdir(), 'snapflip'),
+      searchable,
+    }
+    const deps = options.decorate?.(plain) ?? plain
+    const worker = await Worker.create({
+      connection,
+      namespace: target.namespace,
+      taskQueue: config.temporal.taskQueue,
+      activities: createActivities(deps),
+      ...workflows(),
+      // Builds are bound by CPU and memory: two at a time, beside the short activities.
+      maxConcurrentActivityTaskExecutions: 8,
+      shutdownGraceTime: '10 seconds',
+    })
+    const run = worker.run().finally(async () => {
+      for (const store of stores.values()) await (await store).close()
+      for (const close of closers) await close()
+    })
+    return { run, shutdown: () => worker.shutdown() }
+  } catch (error) {
+    for (const close of closers) await close()
+    throw error
+  }
+}
+
+function openDatasetStore(config: Config, dataset: string): Promise<Store> {
+  const [name] = datasetOf(config, dataset).stores
+  const url = name === undefined ? undefined : config.stores[name]
+  if (url === undefined) {
+    throw new SnapflipError('CONFIG_INVALID', `Dataset ${dataset} names the store ${name}; \`stores\` has: ${Object.keys(config.stores).join(', ')}.`)
+  }
+  return openStore(url, { dataset })
+}
+
+/** The bundle built with the package where there is one; from source, Temporal bundles when the worker starts. */
+function workflows(): { workflowBundle: WorkflowBundleOption } | { workflowsPath: string } {
+  const bundle = fileURLToPath(new URL('../workflow-bundle.js', import.meta.url))
+  if (existsSync(bundle)) return { workflowBundle: { codePath: bundle } }
+  const here = import.meta.url.endsWith('.ts') ? '../workflows/index.ts' : '../workflows/index.js'
+  return { workflowsPath: fileURLToPath(new URL(here, import.meta.url)) }
+}
+
+/** Temporal's own log lines go into ours, warnings and up. Once a process. */
+export function quietTemporalRuntime(log: Logger): void {
+  Runtime.install({
+    logger: {
+      log: (_level, message, meta) => log.debug({ ...meta }, message),
+      trace: () => undefined,
+      debug: () => undefined,
+      info: (message, meta) => log.debug({ ...meta }, message),
+      warn: (message, meta) => log.warn({ ...meta }, message),
+      error: (message, meta) => log.error({ ...meta }, message),
+    },
+    telemetryOptions: { logging: { filter: 'WARN', forward: {} } },
+  })
+}
