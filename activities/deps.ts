@@ -1,5 +1,4 @@
-import type { Client } from 'pg'
-import type { Pool } from 'pg'
+import type { Client, Pool } from 'pg'
 import type { Config, DatasetDefinition } from '../schemas/config.ts'
 import { SnapflipError } from '../src/core/errors.ts'
 import type { AlertSink } from '../src/observe/alert.ts'
@@ -27,7 +26,11 @@ export function datasetOf(config: Config, dataset: string): DatasetDefinition {
   const definition = config.datasets[dataset]
   if (definition === undefined) {
     const known = Object.keys(config.datasets).join(', ')
-    throw new SnapflipError('UNKNOWN_DATASET', `There is no dataset ${JSON.stringify(dataset)}; the definition has: ${known}.`, { dataset })
+    throw new SnapflipError(
+      'UNKNOWN_DATASET',
+      `There is no dataset ${JSON.stringify(dataset)}; the definition has: ${known}.`,
+      { dataset },
+    )
   }
   return definition
 }

@@ -1,5 +1,5 @@
 import { ApplicationFailure, CancelledFailure, Context } from '@temporalio/activity'
-import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
+import { isSnapflipError, type SnapflipError } from '../src/core/errors.ts'
 
 /**
  * Runs an activity's work and translates what it throws: a SnapflipError becomes an application failure with its code as type,
@@ -9,7 +9,8 @@ export async function asActivity<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work()
   } catch (error) {
-    if (Context.current().cancellationSignal.aborted) throw new CancelledFailure('the activity was cancelled', [], error as Error)
+    if (Context.current().cancellationSignal.aborted)
+      throw new CancelledFailure('the activity was cancelled', [], error as Error)
     if (!isSnapflipError(error)) throw error
     throw ApplicationFailure.create({
       type: error.code,
@@ -22,7 +23,9 @@ export async function asActivity<T>(work: () => Promise<T>): Promise<T> {
 }
 
 /** Heartbeats on a timer, and with the last progress told, for as long as the work goes on. The signal aborts on cancellation. */
-export async function heartbeating<T>(work: (tell: (progress: string) => void, signal: AbortSignal) => Promise<T>): Promise<T> {
+export async function heartbeating<T>(
+  work: (tell: (progress: string) => void, signal: AbortSignal) => Promise<T>,
+): Promise<T> {
   const context = Context.current()
   let last = 'started'
   const beat = () => context.heartbeat({ progress: last })

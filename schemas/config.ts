@@ -7,7 +7,10 @@ import { z } from 'zod'
 
 const name = z
   .string()
-  .regex(/^[A-Za-z][A-Za-z0-9_-]{0,62}$/, 'expected a name of letters, digits, _ and -, starting with a letter, at most 63 long')
+  .regex(
+    /^[A-Za-z][A-Za-z0-9_-]{0,62}$/,
+    'expected a name of letters, digits, _ and -, starting with a letter, at most 63 long',
+  )
 
 /** A column name or an SQL expression over the row. */
 const expression = z.string().trim().min(1)
@@ -32,13 +35,21 @@ export const tableIndexSchema = z.strictObject({
   /** `triggers` captures row changes; `none` (views, read-only sources) is rebuilt in full each time. */
   capture: z.enum(['triggers', 'none']).default('triggers'),
   keyBytesMax: z.int().positive().max(65535).default(KEY_BYTES_MAX),
-  valueBytesMax: z.int().positive().max(1 << 28).default(VALUE_BYTES_MAX),
+  valueBytesMax: z
+    .int()
+    .positive()
+    .max(1 << 28)
+    .default(VALUE_BYTES_MAX),
 })
 export const eventsIndexSchema = z.strictObject({
   /** Appended by the application with `snapflip.append(dataset, index, key, value)` in its own transaction. */
   events: z.literal(true),
   keyBytesMax: z.int().positive().max(65535).default(KEY_BYTES_MAX),
-  valueBytesMax: z.int().positive().max(1 << 28).default(VALUE_BYTES_MAX),
+  valueBytesMax: z
+    .int()
+    .positive()
+    .max(1 << 28)
+    .default(VALUE_BYTES_MAX),
 })
 export const indexSchema = z.union([tableIndexSchema, eventsIndexSchema])
 export type TableIndex = z.infer<typeof tableIndexSchema>
@@ -47,7 +58,11 @@ export type IndexDefinition = z.infer<typeof indexSchema>
 
 const percent = z.number().min(0).max(100)
 /** A change is over the limit when it is more than `percent` of the parent's entries and more than `atLeast` entries. */
-const volumeLimit = z.strictObject({ percent, atLeast: z.int().nonnegative().default(1000), verdict: z.enum(['warn', 'hold', 'reject']).default('reject') })
+const volumeLimit = z.strictObject({
+  percent,
+  atLeast: z.int().nonnegative().default(1000),
+  verdict: z.enum(['warn', 'hold', 'reject']).default('reject'),
+})
 
 export const gatesSchema = z.strictObject({
   changeVolume: z
@@ -58,7 +73,12 @@ export const gatesSchema = z.strictObject({
     })
     .prefault({}),
   /** Compares source and version: `sample` entries of each index, or all of them. */
-  drift: z.strictObject({ mode: z.enum(['sample', 'full', 'off']).default('sample'), sample: z.int().positive().default(1000) }).prefault({}),
+  drift: z
+    .strictObject({
+      mode: z.enum(['sample', 'full', 'off']).default('sample'),
+      sample: z.int().positive().default(1000),
+    })
+    .prefault({}),
   /** A source whose columns changed since the parent: pass with a full build, or let a person look. */
   sourceSchema: z.strictObject({ verdict: z.enum(['warn', 'hold', 'reject']).default('warn') }).prefault({}),
 })
@@ -67,7 +87,9 @@ export type GateLimits = z.infer<typeof gatesSchema>
 export const datasetSchema = z.strictObject({
   /** Names of `stores`; the first serves reads by default. */
   stores: z.array(name).min(1),
-  indexes: z.record(name, indexSchema).refine((indexes) => Object.keys(indexes).length > 0, 'expected at least one index'),
+  indexes: z
+    .record(name, indexSchema)
+    .refine((indexes) => Object.keys(indexes).length > 0, 'expected at least one index'),
   gates: gatesSchema.prefault({}),
   /** How many versions stay, the active one included. */
   keep: z.int().min(2).default(5),
@@ -80,7 +102,10 @@ export type DatasetDefinition = z.infer<typeof datasetSchema>
 
 export const configSchema = z.strictObject({
   /** PostgreSQL URL, or options as pg takes them (`connectionString`, `ssl`, …). */
-  database: z.union([z.string().min(1), z.looseObject({ connectionString: z.string().optional(), host: z.string().optional() })]),
+  database: z.union([
+    z.string().min(1),
+    z.looseObject({ connectionString: z.string().optional(), host: z.string().optional() }),
+  ]),
   temporal: z
     .strictObject({
       address: z.string().default('localhost:7233'),

@@ -76,7 +76,12 @@ export const manifestSchema = z.object({
   indexes: z.record(z.string(), indexManifestSchema),
   /** Every (generation, pack) this version uses, with what of it is alive in this version. */
   sources: z.array(
-    z.object({ generation: generationSchema, pack: z.int().nonnegative(), objects: z.int().positive(), bytes: z.int().positive() }),
+    z.object({
+      generation: generationSchema,
+      pack: z.int().nonnegative(),
+      objects: z.int().positive(),
+      bytes: z.int().positive(),
+    }),
   ),
   writer: z.string(),
 })

@@ -65,7 +65,18 @@ export interface RefreshOutcome {
 }
 
 /** Steps of a refresh, in order; the words of `progress`. Approval, canary and bake have their places but no work yet. */
-export const REFRESH_STEPS = ['plan', 'build', 'gates', 'approval', 'canary', 'preflip', 'flip', 'verify', 'bake', 'retire'] as const
+export const REFRESH_STEPS = [
+  'plan',
+  'build',
+  'gates',
+  'approval',
+  'canary',
+  'preflip',
+  'flip',
+  'verify',
+  'bake',
+  'retire',
+] as const
 export type RefreshStep = (typeof REFRESH_STEPS)[number]
 
 /** Answer of the `progress` query. */

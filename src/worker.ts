@@ -3,19 +3,19 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { NativeConnection, Runtime, Worker, type WorkflowBundleOption } from '@temporalio/worker'
-import { createActivities } from '../activities/index.ts'
 import type { Deps } from '../activities/deps.ts'
 import { datasetOf } from '../activities/deps.ts'
+import { createActivities } from '../activities/index.ts'
 import type { Config } from '../schemas/config.ts'
-import { SnapflipError } from './core/errors.ts'
 import { connectBuilder } from './changelog/session.ts'
+import { SnapflipError } from './core/errors.ts'
 import { logAlerts } from './observe/alert.ts'
 import { createLog, type Logger } from './observe/log.ts'
 import { connectRegistry } from './registry/connect.ts'
 import { openStore } from './stores/open.ts'
 import type { Store } from './stores/ports.ts'
-import { registerSearchAttributes } from './temporal/search-attributes.ts'
 import { temporalTarget } from './temporal/connection.ts'
+import { registerSearchAttributes } from './temporal/search-attributes.ts'
 
 export interface WorkerOptions {
   log?: Logger
@@ -93,7 +93,10 @@ function openDatasetStore(config: Config, dataset: string): Promise<Store> {
   const [name] = datasetOf(config, dataset).stores
   const url = name === undefined ? undefined : config.stores[name]
   if (url === undefined) {
-    throw new SnapflipError('CONFIG_INVALID', `Dataset ${dataset} names the store ${name}; \`stores\` has: ${Object.keys(config.stores).join(', ')}.`)
+    throw new SnapflipError(
+      'CONFIG_INVALID',
+      `Dataset ${dataset} names the store ${name}; \`stores\` has: ${Object.keys(config.stores).join(', ')}.`,
+    )
   }
   return openStore(url, { dataset })
 }

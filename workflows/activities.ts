@@ -8,7 +8,11 @@ import type { Activities } from '../activities/index.ts'
 const retry = { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '30s' } as const
 
 /** Questions and single writes: seconds at most. */
-export const quick = proxyActivities<Activities>({ startToCloseTimeout: '1 minute', scheduleToCloseTimeout: '15 minutes', retry })
+export const quick = proxyActivities<Activities>({
+  startToCloseTimeout: '1 minute',
+  scheduleToCloseTimeout: '15 minutes',
+  retry,
+})
 
 /** Work in proportion to the data: hours are legal, silence is not. */
 export const long = proxyActivities<Activities>({

@@ -1,4 +1,11 @@
-import { ApplicationFailure, CancellationScope, executeChild, isCancellation, uuid4, workflowInfo } from '@temporalio/workflow'
+import {
+  ApplicationFailure,
+  CancellationScope,
+  executeChild,
+  isCancellation,
+  uuid4,
+  workflowInfo,
+} from '@temporalio/workflow'
 import type { RefreshOutcome, RefreshRequest, RefreshStatus } from '../schemas/refresh.ts'
 import { failureCode, failureMessage } from '../src/core/failure.ts'
 import { long, quick } from './activities.ts'
@@ -19,7 +26,9 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   let flipped = false
 
   try {
-    const plan = await steps.take('plan', 'looking at what changed', () => quick.plan({ refreshId, request, ...caller() }))
+    const plan = await steps.take('plan', 'looking at what changed', () =>
+      quick.plan({ refreshId, request, ...caller() }),
+    )
     const { dataset } = plan
     steps.searchable = plan.searchable
     steps.tell({ snapflipDataset: dataset })
@@ -38,21 +47,27 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     // approval: a person's yes, bound to digest and manifest, goes here.
     // canary: a share of the readers on the candidate goes here.
 
-    await steps.take('preflip', `checking that ${version.tag} is what the gates saw`, () => long.preflip({ refreshId, dataset, version }))
+    await steps.take('preflip', `checking that ${version.tag} is what the gates saw`, () =>
+      long.preflip({ refreshId, dataset, version }),
+    )
     // Once asked for, a flip is seen through to a known outcome: cancelling in the middle would leave a guess.
     await steps.take('flip', `flipping to ${version.tag}`, () =>
       CancellationScope.nonCancellable(() => quick.flip({ refreshId, dataset, version, flipId })),
     )
     flipped = true
 
-    await steps.take('verify', `reading ${version.tag} back`, () => CancellationScope.nonCancellable(() => long.verify({ dataset, version })))
+    await steps.take('verify', `reading ${version.tag} back`, () =>
+      CancellationScope.nonCancellable(() => long.verify({ dataset, version })),
+    )
 
     // bake: the watch over the new version goes here.
 
     await steps.take('retire', 'retiring what is no longer needed', () => long.retire({ dataset }))
     return await end('FLIPPED', `${built.summary}; readers are on ${version.tag}`)
   } catch (error) {
-    return await CancellationScope.nonCancellable(() => steps.take('compensate', failureMessage(error), () => compensate(error)))
+    return await CancellationScope.nonCancellable(() =>
+      steps.take('compensate', failureMessage(error), () => compensate(error)),
+    )
   }
 
   async function end(status: RefreshStatus, summary: string): Promise<RefreshOutcome> {
@@ -83,7 +98,12 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     const status = isCancellation(error) ? 'CANCELLED' : 'FAILED'
     await end(status, summary)
     if (status === 'CANCELLED') throw error
-    throw ApplicationFailure.create({ type: failureCode(error) ?? 'INTERNAL', message: summary, nonRetryable: true, cause: error as Error })
+    throw ApplicationFailure.create({
+      type: failureCode(error) ?? 'INTERNAL',
+      message: summary,
+      nonRetryable: true,
+      cause: error as Error,
+    })
   }
 }
 

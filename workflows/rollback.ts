@@ -14,8 +14,12 @@ export async function rollback(request: RollbackRequest): Promise<RollbackOutcom
   const { workflowId, runId } = workflowInfo()
 
   return await CancellationScope.nonCancellable(async () => {
-    const back = await steps.take('flip', `taking ${request.dataset} back`, () => quick.flipBack({ flipId, request, workflowId, runId }))
-    const read = await steps.take('verify', `reading ${back.to} back`, () => long.verifyRollback({ dataset: back.dataset, tag: back.to }))
+    const back = await steps.take('flip', `taking ${request.dataset} back`, () =>
+      quick.flipBack({ flipId, request, workflowId, runId }),
+    )
+    const read = await steps.take('verify', `reading ${back.to} back`, () =>
+      long.verifyRollback({ dataset: back.dataset, tag: back.to }),
+    )
     steps.progress = { ...steps.progress, step: 'done', tag: back.to, summary: read.summary }
     return {
       status: 'ROLLED_BACK',

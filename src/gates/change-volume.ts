@@ -16,7 +16,10 @@ export const changeVolume: Gate = async ({ index, evidence }, { changeVolume: li
     limit[direction] = allowed
     if (evidence.parentCount > 0 && changed !== null && changed > allowed) {
       const share = ((100 * changed) / evidence.parentCount).toFixed(1)
-      findings.push({ verdict: limits[direction].verdict, text: `${changed} ${direction} (${share} % of ${evidence.parentCount}), allowed are ${allowed}` })
+      findings.push({
+        verdict: limits[direction].verdict,
+        text: `${changed} ${direction} (${share} % of ${evidence.parentCount}), allowed are ${allowed}`,
+      })
     }
   }
   return {

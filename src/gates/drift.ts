@@ -4,7 +4,15 @@ import type { Gate } from './gate.ts'
 export const drift: Gate = async (subject, { drift: limits }) => {
   if (limits.mode === 'off' || subject.drift === null) {
     const why = subject.drift === null ? 'its source cannot be asked for a key' : 'switched off in the definition'
-    return { gate: 'drift', index: subject.index, verdict: 'pass', summary: `not compared: ${why}`, actual: {}, limit: {}, sampleKeys: [] }
+    return {
+      gate: 'drift',
+      index: subject.index,
+      verdict: 'pass',
+      summary: `not compared: ${why}`,
+      actual: {},
+      limit: {},
+      sampleKeys: [],
+    }
   }
   const found = await subject.drift({ mode: limits.mode, sample: limits.sample })
   return {

@@ -1,5 +1,5 @@
-import type { IndexEvidence } from '../../schemas/evidence.ts'
 import type { GateLimits } from '../../schemas/config.ts'
+import type { IndexEvidence } from '../../schemas/evidence.ts'
 import type { GateResult, Verdict } from '../../schemas/refresh.ts'
 
 /** What re-reading an index from its store found, compared with its pages and its manifest. */

@@ -11,7 +11,11 @@ import { uniqueness } from './uniqueness.ts'
 /** Cheap ones first. All run, whatever the first ones say: the evidence is whole. */
 const GATES: readonly Gate[] = [sourceSchema, uniqueness, rowCounts, changeVolume, drift, integrity]
 
-export async function judge(subjects: readonly GateSubject[], limits: GateLimits, done: (result: GateResult) => void): Promise<GateResult[]> {
+export async function judge(
+  subjects: readonly GateSubject[],
+  limits: GateLimits,
+  done: (result: GateResult) => void,
+): Promise<GateResult[]> {
   const results: GateResult[] = []
   for (const subject of subjects) {
     for (const gate of GATES) {

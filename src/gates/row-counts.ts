@@ -9,8 +9,15 @@ export const rowCounts: Gate = async ({ index, evidence }) => {
     gate: 'rowCounts',
     index,
     verdict: adds ? 'pass' : 'reject',
-    summary: adds ? `${evidence.count} entries, as ${whence} says` : `${evidence.count} entries, but ${whence} says ${expected}`,
-    actual: { entries: evidence.count, parent: evidence.parentCount, inserted: evidence.inserted, deleted: evidence.deleted },
+    summary: adds
+      ? `${evidence.count} entries, as ${whence} says`
+      : `${evidence.count} entries, but ${whence} says ${expected}`,
+    actual: {
+      entries: evidence.count,
+      parent: evidence.parentCount,
+      inserted: evidence.inserted,
+      deleted: evidence.deleted,
+    },
     limit: { entries: expected },
     sampleKeys: [],
   }

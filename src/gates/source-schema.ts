@@ -7,7 +7,9 @@ export const sourceSchema: Gate = async ({ index, evidence }, { sourceSchema: li
     gate: 'sourceSchema',
     index,
     verdict: changed ? limits.verdict : 'pass',
-    summary: changed ? `the shape changed from ${evidence.formerShape} to ${evidence.shape}` : `shape ${evidence.shape}, as before`,
+    summary: changed
+      ? `the shape changed from ${evidence.formerShape} to ${evidence.shape}`
+      : `shape ${evidence.shape}, as before`,
     actual: { shape: evidence.shape },
     limit: { shape: evidence.formerShape ?? evidence.shape },
     sampleKeys: [],

@@ -20,5 +20,9 @@ export const RUNBOOKS: Record<Alert['kind'], string> = {
 
 /** The sink that is always there: one line at level error, marked `alert`, naming its runbook. */
 export function logAlerts(log: Logger): AlertSink {
-  return (alert) => log.error({ alert: alert.kind, dataset: alert.dataset, version: alert.version, runbook: RUNBOOKS[alert.kind] }, alert.summary)
+  return (alert) =>
+    log.error(
+      { alert: alert.kind, dataset: alert.dataset, version: alert.version, runbook: RUNBOOKS[alert.kind] },
+      alert.summary,
+    )
 }

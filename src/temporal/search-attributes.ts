@@ -11,7 +11,11 @@ export const SEARCH_ATTRIBUTES = ['snapflipDataset', 'snapflipVersion', 'snapfli
  * Makes sure that the server knows our search attributes: true when it does. A namespace in which we may not register them is
  * no reason not to run: workflows then go without, since an unknown one would fail their tasks.
  */
-export async function registerSearchAttributes(connection: NativeConnection, namespace: string, log: Logger): Promise<boolean> {
+export async function registerSearchAttributes(
+  connection: NativeConnection,
+  namespace: string,
+  log: Logger,
+): Promise<boolean> {
   try {
     const known = await connection.operatorService.listSearchAttributes({ namespace })
     const missing = SEARCH_ATTRIBUTES.filter((name) => known.customAttributes?.[name] === undefined)
