@@ -63,7 +63,7 @@ export async function startRedis(options: StartRedisOptions = {}): Promise<Local
         }),
         temporaryFolder,
       })
-      await server.ready(() => answers(port, cluster))
+      await server.ready(() => answers(port, server.pid, cluster))
       return {
         url: `redis://127.0.0.1:${port}/0`,
         host: '127.0.0.1',
@@ -83,7 +83,7 @@ function settingArgs(settings: Record<string, string>): string[] {
   return Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value])
 }
 
-async function answers(port: number, cluster: boolean): Promise<boolean> {
+async function answers(port: number, pid: number, cluster: boolean): Promise<boolean> {
   const redis = new Redis({
     host: '127.0.0.1',
     port,
@@ -94,7 +94,8 @@ async function answers(port: number, cluster: boolean): Promise<boolean> {
   redis.on('error', () => {}) // the server is not up yet; the next probe tells
   try {
     await redis.connect()
-    if ((await redis.ping()) !== 'PONG') return false
+    // Another server may have bound the port in between.
+    if (!(await redis.info('server')).includes(`process_id:${pid}`)) return false
     return !cluster || (await holdsAllSlots(redis))
   } finally {
     redis.disconnect()

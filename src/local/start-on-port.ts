@@ -1,4 +1,4 @@
-import { freePort } from './free-port.ts'
+import { freePort, isFree } from './free-port.ts'
 
 /** Three: the port is drawn, then bound; between the two another process took it. Twice in a row is already odd. */
 const ATTEMPTS_MAX = 3
@@ -12,7 +12,14 @@ export async function startOnPort<T>(
   start: (port: number) => Promise<T>,
   draw: () => Promise<number> = freePort,
 ): Promise<T> {
-  if (port !== undefined) return start(port)
+  if (port !== undefined) {
+    // Without this look the readiness probe could be answered by whoever holds the port.
+    if (!(await isFree(port)))
+      throw new Error(
+        `Expected port ${port} of 127.0.0.1 to be free, found it in use. Stop what listens there, or choose another port.`,
+      )
+    return start(port)
+  }
   for (let attempt = 1; ; attempt++) {
     try {
       return await start(await draw())

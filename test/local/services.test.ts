@@ -1,9 +1,9 @@
+import { readdir } from 'node:fs/promises'
 import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { Connection } from '@temporalio/client'
 import { Redis } from 'ioredis'
 import pg from 'pg'
 import { describe, expect, test } from 'vitest'
-import { waitUntil } from '../../src/local/wait-until.ts'
 import {
   postgresVersions,
   testBucket,
@@ -16,13 +16,19 @@ import {
 
 describe.each(postgresVersions)('PostgreSQL %s', (version) => {
   test('is the version asked for, and set up for capture and prepared transactions', async () => {
-    const { pool } = await testDatabase({ version })
+    const { pool } = await testDatabase({ version, migrated: false })
     const { rows } = await pool.query(
       `select current_setting('server_version') as version, current_setting('wal_level') as wal_level,
               current_setting('max_prepared_transactions') as prepared, current_setting('synchronous_commit') as commit`,
     )
     expect(rows[0]).toMatchObject({ wal_level: 'logical', prepared: '20', commit: 'on' })
     expect(rows[0].version).toMatch(new RegExp(`^${version}\\.`))
+  })
+
+  test('gives databases with the migrations run', async () => {
+    const { pool } = await testDatabase({ version })
+    const { rows } = await pool.query('select count(*)::int as run from snapflip.migrations')
+    expect(rows[0].run).toBeGreaterThan(0)
   })
 
   test('a database whose connections were left open cannot be dropped unnoticed', async () => {
@@ -85,5 +91,5 @@ test('Temporal serves the namespace', async () => {
 test('a folder is empty and writable', async () => {
   const { path, url } = await testFolder()
   expect(url).toBe(`file://${path}`)
-  await waitUntil('nothing', () => true)
+  expect(await readdir(path)).toEqual([])
 })

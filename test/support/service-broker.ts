@@ -6,11 +6,10 @@ import { type PostgresVersion, startPostgres } from '../../src/local/postgres.ts
 import { startRedis } from '../../src/local/redis.ts'
 import { startS3 } from '../../src/local/s3.ts'
 import { startTemporal } from '../../src/local/temporal.ts'
-import { makeTemplates } from './database-templates.ts'
+import { makeTemplates, type Templates } from './database-templates.ts'
 
 /** What a test gets to know about a running service. */
 export type ServiceAddresses = {
-  /** `bare` is a template without anything in it, `migrated` one with the registry's tables. */
   postgres18: PostgresAddress
   postgres15: PostgresAddress
   redis: { url: string; host: string; port: number }
@@ -18,7 +17,7 @@ export type ServiceAddresses = {
   s3: { endpoint: string; bucket: string; region: string; env: Record<string, string> }
   temporal: { address: string; namespace: string }
 }
-export type PostgresAddress = { url: string; bare: string; migrated: string }
+export type PostgresAddress = { url: string } & Templates
 export type ServiceName = keyof ServiceAddresses
 
 type Running<A> = { address: A; stop(): Promise<void> }
@@ -40,7 +39,12 @@ const starters: { [N in ServiceName]: () => Promise<Running<ServiceAddresses[N]>
 
 async function postgres(version: PostgresVersion): Promise<Running<PostgresAddress>> {
   const server = await startPostgres({ version, fsync: false })
-  return { address: { url: server.url, ...(await makeTemplates(server)) }, stop: server.stop }
+  try {
+    return { address: { url: server.url, ...(await makeTemplates(server)) }, stop: server.stop }
+  } catch (error) {
+    await server.stop()
+    throw error
+  }
 }
 
 async function redis(cluster: boolean): Promise<Running<ServiceAddresses['redis']>> {

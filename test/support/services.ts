@@ -44,6 +44,9 @@ export async function testDatabase({
   migrated?: boolean
 } = {}): Promise<TestDatabase> {
   const server: PostgresAddress = await serviceAddress(`postgres${version}`)
+  if (migrated && server.migrationError !== undefined) {
+    throw new Error(`The migrations failed on PostgreSQL ${version}: ${server.migrationError}`)
+  }
   const name = `test_${uniqueName()}`
   await asAdmin(server.url, (admin) =>
     admin.query(`create database ${name} template ${migrated ? server.migrated : server.bare}`),
