@@ -18,6 +18,11 @@ const EXPECTED = 'redis://host:port/db, rediss://host:port/db, s3://bucket/prefi
 export async function openStore(url: string, options: OpenOptions): Promise<Store> {
   const scheme = /^([a-z0-9+.-]+):/i.exec(url)?.[1]?.toLowerCase()
   switch (scheme) {
+    case 'redis':
+    case 'rediss': {
+      const { openRedisStore } = await import('./redis/store.ts')
+      return openRedisStore(url, options)
+    }
     case 'file': {
       const { openFolderStore } = await import('./folder/store.ts')
       return openFolderStore(url, options.dataset)

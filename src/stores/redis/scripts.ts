@@ -1,0 +1,82 @@
+/**
+ * The scripts, each on keys of one slot. Redis 7 flags: `allow-oom` lets a full Redis still flip, roll back and take leases;
+ * without it a script is refused as a whole when memory is short.
+ */
+
+/** Who answers: after failover and failback run_id alone is the same again, and so is master_replid alone after a plain restart. */
+const IDENTITY = `
+local info = redis.call('INFO', 'server') .. redis.call('INFO', 'replication')
+local run, repl = string.match(info, 'run_id:(%x+)'), string.match(info, 'master_replid:(%x+)')
+`
+
+/**
+ * KEYS: pointer. ARGV: expected revision ('' for none), next revision, pointer, channel. The first write binds the pointer to the
+ * server. (Redis also draws a new master_replid an hour after its last replica left: a needless rebind, but a safe one.)
+ */
+export const SWAP_POINTER = `#!lua flags=allow-oom
+${IDENTITY}
+local held = redis.call('HMGET', KEYS[1], 'r', 'i', 'm')
+if held[1] and (held[2] ~= run or held[3] ~= repl) then return {'rebound', held[2], held[3], run, repl} end
+if held[1] == ARGV[2] then return {'set'} end
+if (held[1] or '') ~= ARGV[1] then return {'moved'} end
+redis.call('HSET', KEYS[1], 'r', ARGV[2], 'v', ARGV[3], 'i', run, 'm', repl)
+redis.call('PUBLISH', ARGV[4], ARGV[2])
+return {'set'}
+`
+
+/** KEYS: pointer. ARGV: next revision, pointer, channel. Only where SWAP_POINTER says rebound: of two reconcilers the second finds it done. */
+export const REBIND_POINTER = `#!lua flags=allow-oom
+${IDENTITY}
+local held = redis.call('HMGET', KEYS[1], 'r', 'i', 'm')
+if held[1] == ARGV[1] then return {'set'} end
+if held[1] and held[2] == run and held[3] == repl then return {'bound'} end
+redis.call('HSET', KEYS[1], 'r', ARGV[1], 'v', ARGV[2], 'i', run, 'm', repl)
+redis.call('PUBLISH', ARGV[3], ARGV[1])
+return {'set'}
+`
+
+const NOW_MS = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+`
+
+/** KEYS: journal. ARGV: generation. Begun twice, it goes on where it was. */
+export const BEGIN_GENERATION = `#!lua
+${NOW_MS}
+return redis.call('HSETNX', KEYS[1], ARGV[1], string.format('0 %.0f', now))
+`
+
+/** KEYS: journal. ARGV: generation, count. Returns the first number of the reserved range, or -1 when the generation was swept. */
+export const RESERVE_NUMBERS = `#!lua
+local entry = redis.call('HGET', KEYS[1], ARGV[1])
+if not entry then return -1 end
+local upto, at = string.match(entry, '^(%d+) (%d+)$')
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f %s', upto + ARGV[2], at))
+return tonumber(upto)
+`
+
+/** KEYS: leases. ARGV: id, tag, kind, ttl in ms. */
+export const PUT_LEASE = `#!lua flags=allow-oom
+${NOW_MS}
+return redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f %s %s', now + ARGV[4], ARGV[2], ARGV[3]))
+`
+
+/** KEYS: leases. Returns id, entry, id, entry, …; expired ones are removed in the same step, so that no renewal is lost to it. */
+export const LIST_LEASES = `#!lua flags=allow-oom
+${NOW_MS}
+local all, alive = redis.call('HGETALL', KEYS[1]), {}
+for i = 1, #all, 2 do
+  if tonumber(string.match(all[i + 1], '^%d+')) > now then
+    alive[#alive + 1] = all[i]
+    alive[#alive + 1] = all[i + 1]
+  else
+    redis.call('HDEL', KEYS[1], all[i])
+  end
+end
+return alive
+`
+
+/** KEYS: any. A write, so that WAIT on this connection has one to wait for. */
+export const SETTLE = `#!lua flags=allow-oom
+return redis.call('SET', KEYS[1], '1')
+`
