@@ -23,6 +23,10 @@ export async function openStore(url: string, options: OpenOptions): Promise<Stor
       const { openRedisStore } = await import('./redis/store.ts')
       return openRedisStore(url, options)
     }
+    case 's3': {
+      const { openS3Store } = await import('./s3/store.ts')
+      return openS3Store(url, options)
+    }
     case 'file': {
       const { openFolderStore } = await import('./folder/store.ts')
       return openFolderStore(url, options.dataset)

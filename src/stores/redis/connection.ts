@@ -68,6 +68,8 @@ export function parseRedisUrl(
       connectTimeout: connectTimeoutMs,
       // Destroys a connection on which nothing comes back. commandTimeout would leave it in place, and costs a timer a command.
       socketTimeout: commandTimeoutMs,
+      // Its timer keeps a process alive even when the connection is long closed.
+      disconnectTimeout: 100,
       lazyConnect: true,
       // A server that is loading answers LOADING at once, which says more than waiting does.
       enableReadyCheck: false,

@@ -1,0 +1,57 @@
+import { z } from 'zod'
+import { tagSchema } from '../../../schemas/pointer.ts'
+import type { Lease, LeaseStore } from '../ports.ts'
+import { forEachBounded } from '../ranges.ts'
+import type { S3Bucket } from './bucket.ts'
+
+const leaseObjectSchema = z.object({
+  id: z.string(),
+  tag: tagSchema,
+  kind: z.enum(['reader', 'build']),
+  ttlMs: z.int().positive(),
+})
+
+const READS_MAX = 8
+/** LastModified and Date tell whole seconds; a lease is taken for alive until it is certainly over. */
+const CLOCK_GRAIN_MS = 1_000
+/**
+ * An expired lease counts no more, but its object stays this long: a holder that renews late overwrites it, and deleting what was
+ * just renewed would be worse than an object too many.
+ */
+const REMOVE_AFTER_MS = 60_000
+
+/** One object a lease, `leases/<id>`; it runs from when the server says it was written, by the server's clock. */
+export class S3Leases implements LeaseStore {
+  readonly #bucket: S3Bucket
+
+  constructor(bucket: S3Bucket) {
+    this.#bucket = bucket
+  }
+
+  async put(lease: { id: string; tag: string; kind: Lease['kind']; ttlMs: number }): Promise<void> {
+    const { id, tag, kind, ttlMs } = lease
+    await this.#bucket.put(leaseName(id), Buffer.from(JSON.stringify({ id, tag, kind, ttlMs })), null)
+  }
+
+  drop(id: string): Promise<void> {
+    return this.#bucket.delete(leaseName(id))
+  }
+
+  async list(): Promise<Lease[]> {
+    const { objects, now } = await this.#bucket.list('leases/')
+    const leases: Lease[] = []
+    await forEachBounded(objects, READS_MAX, async ({ name, modifiedAt }) => {
+      const found = await this.#bucket.get(name)
+      if (found === null) return
+      const { ttlMs, ...lease } = leaseObjectSchema.parse(JSON.parse(found.bytes.toString()))
+      const expiresAt = new Date(modifiedAt.getTime() + ttlMs + CLOCK_GRAIN_MS)
+      if (expiresAt > now) leases.push({ ...lease, expiresAt })
+      else if (expiresAt.getTime() < now.getTime() - REMOVE_AFTER_MS) await this.#bucket.delete(name)
+    })
+    return leases
+  }
+}
+
+function leaseName(id: string): string {
+  return `leases/${encodeURIComponent(id)}`
+}
