@@ -1,0 +1,287 @@
+import type { IndexManifest, Manifest } from '../../schemas/manifest.ts'
+import { isSnapflipError, type SnapflipError } from '../core/errors.ts'
+import type { DataStore } from '../stores/ports.ts'
+import { blockChecksum, decodeBlock, eachEntry } from './block.ts'
+import { corrupt, type Where } from './corrupt.ts'
+import { addHashAt, hashAt, hashMemory, hex64, parseHex64, sha256 } from './hash.ts'
+import { contentDigest } from './manifest.ts'
+import { compareEntries, type KeySample } from './merge.ts'
+import { type AuditPage, type LocationPage, PAGE_BLOCKS, pageCount, treeDepth } from './page.ts'
+import { prefetch } from './prefetch.ts'
+import { readPages, type StoredBlock } from './read.ts'
+import { type SourceDelta, SourceTally } from './sources.ts'
+import { Tree } from './tree.ts'
+
+/** Pages verified at a time. */
+const PAGES = 16
+/** Problems kept with their details; all are counted. */
+const PROBLEMS_MAX = 20
+
+export interface IndexEvidence {
+  blocks: number
+  count: number
+  bytes: number
+  sums: [string, string]
+  /** Keys of a unique index that stand more than once. */
+  duplicates: KeySample
+  /** Live objects by where they lie, pages and nodes included. */
+  sources: SourceDelta[]
+  /** CORRUPT errors, at most a few of them; `corrupt` counts all. */
+  problems: SnapflipError[]
+  corrupt: number
+}
+
+export interface VerifyOptions {
+  signal: AbortSignal
+  onProgress?: (progress: { blocks: number; entries: number }) => void
+}
+
+/**
+ * Reads every object of an index again and recomputes all that pages and manifest say of it: checksums, order and place of entries, counts,
+ * sums, bytes. Trusts nothing but the manifest's root hashes. Problems are collected, not thrown; other errors (store unreachable) are thrown.
+ */
+export async function verifyIndex(
+  data: DataStore,
+  where: Where,
+  index: IndexManifest,
+  options: VerifyOptions,
+): Promise<IndexEvidence> {
+  return new Verification(data, where, index, options).run()
+}
+
+class Verification {
+  readonly #data: DataStore
+  readonly #where: Where
+  readonly #index: IndexManifest
+  readonly #options: VerifyOptions
+  readonly #seed: bigint
+  readonly #many: boolean
+  readonly #location: Tree
+  readonly #audit: Tree
+  readonly #sums = new BigUint64Array(2)
+  readonly #blockSums = new BigUint64Array(2)
+  readonly #sources = new SourceTally()
+  readonly #duplicates: KeySample = { count: 0, keys: [] }
+  readonly #problems = new Map<string, SnapflipError>()
+  #blocks = 0
+  #count = 0
+  #bytes = 0
+
+  constructor(data: DataStore, where: Where, index: IndexManifest, options: VerifyOptions) {
+    this.#data = data
+    this.#where = where
+    this.#index = index
+    this.#options = options
+    this.#seed = parseHex64(index.seed)
+    this.#many = index.kind === 'many'
+    this.#location = new Tree(data, 'location', index, where)
+    this.#audit = new Tree(data, 'audit', index, where)
+  }
+
+  async run(): Promise<IndexEvidence> {
+    const { bits, location, audit, count, bytes, sums } = this.#index
+    const depth = treeDepth(bits)
+    if (location.depth !== depth || audit.depth !== depth)
+      this.#note(corrupt(this.#where, 'manifest', `trees of depth ${depth}`, `${location.depth} and ${audit.depth}`))
+    else await this.#pages()
+    const found: [string, string] = [hex64(this.#sums[0] as bigint), hex64(this.#sums[1] as bigint)]
+    if (this.#problems.size === 0) {
+      // Totals mean something only when every part was read.
+      const line = (c: number, b: number, s: readonly string[]) => `${c} entries, ${b} bytes, sums ${s[0]} ${s[1]}`
+      const wanted = line(count, bytes, sums)
+      const actual = line(this.#count, this.#bytes, found)
+      if (wanted !== actual) this.#note(corrupt(this.#where, 'manifest', wanted, actual))
+    }
+    return {
+      blocks: this.#blocks,
+      count: this.#count,
+      bytes: this.#bytes,
+      sums: found,
+      duplicates: this.#duplicates,
+      sources: this.#sources.deltas(),
+      problems: [...this.#problems.values()].slice(0, PROBLEMS_MAX),
+      corrupt: this.#problems.size,
+    }
+  }
+
+  #note(error: unknown): void {
+    if (!isSnapflipError(error, 'CORRUPT')) throw error
+    this.#problems.set(error.message, error)
+  }
+
+  async #pages(): Promise<void> {
+    for await (const loaded of prefetch(this.#loadPages())) {
+      const byPage = new Map(loaded.map((pair) => [pair.location.first / PAGE_BLOCKS, pair]))
+      for (const { location, audit } of loaded) this.#empties(location, audit)
+      for await (const batch of readPages(
+        this.#data,
+        loaded.map((pair) => pair.location),
+      )) {
+        this.#options.signal.throwIfAborted()
+        for (const block of batch) {
+          const pair = byPage.get(Math.floor(block.block / PAGE_BLOCKS)) as { audit: AuditPage }
+          try {
+            this.#block(block, pair.audit)
+          } catch (error) {
+            this.#note(error)
+          }
+        }
+        this.#options.onProgress?.({ blocks: this.#blocks, entries: this.#count })
+      }
+    }
+  }
+
+  async *#loadPages(): AsyncGenerator<Array<{ location: LocationPage; audit: AuditPage }>> {
+    const pages = pageCount(this.#index.bits)
+    for (let from = 0; from < pages; from += PAGES) {
+      this.#options.signal.throwIfAborted()
+      const positions = Array.from({ length: Math.min(PAGES, pages - from) }, (_, i) => from + i)
+      try {
+        yield await this.#load(positions)
+      } catch {
+        // One of them is damaged: each by itself, so that the others are still looked at.
+        for (const position of positions)
+          try {
+            yield await this.#load([position])
+          } catch (error) {
+            this.#note(error)
+          }
+      }
+    }
+    for (const tree of [this.#location, this.#audit])
+      for (let level = tree.depth; level >= 0; level--) {
+        const positions = Array.from({ length: Math.ceil(pages / 512 ** level) }, (_, i) => i)
+        try {
+          for (const ref of await tree.refs(level, positions)) this.#sources.count(ref, 1)
+        } catch (error) {
+          this.#note(error)
+        }
+      }
+  }
+
+  async #load(positions: number[]): Promise<Array<{ location: LocationPage; audit: AuditPage }>> {
+    const [locations, audits] = await Promise.all([
+      this.#location.locationPages(positions),
+      this.#audit.auditPages(positions),
+    ])
+    return locations.map((location, i) => ({ location, audit: audits[i] as AuditPage }))
+  }
+
+  /** Blocks that the location page calls empty must be empty for the audit page too. */
+  #empties(location: LocationPage, audit: AuditPage): void {
+    location.source.forEach((source, row) => {
+      if (source === 0xffff && (audit.count[row] !== 0 || audit.sum1[row] !== 0n || audit.sum2[row] !== 0n))
+        this.#note(corrupt(this.#where, `block ${location.first + row}`, `${audit.count[row]} entries`, 'no location'))
+    })
+  }
+
+  #block(item: StoredBlock, audit: AuditPage): void {
+    const { block, stored } = item
+    const where = this.#where
+    const name = `block ${block}`
+    const row = block % PAGE_BLOCKS
+    this.#sources.count(item.location, 1)
+    if (stored === null)
+      throw corrupt(
+        where,
+        name,
+        `${item.location.length} bytes in generation ${item.location.generation}`,
+        'nothing, or fewer',
+      )
+    const checksum = blockChecksum(stored)
+    if (checksum !== item.checksum) throw corrupt(where, name, `checksum ${hex64(item.checksum)}`, hex64(checksum))
+    const sha = sha256(stored)
+    if (sha.compare(audit.sha, row * 16, row * 16 + 16, 0, 16) !== 0)
+      throw corrupt(
+        where,
+        name,
+        `SHA-256 ${audit.sha.toString('hex', row * 16, row * 16 + 16)}…`,
+        `${sha.toString('hex', 0, 16)}…`,
+      )
+    const raw = decodeBlock(stored, block, where)
+    // Hashed where it lies: nothing below may grow or write the hash memory.
+    hashMemory(raw.length).set(raw)
+    const sums = this.#blockSums
+    sums[0] = 0n
+    sums[1] = 0n
+    const { bits } = this.#index
+    let previous = -1
+    const count = eachEntry(raw, this.#many, block, where, (start, keyStart, keyEnd, _valueStart, end) => {
+      addHashAt(sums, 0, start, end, 1n)
+      addHashAt(sums, 1, start, end, 2n)
+      const place = bits === 0 ? 0 : Number(hashAt(keyStart, keyEnd, this.#seed) >> BigInt(64 - bits))
+      if (place !== block) throw corrupt(where, name, 'keys whose hash leads here', `a key of block ${place}`)
+      if (previous >= 0) {
+        if (compareEntries(raw, previous, raw, start, this.#many) > 0)
+          throw corrupt(where, name, 'entries in order', `an entry out of order at byte ${start}`)
+        if (
+          !this.#many &&
+          raw.compare(raw, keyStart - 4, keyEnd, previous, previous + 4 + raw.readInt32BE(previous)) === 0
+        ) {
+          this.#duplicates.count++
+          if (this.#duplicates.keys.length < 10) this.#duplicates.keys.push(raw.toString('utf8', keyStart, keyEnd))
+        }
+      }
+      previous = start
+    })
+    if (count !== audit.count[row] || sums[0] !== audit.sum1[row] || sums[1] !== audit.sum2[row])
+      throw corrupt(
+        where,
+        name,
+        `${audit.count[row]} entries, sums ${hex64(audit.sum1[row] as bigint)} ${hex64(audit.sum2[row] as bigint)}`,
+        `${count} entries, sums ${hex64(sums[0])} ${hex64(sums[1])}`,
+      )
+    this.#blocks++
+    this.#count += count
+    this.#bytes += raw.length
+    this.#sums[0] = (this.#sums[0] as bigint) + sums[0]
+    this.#sums[1] = (this.#sums[1] as bigint) + sums[1]
+  }
+}
+
+export interface VersionEvidence {
+  digest: string
+  indexes: Record<string, IndexEvidence>
+  problems: SnapflipError[]
+}
+
+/** `verifyIndex` for all indexes of a version, and what their manifest says of them together: digest and live sources. */
+export async function verifyVersion(
+  data: DataStore,
+  manifest: Manifest,
+  options: VerifyOptions,
+): Promise<VersionEvidence> {
+  const indexes: Record<string, IndexEvidence> = {}
+  const tally = new SourceTally()
+  for (const [name, index] of Object.entries(manifest.indexes)) {
+    const where = { dataset: manifest.dataset, index: name, tag: manifest.tag }
+    const evidence = await verifyIndex(data, where, index, options)
+    indexes[name] = evidence
+    tally.fold(evidence.sources)
+  }
+  const problems = Object.values(indexes).flatMap((evidence) => evidence.problems)
+  const where = { dataset: manifest.dataset, index: '(all)', tag: manifest.tag }
+  const digest = contentDigest(
+    Object.fromEntries(
+      Object.entries(manifest.indexes).map(([name, { kind }]) => {
+        const { count, sums } = indexes[name] as IndexEvidence
+        return [name, { kind, count, sums }]
+      }),
+    ),
+  )
+  if (problems.length === 0) {
+    if (digest !== manifest.digest) problems.push(corrupt(where, 'manifest', `digest ${manifest.digest}`, digest))
+    tally.fold(manifest.sources, -1)
+    const [wrong] = tally.deltas()
+    if (wrong !== undefined)
+      problems.push(
+        corrupt(
+          where,
+          'manifest',
+          `live objects of generation ${wrong.generation}, pack ${wrong.pack}, as its sources say`,
+          `${wrong.objects} objects and ${wrong.bytes} bytes more`,
+        ),
+      )
+  }
+  return { digest, indexes, problems }
+}
