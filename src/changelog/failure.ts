@@ -1,0 +1,68 @@
+import { SnapflipError, isSnapflipError, type ErrorCode, type ErrorDetails } from '../core/errors.ts'
+
+/** SQLSTATE of an error that PostgreSQL sent, else undefined. */
+export function sqlState(error: unknown): string | undefined {
+  const code = (error as { code?: unknown } | null)?.code
+  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : undefined
+}
+
+/**
+ * The typed error for what PostgreSQL said. `onData` is the code for rows or expressions that PostgreSQL cannot evaluate (SQLSTATE class
+ * 22, 23, 42, XX): what they mean depends on what was read. PostgreSQL's own message may quote a row, so it stays in `cause`.
+ */
+export function translate(error: unknown, what: string, onData: ErrorCode, details: ErrorDetails = {}): SnapflipError {
+  if (isSnapflipError(error)) return error
+  const state = sqlState(error)
+  if (state === undefined || /^(08|57P)/.test(state)) {
+    return new SnapflipError(
+      'POSTGRES_UNREACHABLE',
+      `${what}: the connection to PostgreSQL was lost. It is tried again.`,
+      details,
+      error,
+    )
+  }
+  const found = { ...details, sqlState: state }
+  if (state === '42501') {
+    return new SnapflipError(
+      'PRIVILEGE_MISSING',
+      `${what}: PostgreSQL refused it for lack of a privilege, or because row security would hide rows. Expected a role that may read the whole table; see \`snapflip doctor --grants\`.`,
+      found,
+      error,
+    )
+  }
+  if (state === '25006') {
+    return new SnapflipError(
+      'POSTGRES_UNSUPPORTED',
+      `${what}: expected a primary, found a standby or a read-only server. Give the primary's address.`,
+      found,
+      error,
+    )
+  }
+  if (
+    state === '3F000' ||
+    ((state === '42P01' || state === '42883') && /snapflip\./.test(String((error as Error).message)))
+  ) {
+    return new SnapflipError(
+      'REGISTRY_NOT_MIGRATED',
+      `${what}: snapflip's tables or functions are missing. Run \`snapflip migrate\`.`,
+      found,
+      error,
+    )
+  }
+  if (/^(22|23|42|2F|P0|XX)/.test(state)) {
+    const advice =
+      onData === 'SOURCE_CHANGED' ? 'The next attempt is a full build.' : 'Correct the expression or the row.'
+    return new SnapflipError(
+      onData,
+      `${what}: a row or expression cannot be evaluated (SQLSTATE ${state}). ${advice}`,
+      found,
+      error,
+    )
+  }
+  return new SnapflipError(
+    'POSTGRES_FAILED',
+    `${what}: PostgreSQL refused the statement (SQLSTATE ${state}).`,
+    found,
+    error,
+  )
+}

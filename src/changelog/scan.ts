@@ -1,0 +1,75 @@
+import type { ClientBase } from 'pg'
+import { ADD, type EntrySource } from '../snapshot/entry.ts'
+import { copyEntries } from './copy.ts'
+import { translate } from './failure.ts'
+import { entriesOf, literal, rowsOf, tableItem } from './projection.ts'
+import type { Source, TypedColumn } from './source.ts'
+
+/** A part of a table: primary keys in [from, to), compared as PostgreSQL compares them; null is unbounded. Bounds are text, so a range keeps in JSON. */
+export interface Range {
+  readonly from: readonly string[] | null
+  readonly to: readonly string[] | null
+}
+
+/**
+ * All entries of the source (or of one range of it) as ADDs, in the snapshot of the transaction that the client is in: see `inWatermark`.
+ * For events: the last value of each key, deleted keys left out.
+ */
+export function scanSource(client: ClientBase, source: Source, range: Range | null = null): EntrySource {
+  return {
+    async read(sink, signal) {
+      try {
+        await copyEntries(client, scanSelect(source, range), ADD, sink, signal)
+      } catch (error) {
+        signal.throwIfAborted()
+        throw translate(
+          error,
+          `Reading the source of index ${source.index} of ${source.dataset}`,
+          'DEFINITION_INVALID',
+          {
+            dataset: source.dataset,
+            index: source.index,
+          },
+        )
+      }
+    },
+  }
+}
+
+function scanSelect(source: Source, range: Range | null): string {
+  if (source.kind === 'table')
+    return entriesOf(source, tableItem(source.table), rangeCondition(source.table.alias, source.primaryKey, range))
+  return `select key, value from (select distinct on (key) key, value from snapflip.events
+    where dataset = ${literal(source.dataset)} and index = ${literal(source.index)} order by key, seq desc) as _snapflip_e where value is not null`
+}
+
+/** SQL over the row that is true in the range. A row comparison, so that it uses the primary key's index. */
+export function rangeCondition(
+  alias: string,
+  primaryKey: readonly TypedColumn[] | null,
+  range: Range | null,
+): string | null {
+  if (range === null || primaryKey === null) return null
+  const columns = `row(${primaryKey.map(({ column }) => `${alias}.${column}`).join(', ')})`
+  const bound = (values: readonly string[]) =>
+    `row(${primaryKey.map(({ type }, n) => `${literal(values[n] ?? '')}::${type}`).join(', ')})`
+  const parts = [
+    range.from === null ? null : `${columns} >= ${bound(range.from)}`,
+    range.to === null ? null : `${columns} < ${bound(range.to)}`,
+  ]
+  return parts.filter((part) => part !== null).join(' and ') || null
+}
+
+/** How many entries the source has in the transaction's snapshot. Reads all of it. */
+export async function countSource(client: ClientBase, source: Source): Promise<number> {
+  const select =
+    source.kind === 'table'
+      ? `select from ${tableItem(source.table)} where ${rowsOf(source)}`
+      : `select from (${scanSelect(source, null)}) as _snapflip_s`
+  try {
+    const { rows } = await client.query<{ n: string }>(`select count(*) as n from (${select}) as _snapflip_n`)
+    return Number(rows[0]?.n)
+  } catch (error) {
+    throw translate(error, `Counting the source of index ${source.index} of ${source.dataset}`, 'DEFINITION_INVALID')
+  }
+}
