@@ -1,0 +1,53 @@
+import { lockDataset } from './dataset-lock.ts'
+import { record } from './record.ts'
+import { requireOpenRefresh } from './require-open-refresh.ts'
+import { type Db, transaction } from './transaction.ts'
+
+/**
+ * Allocates the refresh's version, in state building: `vYYYYMMDD-NN` for the UTC day of `day`, NN counting on within it;
+ * the ordinal rises by one. Again for the same refresh: the same version.
+ *
+ * @throws SnapflipError SUPERSEDED when the refresh is not open.
+ */
+export async function allocateVersion(
+  db: Db,
+  { dataset, refreshId, day }: { dataset: string; refreshId: string; day: Date },
+): Promise<{ tag: string; ordinal: number }> {
+  return transaction(db, async (client) => {
+    await lockDataset(client, dataset)
+    await requireOpenRefresh(client, dataset, refreshId)
+    const known = await client.query<{ tag: string; ordinal: number }>(
+      'select tag, ordinal from snapflip.versions where refresh_id = $1',
+      [refreshId],
+    )
+    if (known.rows[0] !== undefined) return known.rows[0]
+    const allocated = await client.query<{ tag: string; ordinal: number }>(ALLOCATE, [
+      dataset,
+      refreshId,
+      day.toISOString().slice(0, 10),
+    ])
+    const version = allocated.rows[0] as { tag: string; ordinal: number } // an insert of one row returns it
+    await record(client, {
+      dataset,
+      actor: null,
+      kind: 'version.allocated',
+      version: version.tag,
+      detail: { refreshId, ordinal: version.ordinal },
+    })
+    return version
+  })
+}
+
+/** Rows of versions are never deleted, so counting them counts on. Relies on the lock of the dataset's row. */
+const ALLOCATE = `
+  with number as (
+    select count(*) filter (where day = $3::date) + 1 as in_day, coalesce(max(ordinal), 0) + 1 as ordinal
+      from snapflip.versions
+     where dataset = $1
+  )
+  insert into snapflip.versions (dataset, tag, ordinal, day, refresh_id)
+  select $1,
+         'v' || to_char($3::date, 'YYYYMMDD') || '-' || lpad(in_day::text, greatest(2, length(in_day::text)), '0'),
+         ordinal, $3::date, $2
+    from number
+  returning tag, ordinal`

@@ -1,0 +1,45 @@
+import type { DatasetDefinition } from '../../schemas/config.ts'
+import { notApplied } from './dataset-lock.ts'
+import { type Db, select } from './transaction.ts'
+
+export interface AppliedDefinition {
+  number: number
+  definition: DatasetDefinition
+  /** SHA-256 (hex) of its jsonb text. */
+  digest: string
+  appliedAt: Date
+  appliedBy: string
+}
+
+/** The definition applied last; null when there is none. */
+export async function currentDefinition(db: Db, dataset: string): Promise<AppliedDefinition | null> {
+  const rows = await select<AppliedDefinition>(
+    db,
+    `select number, body as definition, digest, applied_at as "appliedAt", applied_by as "appliedBy"
+       from snapflip.definitions
+      where dataset = $1
+      order by number desc
+      limit 1`,
+    [dataset],
+  )
+  return rows[0] ?? null
+}
+
+/** @throws SnapflipError NOT_APPLIED unless exactly this definition was applied last. */
+export async function requireApplied(
+  db: Db,
+  { dataset, definition }: { dataset: string; definition: DatasetDefinition },
+): Promise<void> {
+  const rows = await select<{ number: number; same: boolean }>(
+    db,
+    `select number, body = $2::jsonb as same
+       from snapflip.definitions
+      where dataset = $1
+      order by number desc
+      limit 1`,
+    [dataset, JSON.stringify(definition)],
+  )
+  const applied = rows[0]
+  if (applied === undefined) throw notApplied(dataset, 'found none')
+  if (!applied.same) throw notApplied(dataset, `found another (number ${applied.number}): it changed since`)
+}

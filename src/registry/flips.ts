@@ -1,0 +1,48 @@
+import { type Db, select } from './transaction.ts'
+
+export type FlipKind = 'flip' | 'rollback'
+export type FlipResult = 'confirmed' | 'refused' | 'failed'
+
+export interface FlipRow {
+  flipId: string
+  dataset: string
+  kind: FlipKind
+  from: string | null
+  to: string
+  /** The registry's part of the epoch. */
+  epoch: number
+  refreshId: string | null
+  reason: string | null
+  actor: string
+  intendedAt: Date
+  /** Null: not known yet; read it from the store. */
+  outcome: FlipResult | null
+  settledAt: Date | null
+  detail: Record<string, unknown> | null
+}
+
+/** The dataset's flips and rollbacks, newest first. */
+export async function flips(db: Db, dataset: string, limit = 100): Promise<FlipRow[]> {
+  return readFlips(db, 'where dataset = $1 order by epoch desc limit $2', [dataset, limit])
+}
+
+/** Intents whose outcome is not known, oldest first: it must be read from the store before anything is cleaned up. */
+export async function openFlips(db: Db, dataset: string): Promise<FlipRow[]> {
+  return readFlips(db, 'where dataset = $1 and outcome is null order by epoch', [dataset])
+}
+
+/** One flip; null when it was never intended. */
+export async function flipOf(db: Db, flipId: string): Promise<FlipRow | null> {
+  return (await readFlips(db, 'where id = $1', [flipId]))[0] ?? null
+}
+
+async function readFlips(db: Db, which: string, values: readonly unknown[]): Promise<FlipRow[]> {
+  const rows = await select<Omit<FlipRow, 'epoch'> & { epoch: string }>(
+    db,
+    `select id as "flipId", dataset, kind, from_tag as "from", to_tag as "to", epoch, refresh_id as "refreshId", reason,
+            actor, intended_at as "intendedAt", outcome, settled_at as "settledAt", detail
+       from snapflip.flips ${which}`,
+    values,
+  )
+  return rows.map((row) => ({ ...row, epoch: Number(row.epoch) }))
+}

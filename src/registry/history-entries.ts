@@ -1,0 +1,40 @@
+import { type Db, select } from './transaction.ts'
+
+export interface HistoryEntry {
+  seq: number
+  at: Date
+  dataset: string | null
+  actor: string
+  kind: string
+  version: string | null
+  detail: Record<string, unknown>
+  /** SHA-256, hex: 64 digits. */
+  hash: string
+}
+
+export interface HistoryFilter {
+  dataset?: string
+  /** Exactly this kind, or all below it: `flip` finds `flip.intended` and `flip.confirmed`. */
+  kind?: string
+  version?: string
+  since?: Date
+  limit?: number
+}
+
+/** Entries, newest first. */
+export async function historyEntries(db: Db, filter: HistoryFilter = {}): Promise<HistoryEntry[]> {
+  const { dataset = null, kind = null, version = null, since = null, limit = 100 } = filter
+  const rows = await select<Omit<HistoryEntry, 'seq'> & { seq: string }>(
+    db,
+    `select seq, at, dataset, actor, kind, version, detail, encode(hash, 'hex') as hash
+       from snapflip.history
+      where ($1::text is null or dataset = $1)
+        and ($2::text is null or kind = $2 or starts_with(kind, $2 || '.'))
+        and ($3::text is null or version = $3)
+        and ($4::timestamptz is null or at >= $4)
+      order by seq desc
+      limit $5`,
+    [dataset, kind, version, since, limit],
+  )
+  return rows.map((row) => ({ ...row, seq: Number(row.seq) }))
+}

@@ -1,0 +1,55 @@
+import type pg from 'pg'
+import type { Hold } from '../../schemas/pointer.ts'
+import { activeHold } from './active-hold.ts'
+import { lockDataset } from './dataset-lock.ts'
+import { record } from './record.ts'
+import { type Db, transaction } from './transaction.ts'
+
+/**
+ * Pauses the dataset's refreshes. A hold that is already there gives way to this one, as in the pointer; the same one again
+ * (by, reason and time): nothing happens.
+ *
+ * @param at when it began, ISO; now unless given.
+ * @returns the hold as the pointer carries it.
+ */
+export async function hold(
+  db: Db,
+  { dataset, by, reason, at }: { dataset: string; by: string; reason: string; at?: string },
+): Promise<Hold> {
+  return transaction(db, async (client) => {
+    await lockDataset(client, dataset)
+    const wanted: Hold = { by, reason, at: at ?? new Date().toISOString() }
+    if (await putHold(client, dataset, wanted)) {
+      await record(client, { dataset, actor: by, kind: 'hold', detail: { reason, at: wanted.at } })
+    }
+    return wanted
+  })
+}
+
+/** The change alone, in a transaction that holds the lock of the dataset's row. False: it was there already. */
+export async function putHold(client: pg.ClientBase, dataset: string, wanted: Hold): Promise<boolean> {
+  const now = await activeHold(client, dataset)
+  if (now !== null) {
+    if (now.by === wanted.by && now.reason === wanted.reason && Date.parse(now.at) === Date.parse(wanted.at))
+      return false
+    await liftHold(client, dataset, wanted.by, 'replaced by another hold')
+  }
+  await client.query('insert into snapflip.holds (dataset, by, reason, since) values ($1, $2, $3, $4)', [
+    dataset,
+    wanted.by,
+    wanted.reason,
+    wanted.at,
+  ])
+  return true
+}
+
+/** False: there was none. */
+export async function liftHold(client: pg.ClientBase, dataset: string, by: string, reason: string): Promise<boolean> {
+  const { rowCount } = await client.query(LIFT, [dataset, by, reason])
+  return rowCount === 1
+}
+
+const LIFT = `
+  update snapflip.holds
+     set lifted_at = clock_timestamp(), lifted_by = $2, lifted_reason = $3
+   where dataset = $1 and lifted_at is null`

@@ -1,0 +1,145 @@
+import type pg from 'pg'
+import type { Epoch } from '../../schemas/pointer.ts'
+import { SnapflipError } from '../core/errors.ts'
+import { activeHold, onHold } from './active-hold.ts'
+import { lockDataset } from './dataset-lock.ts'
+import { type FlipKind, type FlipResult, type FlipRow, flipOf } from './flips.ts'
+import { record } from './record.ts'
+import { requireOpenRefresh } from './require-open-refresh.ts'
+import { type Db, transaction } from './transaction.ts'
+import { type VersionRow, version } from './version.ts'
+
+export interface FlipIntent {
+  flipId: string
+  dataset: string
+  kind: FlipKind
+  /** Null: the dataset's first flip. */
+  from: string | null
+  to: string
+  reason: string | null
+  /** Null: the database's session_user. */
+  actor: string | null
+  /** The refresh it belongs to, which must be open. */
+  refreshId?: string
+}
+
+/**
+ * Issues the epoch of a flip or rollback and records that it is wanted, before any store is touched. Again for the same flip
+ * id: the same epoch, and the outcome if it was settled meanwhile. The epoch counts as issued when the transaction has committed.
+ *
+ * @throws SnapflipError ON_HOLD (flips only), VERSION_QUARANTINED, VERSION_RETIRED, PREFLIP_REFUSED (not sealed, or its gates did not
+ *   pass), SUPERSEDED (the refresh is closed), CONFLICT (the id was used for another flip).
+ */
+export async function intendFlip(db: Db, intent: FlipIntent): Promise<{ epoch: Epoch; outcome: FlipResult | null }> {
+  return transaction(db, async (client) => {
+    const { flipId, dataset, kind, from, to, reason, actor, refreshId } = intent
+    await lockDataset(client, dataset)
+    const known = await flipOf(client, flipId)
+    if (known !== null) {
+      if (known.dataset !== dataset || known.kind !== kind || known.from !== from || known.to !== to)
+        throw usedBefore(intent, known)
+      return { epoch: { registry: known.epoch, breakGlass: 0 }, outcome: known.outcome }
+    }
+    if (refreshId !== undefined) await requireOpenRefresh(client, dataset, refreshId)
+    const target = await version(client, dataset, to)
+    await requireFree(client, target)
+    await (kind === 'flip' ? requirePassed(client, target) : requireRetained(target, from))
+    const raised = await client.query<{ epoch: string }>(RAISE, [dataset])
+    const epoch = Number(raised.rows[0]?.epoch)
+    await client.query(INTEND, [flipId, dataset, kind, from, to, epoch, refreshId ?? null, reason, actor])
+    await record(client, {
+      dataset,
+      actor,
+      kind: `${kind}.intended`,
+      version: to,
+      detail: { flipId, from, to, epoch, reason, refreshId: refreshId ?? null },
+    })
+    return { epoch: { registry: epoch, breakGlass: 0 }, outcome: null }
+  })
+}
+
+/** The update's row lock lasts until commit: no two transactions read the same number. */
+const RAISE = `
+  update snapflip.datasets
+     set epoch_registry = epoch_registry + 1
+   where name = $1
+  returning epoch_registry as epoch`
+
+const INTEND = `
+  insert into snapflip.flips (id, dataset, kind, from_tag, to_tag, epoch, refresh_id, reason, actor)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, session_user))`
+
+/** Neither flips nor rollbacks go to a quarantined or retired version. */
+async function requireFree(client: pg.ClientBase, { dataset, tag, state }: VersionRow): Promise<void> {
+  const look = `\`snapflip versions ${dataset}\` lists what is left.`
+  if (state === 'retired' || state === 'swept') {
+    throw new SnapflipError(
+      'VERSION_RETIRED',
+      `Expected a kept version of ${dataset}, found ${tag} ${state}. ${look}`,
+      {
+        dataset,
+        tag,
+        state,
+      },
+    )
+  }
+  const { rows } = await client.query<{ by: string; reason: string }>(
+    'select by, reason from snapflip.quarantines where dataset = $1 and tag = $2 and lifted_at is null',
+    [dataset, tag],
+  )
+  const quarantine = rows[0]
+  if (quarantine === undefined) return
+  throw new SnapflipError(
+    'VERSION_QUARANTINED',
+    `Expected a version of ${dataset} that is not quarantined, found ${tag} quarantined by ${quarantine.by}: ${quarantine.reason}. ${look}`,
+    { dataset, tag, by: quarantine.by, reason: quarantine.reason },
+  )
+}
+
+/** Readers never get a version whose gates did not pass. */
+async function requirePassed(client: pg.ClientBase, { dataset, tag, state }: VersionRow): Promise<void> {
+  const hold = await activeHold(client, dataset)
+  if (hold !== null) throw onHold(dataset, hold)
+  const { rows } = await client.query<{ results: number; failed: string[] }>(
+    `select count(*)::integer as results,
+            coalesce(array_agg(gate order by position) filter (where verdict in ('hold', 'reject')), '{}') as failed
+       from snapflip.gate_results
+      where dataset = $1 and tag = $2`,
+    [dataset, tag],
+  )
+  const { results, failed } = rows[0] ?? { results: 0, failed: [] }
+  if ((state === 'sealed' || state === 'candidate') && results > 0 && failed.length === 0) return
+  const found =
+    results === 0
+      ? 'no gate results'
+      : failed.length > 0
+        ? `a verdict against it from ${failed.join(', ')}`
+        : 'all passed'
+  throw new SnapflipError(
+    'PREFLIP_REFUSED',
+    `Expected ${tag} of ${dataset} to be sealed and to have passed its gates, found it ${state}, gates: ${found}. ` +
+      `See \`snapflip show ${dataset} ${tag}\`.`,
+    { dataset, tag, state, gates: results, failed },
+  )
+}
+
+/** Active: the flip away from it happened in the store and was not settled here yet. */
+function requireRetained({ dataset, tag, state }: VersionRow, from: string | null): void {
+  if ((state === 'retained' || state === 'active') && tag !== from) return
+  throw new SnapflipError(
+    'CONFLICT',
+    `Expected a version of ${dataset} that was active before ${from ?? 'any'}, found ${tag} ${state}. ` +
+      `\`snapflip versions ${dataset}\` lists them.`,
+    { dataset, tag, state, from },
+  )
+}
+
+function usedBefore(intent: FlipIntent, known: FlipRow): SnapflipError {
+  const say = (flip: { kind: FlipKind; from: string | null; to: string }) =>
+    `${flip.kind} ${flip.from ?? 'nothing'} → ${flip.to}`
+  return new SnapflipError(
+    'CONFLICT',
+    `Expected flip ${intent.flipId} to be ${say(intent)}, found it recorded as ${say(known)}. Start another one.`,
+    { flipId: intent.flipId, dataset: known.dataset, from: known.from, to: known.to },
+  )
+}

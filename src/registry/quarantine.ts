@@ -1,0 +1,52 @@
+import type pg from 'pg'
+import { SnapflipError } from '../core/errors.ts'
+import { lockDataset } from './dataset-lock.ts'
+import { record } from './record.ts'
+import { requireNoOpenFlip } from './require-no-open-flip.ts'
+import { changeState } from './set-version-state.ts'
+import { type Db, transaction } from './transaction.ts'
+import { version } from './version.ts'
+
+/**
+ * Forbids every flip and rollback to a version. Quarantined already: nothing happens. The active version is left by a
+ * rollback, which quarantines it.
+ *
+ * @throws SnapflipError CONFLICT for the active version, for one whose flip is not settled, and for those that nobody can flip to
+ *   anyway.
+ */
+export async function quarantine(
+  db: Db,
+  { dataset, tag, by, reason }: { dataset: string; tag: string; by: string; reason: string },
+): Promise<void> {
+  await transaction(db, async (client) => {
+    await lockDataset(client, dataset)
+    const { state } = await version(client, dataset, tag)
+    if (state === 'active') {
+      throw new SnapflipError(
+        'CONFLICT',
+        `Expected a version of ${dataset} that is not active, found ${tag}, which readers are on. ` +
+          `\`snapflip rollback ${dataset} --reason …\` leaves it and quarantines it.`,
+        { dataset, tag, state },
+      )
+    }
+    await requireNoOpenFlip(client, dataset, tag)
+    await changeState(client, { dataset, tag, to: 'quarantined' })
+    if (await putQuarantine(client, { dataset, tag, by, reason })) {
+      await record(client, { dataset, actor: by, kind: 'quarantine', version: tag, detail: { reason, from: state } })
+    }
+  })
+}
+
+/** The row alone, in a transaction that holds the lock of the dataset's row. False: it was there already. */
+export async function putQuarantine(
+  client: pg.ClientBase,
+  { dataset, tag, by, reason }: { dataset: string; tag: string; by: string; reason: string },
+): Promise<boolean> {
+  const { rowCount } = await client.query(QUARANTINE, [dataset, tag, by, reason])
+  return rowCount === 1
+}
+
+const QUARANTINE = `
+  insert into snapflip.quarantines (dataset, tag, by, reason)
+  values ($1, $2, $3, $4)
+  on conflict (dataset, tag) where lifted_at is null do nothing`

@@ -1,0 +1,17 @@
+import { lockDataset } from './dataset-lock.ts'
+import { liftHold } from './hold.ts'
+import { record } from './record.ts'
+import { type Db, transaction } from './transaction.ts'
+
+/** Lifts the dataset's hold. None there: nothing happens. */
+export async function resume(
+  db: Db,
+  { dataset, by, reason }: { dataset: string; by: string; reason: string },
+): Promise<{ lifted: boolean }> {
+  return transaction(db, async (client) => {
+    await lockDataset(client, dataset)
+    const lifted = await liftHold(client, dataset, by, reason)
+    if (lifted) await record(client, { dataset, actor: by, kind: 'resume', detail: { reason } })
+    return { lifted }
+  })
+}

@@ -1,0 +1,52 @@
+import { type Db, select } from './transaction.ts'
+
+/**
+ * Versions that nothing needs any more, oldest first. Good versions (active, retained) and the others (rejected, held,
+ * quarantined, never flipped) are counted apart, so that a row of rejected builds does not push out what a rollback goes to.
+ *
+ * @param keep how many of each kind stay, the active one included.
+ * @param olderThanMs how long a version must have been in its state.
+ */
+export async function retirable(
+  db: Db,
+  { dataset, keep, olderThanMs }: { dataset: string; keep: number; olderThanMs: number },
+): Promise<string[]> {
+  const rows = await select<{ tag: string }>(
+    db,
+    `with ranked as (
+       select tag, ordinal, state, state_at,
+              row_number() over (partition by state in ('active', 'retained') order by ordinal desc) as place
+         from snapflip.versions
+        where dataset = $1 and state not in ('building', 'candidate', 'retired', 'swept')
+     )
+     select tag
+       from ranked
+      where state <> 'active'
+        and place > $2
+        and state_at < clock_timestamp() - make_interval(secs => $3 / 1000.0)
+        and tag not in (${NEEDED})
+      order by ordinal`,
+    [dataset, keep, olderThanMs],
+  )
+  return rows.map((row) => row.tag)
+}
+
+/** Tags of dataset $1 that are needed whatever their age: by an open refresh, an open flip, or the next rollback. */
+export const NEEDED = `
+  select builds.parent from snapflip.builds join snapflip.refreshes on refreshes.id = builds.refresh_id
+   where builds.dataset = $1 and builds.parent is not null and refreshes.closed_at is null
+  union all
+  select versions.tag from snapflip.versions join snapflip.refreshes on refreshes.id = versions.refresh_id
+   where versions.dataset = $1 and refreshes.closed_at is null
+  union all
+  select unnest(array_remove(array[from_tag, to_tag], null)) from snapflip.flips where dataset = $1 and outcome is null
+  union all
+  (select left_behind.tag from snapflip.versions as left_behind
+    where left_behind.dataset = $1 and left_behind.state = 'retained'
+      and left_behind.tag = (
+        select from_tag from snapflip.flips where dataset = $1 and outcome = 'confirmed' order by epoch desc limit 1
+      ))
+  union all
+  (select target.tag from snapflip.versions as target join snapflip.versions as active
+       on active.dataset = target.dataset and active.state = 'active' and target.ordinal < active.ordinal
+    where target.dataset = $1 and target.state = 'retained' order by target.ordinal desc limit 1)`

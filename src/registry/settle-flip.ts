@@ -1,0 +1,121 @@
+import type pg from 'pg'
+import type { Hold } from '../../schemas/pointer.ts'
+import { SnapflipError } from '../core/errors.ts'
+import { lockDataset } from './dataset-lock.ts'
+import { type FlipResult, type FlipRow, flipOf } from './flips.ts'
+import { putHold } from './hold.ts'
+import { putQuarantine } from './quarantine.ts'
+import { record } from './record.ts'
+import { changeState } from './set-version-state.ts'
+import { type Db, transaction } from './transaction.ts'
+import { version } from './version.ts'
+
+export interface FlipSettlement {
+  flipId: string
+  /** As read from the store, never guessed. */
+  outcome: FlipResult
+  /** What the store said. */
+  detail: object
+  /** Put on the dataset in the same transaction, as the pointer has it. */
+  hold?: Hold
+  /** Tags quarantined besides the one a rollback leaves. */
+  quarantine?: readonly string[]
+}
+
+/**
+ * Records how a flip ended. Confirmed: its version is active, the one before retained (a rollback: quarantined). Where a flip with a
+ * higher epoch was confirmed first, that one stays active. The same outcome again: nothing happens.
+ *
+ * @throws SnapflipError CONFLICT when it was settled otherwise, or never intended.
+ */
+export async function settleFlip(db: Db, settlement: FlipSettlement): Promise<void> {
+  await transaction(db, async (client) => {
+    const { flipId, outcome, detail, hold } = settlement
+    const found = await flipOf(client, flipId)
+    if (found === null) throw settledOtherwise(flipId, outcome, 'never intended')
+    await lockDataset(client, found.dataset)
+    const flip = (await flipOf(client, flipId)) ?? found
+    if (flip.outcome === outcome) return
+    if (flip.outcome !== null) throw settledOtherwise(flipId, outcome, flip.outcome)
+
+    const isLatest = !(await wasOvertaken(client, flip))
+    const quarantined = outcome === 'confirmed' ? quarantinedBy(flip, settlement) : []
+    if (outcome === 'confirmed') {
+      const reason = flip.reason ?? `${flip.kind} to ${flip.to}`
+      await moveVersions(client, flip, { isLatest, quarantined })
+      for (const tag of quarantined) {
+        await putQuarantine(client, { dataset: flip.dataset, tag, by: flip.actor, reason })
+      }
+      if (hold !== undefined) await putHold(client, flip.dataset, hold)
+    }
+    await client.query(SETTLE, [flipId, outcome, JSON.stringify(detail)])
+    await record(client, {
+      dataset: flip.dataset,
+      actor: flip.actor,
+      kind: `${flip.kind}.${outcome}`,
+      version: flip.to,
+      detail: {
+        flipId,
+        from: flip.from,
+        to: flip.to,
+        epoch: flip.epoch,
+        reason: flip.reason,
+        quarantined,
+        hold: outcome === 'confirmed' ? (hold ?? null) : null,
+        overtaken: !isLatest,
+        detail,
+      },
+    })
+  })
+}
+
+const SETTLE = `
+  update snapflip.flips
+     set outcome = $2, settled_at = clock_timestamp(), detail = $3
+   where id = $1`
+
+function quarantinedBy(flip: FlipRow, { quarantine = [] }: FlipSettlement): string[] {
+  const left = flip.kind === 'rollback' && flip.from !== null ? [flip.from] : []
+  return [...new Set([...left, ...quarantine])]
+}
+
+async function wasOvertaken(client: pg.ClientBase, flip: FlipRow): Promise<boolean> {
+  const { rowCount } = await client.query(
+    `select from snapflip.flips where dataset = $1 and epoch > $2 and outcome = 'confirmed' limit 1`,
+    [flip.dataset, flip.epoch],
+  )
+  return rowCount !== 0
+}
+
+/** First all that leave, then the one that comes: at no moment are two versions active (versions_one_active). */
+async function moveVersions(
+  client: pg.ClientBase,
+  { dataset, to }: FlipRow,
+  { isLatest, quarantined }: { isLatest: boolean; quarantined: readonly string[] },
+): Promise<void> {
+  for (const tag of quarantined) {
+    const { state } = await version(client, dataset, tag)
+    // Retired or swept it stays: nobody flips to it anyway. Active again by a later flip, it is that flip's.
+    if (state === 'retired' || state === 'swept' || (state === 'active' && !isLatest)) continue
+    await changeState(client, { dataset, tag, to: 'quarantined' })
+  }
+  if (isLatest) {
+    const active = await client.query<{ tag: string }>(
+      `select tag from snapflip.versions where dataset = $1 and state = 'active' and tag <> $2`,
+      [dataset, to],
+    )
+    for (const { tag } of active.rows) await changeState(client, { dataset, tag, to: 'retained' })
+    await changeState(client, { dataset, tag: to, to: 'active' })
+  } else {
+    const { state } = await version(client, dataset, to)
+    if (state === 'sealed' || state === 'candidate') await changeState(client, { dataset, tag: to, to: 'retained' })
+  }
+}
+
+function settledOtherwise(flipId: string, outcome: FlipResult, found: string): SnapflipError {
+  return new SnapflipError(
+    'CONFLICT',
+    `Expected flip ${flipId} to be open, to settle it as ${outcome}; found it ${found}. The store's pointer says what holds.`,
+    { flipId, outcome, found },
+  )
+}

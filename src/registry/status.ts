@@ -1,0 +1,58 @@
+import type { Hold } from '../../schemas/pointer.ts'
+import type { VersionState } from '../core/version-state.ts'
+import { activeHold } from './active-hold.ts'
+import { type FlipRow, flips, openFlips } from './flips.ts'
+import { type OpenRefresh, openRefreshOf } from './open-refresh-of.ts'
+import { type RefreshRow, refreshes } from './refreshes.ts'
+import { type Db, select } from './transaction.ts'
+import type { VersionRow } from './version.ts'
+import { versions } from './versions.ts'
+
+export interface DatasetStatus {
+  dataset: string
+  /** False: `apply` was never run; everything else is empty then. */
+  applied: boolean
+  /** As the registry has it; the store's pointer decides. */
+  active: VersionRow | null
+  epochRegistry: number
+  hold: Hold | null
+  openRefresh: OpenRefresh | null
+  /** The last one that was closed. */
+  lastRefresh: RefreshRow | null
+  lastFlip: FlipRow | null
+  /** Flips whose outcome is not known yet. */
+  openFlips: FlipRow[]
+  /** How many versions are in each state; states without any are left out. */
+  versions: Partial<Record<VersionState, number>>
+}
+
+/** What the registry knows of each dataset, in the order asked. */
+export async function status(db: Db, datasets: readonly string[]): Promise<DatasetStatus[]> {
+  const known = await select<{ name: string; epoch: string }>(
+    db,
+    'select name, epoch_registry as epoch from snapflip.datasets where name = any ($1)',
+    [datasets],
+  )
+  const epochs = new Map(known.map(({ name, epoch }) => [name, Number(epoch)]))
+  const result: DatasetStatus[] = []
+  for (const dataset of datasets) {
+    const all = await versions(db, dataset)
+    const counts: Partial<Record<VersionState, number>> = {}
+    for (const { state } of all) counts[state] = (counts[state] ?? 0) + 1
+    // Of the two newest refreshes, at most one is open.
+    const newest = await refreshes(db, dataset, 2)
+    result.push({
+      dataset,
+      applied: epochs.has(dataset),
+      active: all.find((version) => version.state === 'active') ?? null,
+      epochRegistry: epochs.get(dataset) ?? 0,
+      hold: await activeHold(db, dataset),
+      openRefresh: await openRefreshOf(db, dataset),
+      lastRefresh: newest.find((refresh) => refresh.closedAt !== null) ?? null,
+      lastFlip: (await flips(db, dataset, 1))[0] ?? null,
+      openFlips: await openFlips(db, dataset),
+      versions: counts,
+    })
+  }
+  return result
+}

@@ -1,0 +1,44 @@
+import type { Watermark } from '../../schemas/manifest.ts'
+import { SnapflipError } from '../core/errors.ts'
+import type { VersionState } from '../core/version-state.ts'
+import { type Db, select } from './transaction.ts'
+
+export interface VersionRow {
+  dataset: string
+  tag: string
+  ordinal: number
+  state: VersionState
+  stateAt: Date
+  refreshId: string
+  parent: string | null
+  /** These five are null until it is sealed. */
+  digest: string | null
+  manifestSha256: string | null
+  generation: string | null
+  watermark: Watermark | null
+  counts: Record<string, unknown> | null
+  createdAt: Date
+  sealedAt: Date | null
+}
+
+export const VERSION_COLUMNS = `
+  dataset, tag, ordinal, state, state_at as "stateAt", refresh_id as "refreshId", parent, digest,
+  manifest_sha256 as "manifestSha256", generation, watermark, counts, created_at as "createdAt", sealed_at as "sealedAt"`
+
+/** @throws SnapflipError UNKNOWN_VERSION */
+export async function version(db: Db, dataset: string, tag: string): Promise<VersionRow> {
+  const rows = await select<VersionRow>(
+    db,
+    `select ${VERSION_COLUMNS} from snapflip.versions where dataset = $1 and tag = $2`,
+    [dataset, tag],
+  )
+  const row = rows[0]
+  if (row === undefined) {
+    throw new SnapflipError(
+      'UNKNOWN_VERSION',
+      `Expected a version of ${dataset}, found none tagged ${tag}. \`snapflip versions ${dataset}\` lists them.`,
+      { dataset, tag },
+    )
+  }
+  return row
+}

@@ -1,0 +1,629 @@
+import { randomUUID } from 'node:crypto'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { abandonedGenerations } from '../../src/registry/abandoned-generations.ts'
+import { activeHold } from '../../src/registry/active-hold.ts'
+import { allocateVersion } from '../../src/registry/allocate-version.ts'
+import { applyDefinition } from '../../src/registry/apply-definition.ts'
+import { beginGeneration } from '../../src/registry/begin-generation.ts'
+import { closeRefresh } from '../../src/registry/close-refresh.ts'
+import { currentDefinition, requireApplied } from '../../src/registry/current-definition.ts'
+import { flips, openFlips } from '../../src/registry/flips.ts'
+import { gateResults } from '../../src/registry/gate-results.ts'
+import { hold } from '../../src/registry/hold.ts'
+import { intendFlip } from '../../src/registry/intend-flip.ts'
+import { openRefresh } from '../../src/registry/open-refresh.ts'
+import { openRefreshOf } from '../../src/registry/open-refresh-of.ts'
+import { quarantine } from '../../src/registry/quarantine.ts'
+import { raiseEpoch } from '../../src/registry/raise-epoch.ts'
+import { recordGates } from '../../src/registry/record-gates.ts'
+import { refreshes } from '../../src/registry/refreshes.ts'
+import { release } from '../../src/registry/release.ts'
+import { resume } from '../../src/registry/resume.ts'
+import { retirable } from '../../src/registry/retirable.ts'
+import { retire, swept } from '../../src/registry/retire.ts'
+import { sealVersion } from '../../src/registry/seal-version.ts'
+import { setVersionState } from '../../src/registry/set-version-state.ts'
+import { settleFlip } from '../../src/registry/settle-flip.ts'
+import { status } from '../../src/registry/status.ts'
+import { sweptGeneration } from '../../src/registry/swept-generation.ts'
+import { version } from '../../src/registry/version.ts'
+import { versions } from '../../src/registry/versions.ts'
+import { postgresVersions, type TestDatabase, testDatabase } from '../support/services.ts'
+import {
+  applyShop,
+  aRefresh,
+  DATASET,
+  DAY,
+  definition,
+  flipped,
+  gate,
+  generation,
+  move,
+  open,
+  passed,
+  seal,
+  states,
+} from './shop.ts'
+
+describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
+  let database: TestDatabase
+  let pool: TestDatabase['pool']
+
+  beforeEach(async () => {
+    database = await testDatabase({ version: postgres })
+    pool = database.pool
+    await applyShop(pool)
+    return database.drop
+  })
+
+  describe('definitions', () => {
+    it('get a new number only when they changed, whatever the order of their keys', async () => {
+      const same = Object.fromEntries(Object.entries(definition()).reverse()) as ReturnType<typeof definition>
+      expect(await applyDefinition(pool, { dataset: DATASET, definition: same, by: 'ana' })).toEqual({
+        number: 1,
+        changed: false,
+      })
+      const other = definition('public.offers')
+      expect(await applyDefinition(pool, { dataset: DATASET, definition: other, by: 'bo' })).toEqual({
+        number: 2,
+        changed: true,
+      })
+      expect(await currentDefinition(pool, DATASET)).toMatchObject({ number: 2, definition: other, appliedBy: 'bo' })
+      expect(await currentDefinition(pool, 'nothing')).toBeNull()
+    })
+
+    it('that changed since they were applied, or never were, are refused', async () => {
+      await requireApplied(pool, { dataset: DATASET, definition: definition() })
+      const changed = requireApplied(pool, { dataset: DATASET, definition: definition('public.offers') })
+      await expect(changed).rejects.toMatchObject({ code: 'NOT_APPLIED', message: expect.stringContaining('number 1') })
+      await expect(requireApplied(pool, { dataset: 'x', definition: definition() })).rejects.toMatchObject({
+        code: 'NOT_APPLIED',
+      })
+      await expect(openRefresh(pool, { ...aRefresh(), dataset: 'x' })).rejects.toMatchObject({ code: 'NOT_APPLIED' })
+    })
+  })
+
+  describe('refreshes', () => {
+    it('of 20 that start at once, one is open; the others are told which', async () => {
+      const all = await Promise.allSettled(Array.from({ length: 20 }, () => openRefresh(pool, aRefresh())))
+      const refused = all.filter((one) => one.status === 'rejected').map((one) => one.reason)
+      const opened = await openRefreshOf(pool, DATASET)
+      expect(refused).toHaveLength(19)
+      for (const error of refused) {
+        expect(error).toMatchObject({ code: 'REFRESH_RUNNING', details: { workflowId: opened?.workflowId } })
+        expect(error.message).toContain(opened?.openedAt.toISOString())
+      }
+    })
+
+    it('cannot be two open ones even without the lock of the dataset', async () => {
+      await open(pool)
+      const second = pool.query(
+        `insert into snapflip.refreshes (id, dataset, workflow_id, run_id, requested_by, "full")
+         values (gen_random_uuid(), $1, 'w', 'r', 'x', false)`,
+        [DATASET],
+      )
+      await expect(second).rejects.toMatchObject({ constraint: 'refreshes_one_open' })
+    })
+
+    it('open once for the same id', async () => {
+      const refresh = aRefresh()
+      await openRefresh(pool, refresh)
+      await openRefresh(pool, refresh)
+      expect(await refreshes(pool, DATASET)).toMatchObject([
+        { refreshId: refresh.refreshId, closedAt: null, status: null },
+      ])
+    })
+
+    it('take over from a run of the same workflow that ended without closing, which can change nothing any more', async () => {
+      const first = aRefresh(randomUUID(), 'refresh:shop')
+      await openRefresh(pool, first)
+      const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId: first.refreshId, day: DAY })
+      const second = aRefresh(randomUUID(), 'refresh:shop')
+      await openRefresh(pool, second)
+      expect(await openRefreshOf(pool, DATASET)).toMatchObject({ refreshId: second.refreshId })
+      expect(await states(pool)).toEqual({ [tag]: 'retired' })
+      const late = { code: 'SUPERSEDED', details: { status: 'FAILED' } }
+      await expect(sealVersion(pool, seal(tag))).rejects.toMatchObject(late)
+      await expect(openRefresh(pool, first)).rejects.toMatchObject(late)
+      await expect(recordGates(pool, first.refreshId, tag, [gate('pass')])).rejects.toMatchObject(late)
+      const attempt = {
+        dataset: DATASET,
+        refreshId: first.refreshId,
+        attempt: 1,
+        generation: generation(),
+        store: 'hot',
+        parent: null,
+      }
+      await expect(beginGeneration(pool, attempt)).rejects.toMatchObject(late)
+    })
+
+    it('close once, and keep how they ended', async () => {
+      const refreshId = await open(pool)
+      const end = {
+        refreshId,
+        status: 'NOTHING_NEW',
+        tag: null,
+        summary: 'nothing new',
+        durationsMs: { plan: 7 },
+      } as const
+      expect(await closeRefresh(pool, end)).toEqual({ closed: true })
+      expect(await closeRefresh(pool, { ...end, status: 'FAILED' })).toEqual({ closed: false })
+      expect(await closeRefresh(pool, { ...end, refreshId: randomUUID() })).toEqual({ closed: false })
+      expect(await refreshes(pool, DATASET)).toMatchObject([{ status: 'NOTHING_NEW', durationsMs: { plan: 7 } }])
+      expect(await openRefreshOf(pool, DATASET)).toBeNull()
+      await open(pool)
+    })
+
+    it('do not open on hold; the message names who, why and the way out', async () => {
+      await hold(pool, { dataset: DATASET, by: 'ana', reason: 'prices look wrong' })
+      const refused = openRefresh(pool, aRefresh())
+      await expect(refused).rejects.toMatchObject({
+        code: 'ON_HOLD',
+        message: expect.stringMatching(/ana .*prices look wrong.*snapflip resume shop/),
+      })
+      expect(await resume(pool, { dataset: DATASET, by: 'bo', reason: 'fixed' })).toEqual({ lifted: true })
+      expect(await resume(pool, { dataset: DATASET, by: 'bo', reason: 'fixed' })).toEqual({ lifted: false })
+      await open(pool)
+    })
+  })
+
+  describe('versions', () => {
+    it('are numbered within the UTC day, by the registry in all, past 99, once a refresh', async () => {
+      const tags: string[] = []
+      const allocate = async (day: Date) => {
+        const refreshId = await open(pool)
+        const made = await allocateVersion(pool, { dataset: DATASET, refreshId, day })
+        expect(await allocateVersion(pool, { dataset: DATASET, refreshId, day: new Date() })).toEqual(made)
+        expect(made.ordinal).toBe(tags.push(made.tag))
+        await closeRefresh(pool, { refreshId, status: 'FAILED', tag: null, summary: '', durationsMs: {} })
+      }
+      for (let number = 1; number <= 100; number++) await allocate(DAY)
+      await allocate(new Date('2026-05-19T00:00:00Z'))
+      await allocate(DAY)
+      expect([tags[0], tags[1], tags[98], tags[99], tags[100], tags[101]]).toEqual([
+        'v20260518-01',
+        'v20260518-02',
+        'v20260518-99',
+        'v20260518-100',
+        'v20260519-01',
+        'v20260518-101',
+      ])
+      expect((await versions(pool, DATASET))[0]?.tag).toBe('v20260518-101')
+    })
+
+    it('are sealed once: the same seal again is nothing, another one a conflict', async () => {
+      const refreshId = await open(pool)
+      const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+      const mine = seal(tag)
+      await sealVersion(pool, mine)
+      await sealVersion(pool, mine)
+      await expect(sealVersion(pool, seal(tag))).rejects.toMatchObject({
+        code: 'CONFLICT',
+        details: { manifest: mine.manifestSha256 },
+      })
+      expect(await version(pool, DATASET, tag)).toMatchObject({
+        state: 'sealed',
+        digest: mine.digest,
+        manifestSha256: mine.manifestSha256,
+        watermark: mine.watermark,
+        generation: mine.generation,
+      })
+    })
+
+    it('are not sealed on a retired parent', async () => {
+      const first = await flipped(pool, null)
+      const second = await flipped(pool, first)
+      await flipped(pool, second)
+      await retire(pool, { dataset: DATASET, tag: first, why: 'old' })
+      const refreshId = await open(pool)
+      const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+      await expect(sealVersion(pool, seal(tag, { parent: first }))).rejects.toMatchObject({ code: 'VERSION_RETIRED' })
+    })
+
+    it('go only where the table of states lets them', async () => {
+      const { tag } = await passed(pool)
+      const to = (state: Parameters<typeof setVersionState>[1]['to']) =>
+        setVersionState(pool, { dataset: DATASET, tag, to: state, why: 'test' })
+      await to('rejected')
+      await to('rejected')
+      await expect(to('candidate')).rejects.toMatchObject({
+        code: 'CONFLICT',
+        message: expect.stringContaining('may become retired'),
+      })
+      await to('retired')
+      await swept(pool, { dataset: DATASET, tag })
+      await expect(to('sealed')).rejects.toMatchObject({ code: 'CONFLICT' })
+      await expect(version(pool, DATASET, 'v20200101-01')).rejects.toMatchObject({ code: 'UNKNOWN_VERSION' })
+    })
+
+    it('are never sealed by name alone', async () => {
+      const refreshId = await open(pool)
+      const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+      await expect(setVersionState(pool, { dataset: DATASET, tag, to: 'sealed', why: '' })).rejects.toMatchObject({
+        code: 'CONFLICT',
+      })
+    })
+
+    it('keep what the gates found last, in the order they ran', async () => {
+      const { refreshId, tag } = await passed(pool)
+      const results = [
+        gate('warn', 'rowCounts'),
+        { ...gate('pass', 'drift'), index: 'products' },
+        gate('hold', 'changeVolume'),
+      ]
+      await recordGates(pool, refreshId, tag, results)
+      expect((await gateResults(pool, DATASET, tag)).map(({ at: _at, ...result }) => result)).toEqual(results)
+    })
+  })
+
+  describe('generations', () => {
+    it('that no sealed version uses are found once the build is over, until they are swept', async () => {
+      const refreshId = await open(pool)
+      const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+      const [dead, adopted, last] = [generation(), generation(), generation()]
+      for (const [index, name] of [dead, adopted, last].entries()) {
+        const build = { dataset: DATASET, refreshId, attempt: index + 1, generation: name, store: 'hot', parent: null }
+        await beginGeneration(pool, build)
+        await beginGeneration(pool, build)
+      }
+      expect(await abandonedGenerations(pool, DATASET)).toEqual([])
+      await sealVersion(pool, seal(tag, { generation: last, adopted: [adopted] }))
+      expect(await abandonedGenerations(pool, DATASET)).toMatchObject([
+        { generation: dead, store: 'hot', attempt: 1, refreshId },
+      ])
+      await sweptGeneration(pool, { dataset: DATASET, generation: dead, store: 'hot' })
+      expect(await abandonedGenerations(pool, DATASET)).toEqual([])
+    })
+
+    it('of a refresh that closed without sealing are abandoned', async () => {
+      const refreshId = await open(pool)
+      const mine = generation()
+      await beginGeneration(pool, {
+        dataset: DATASET,
+        refreshId,
+        attempt: 1,
+        generation: mine,
+        store: 'hot',
+        parent: null,
+      })
+      await closeRefresh(pool, { refreshId, status: 'CANCELLED', tag: null, summary: '', durationsMs: {} })
+      expect(await abandonedGenerations(pool, DATASET)).toMatchObject([{ generation: mine }])
+    })
+  })
+
+  describe('epochs', () => {
+    it('are never issued twice, of 40 asked for at once, every third rolled back', async () => {
+      const v1 = await flipped(pool, null)
+      const v2 = await flipped(pool, v1)
+      const rollback = () => ({
+        flipId: randomUUID(),
+        dataset: DATASET,
+        kind: 'rollback' as const,
+        from: v2,
+        to: v1,
+        reason: null,
+        actor: null,
+      })
+      const issued = await Promise.all(
+        Array.from({ length: 40 }, async (_, index) => {
+          const client = await pool.connect()
+          try {
+            await client.query('begin')
+            const { epoch } = await intendFlip(client, rollback())
+            const gone = index % 3 === 0
+            await client.query(gone ? 'rollback' : 'commit')
+            return gone ? [] : [epoch.registry]
+          } finally {
+            client.release()
+          }
+        }),
+      )
+      const epochs = issued.flat().sort((a, b) => a - b)
+      expect(new Set(epochs).size).toBe(epochs.length)
+      expect(epochs[0]).toBeGreaterThan(2)
+    })
+
+    it('go on from the highest of registry and stores, and only rise', async () => {
+      const v1 = await flipped(pool, null)
+      const { tag, refreshId } = await passed(pool, v1)
+      expect(await raiseEpoch(pool, DATASET, 41)).toBe(41)
+      expect(await raiseEpoch(pool, DATASET, 7)).toBe(41)
+      const intent = {
+        flipId: randomUUID(),
+        dataset: DATASET,
+        kind: 'flip' as const,
+        from: v1,
+        to: tag,
+        reason: null,
+        actor: null,
+        refreshId,
+      }
+      expect(await intendFlip(pool, intent)).toEqual({ epoch: { registry: 42, breakGlass: 0 }, outcome: null })
+      await expect(pool.query('update snapflip.datasets set epoch_registry = 1')).rejects.toThrow(/only rises/)
+    })
+
+    it('survive a crash even where the server commits asynchronously by default', async () => {
+      const client = await pool.connect()
+      try {
+        await client.query('set synchronous_commit = off')
+        const seen: string[] = []
+        const query = client.query.bind(client)
+        client.query = (async (...args: Parameters<typeof query>) => {
+          const result = await query(...args)
+          const setting = await query("select current_setting('synchronous_commit') as setting")
+          seen.push(setting.rows[0].setting)
+          return result
+        }) as unknown as typeof client.query
+        await raiseEpoch(client, DATASET, 9)
+        client.query = query
+        expect(seen.at(-2)).toBe('on') // before commit
+        expect(seen.at(-1)).toBe('off') // after it, the session's own
+      } finally {
+        client.release(true)
+      }
+    })
+  })
+
+  describe('flips', () => {
+    it('are intended once for an id: the same epoch again, another flip under it a conflict', async () => {
+      const v1 = await flipped(pool, null)
+      const { tag, refreshId } = await passed(pool, v1)
+      const intent = {
+        flipId: randomUUID(),
+        dataset: DATASET,
+        kind: 'flip' as const,
+        from: v1,
+        to: tag,
+        reason: null,
+        actor: null,
+        refreshId,
+      }
+      const all = await Promise.all(Array.from({ length: 8 }, () => intendFlip(pool, intent)))
+      expect(new Set(all.map(({ epoch }) => epoch.registry)).size).toBe(1)
+      expect(await openFlips(pool, DATASET)).toMatchObject([{ flipId: intent.flipId, outcome: null }])
+      await expect(intendFlip(pool, { ...intent, from: null })).rejects.toMatchObject({ code: 'CONFLICT' })
+      await settleFlip(pool, { flipId: intent.flipId, outcome: 'refused', detail: {} })
+      expect(await intendFlip(pool, intent)).toMatchObject({ outcome: 'refused' })
+    })
+
+    it('move the versions when confirmed, once', async () => {
+      const v1 = await flipped(pool, null)
+      const v2 = await flipped(pool, v1)
+      expect(await states(pool)).toEqual({ [v1]: 'retained', [v2]: 'active' })
+      const [last] = await flips(pool, DATASET, 1)
+      await settleFlip(pool, { flipId: last?.flipId ?? '', outcome: 'confirmed', detail: {} })
+      const otherwise = settleFlip(pool, { flipId: last?.flipId ?? '', outcome: 'failed', detail: {} })
+      await expect(otherwise).rejects.toMatchObject({ code: 'CONFLICT' })
+      await expect(settleFlip(pool, { flipId: randomUUID(), outcome: 'failed', detail: {} })).rejects.toMatchObject({
+        code: 'CONFLICT',
+      })
+      expect(await openFlips(pool, DATASET)).toEqual([])
+    })
+
+    it.each([
+      ['no gate results', []],
+      ['a gate that rejects', [gate('pass'), gate('reject', 'drift')]],
+      ['a gate that wants a person', [gate('hold')]],
+    ])('are refused to a version with %s', async (_, results) => {
+      const { refreshId, tag } = await passed(pool)
+      await recordGates(pool, refreshId, tag, results)
+      const flip = intendFlip(pool, {
+        flipId: randomUUID(),
+        dataset: DATASET,
+        kind: 'flip',
+        from: null,
+        to: tag,
+        reason: null,
+        actor: null,
+        refreshId,
+      })
+      await expect(flip).rejects.toMatchObject({ code: 'PREFLIP_REFUSED' })
+      expect(await openFlips(pool, DATASET)).toEqual([])
+    })
+
+    it('are refused on hold, to quarantined and retired versions, and for a closed refresh', async () => {
+      const v1 = await flipped(pool, null)
+      const { tag, refreshId } = await passed(pool, v1)
+      const flip = () =>
+        intendFlip(pool, {
+          flipId: randomUUID(),
+          dataset: DATASET,
+          kind: 'flip',
+          from: v1,
+          to: tag,
+          reason: null,
+          actor: null,
+          refreshId,
+        })
+      await hold(pool, { dataset: DATASET, by: 'ana', reason: 'wait' })
+      await expect(flip()).rejects.toMatchObject({ code: 'ON_HOLD' })
+      await resume(pool, { dataset: DATASET, by: 'ana', reason: 'go' })
+      await quarantine(pool, { dataset: DATASET, tag, by: 'ana', reason: 'bad prices' })
+      await expect(flip()).rejects.toMatchObject({
+        code: 'VERSION_QUARANTINED',
+        message: expect.stringContaining('bad prices'),
+      })
+      expect(await release(pool, { dataset: DATASET, tag, by: 'ana', reason: 'good' })).toEqual({ released: true })
+      expect(await release(pool, { dataset: DATASET, tag, by: 'ana', reason: 'good' })).toEqual({ released: false })
+      expect(await states(pool)).toMatchObject({ [tag]: 'sealed' })
+      await closeRefresh(pool, { refreshId, status: 'FAILED', tag, summary: '', durationsMs: {} })
+      await expect(flip()).rejects.toMatchObject({ code: 'SUPERSEDED' })
+      await setVersionState(pool, { dataset: DATASET, tag, to: 'retired', why: 'discarded' })
+      const rollback = intendFlip(pool, {
+        flipId: randomUUID(),
+        dataset: DATASET,
+        kind: 'rollback',
+        from: v1,
+        to: tag,
+        reason: null,
+        actor: null,
+      })
+      await expect(rollback).rejects.toMatchObject({ code: 'VERSION_RETIRED' })
+    })
+
+    it('back quarantine the version they leave, hold the dataset with it, and work on hold', async () => {
+      const v1 = await flipped(pool, null)
+      const v2 = await flipped(pool, v1)
+      await hold(pool, { dataset: DATASET, by: 'bo', reason: 'earlier' })
+      const flipId = randomUUID()
+      await intendFlip(pool, {
+        flipId,
+        dataset: DATASET,
+        kind: 'rollback',
+        from: v2,
+        to: v1,
+        reason: 'bad',
+        actor: 'ana',
+      })
+      const mine = { by: 'ana', reason: 'bad', at: new Date().toISOString() }
+      await settleFlip(pool, { flipId, outcome: 'confirmed', detail: {}, hold: mine })
+      expect(await states(pool)).toEqual({ [v1]: 'active', [v2]: 'quarantined' })
+      expect(await activeHold(pool, DATASET)).toEqual(mine)
+      await release(pool, { dataset: DATASET, tag: v2, by: 'ana', reason: 'was fine' })
+      expect(await states(pool)).toEqual({ [v1]: 'active', [v2]: 'retained' })
+    })
+
+    it('back go to versions that were active, not to others and not to where readers are', async () => {
+      const v1 = await flipped(pool, null)
+      const { tag } = await passed(pool, v1)
+      for (const to of [tag, v1]) {
+        const rollback = intendFlip(pool, {
+          flipId: randomUUID(),
+          dataset: DATASET,
+          kind: 'rollback',
+          from: v1,
+          to,
+          reason: null,
+          actor: null,
+        })
+        await expect(rollback).rejects.toMatchObject({ code: 'CONFLICT' })
+      }
+    })
+
+    it('settled late, after a rollback from them, do not bring their version back', async () => {
+      const v1 = await flipped(pool, null)
+      const { tag: v2, refreshId } = await passed(pool, v1)
+      const lost = randomUUID()
+      await intendFlip(pool, {
+        flipId: lost,
+        dataset: DATASET,
+        kind: 'flip',
+        from: v1,
+        to: v2,
+        reason: null,
+        actor: null,
+        refreshId,
+      })
+      await move(pool, { kind: 'rollback', from: v2, to: v1 })
+      await settleFlip(pool, { flipId: lost, outcome: 'confirmed', detail: {} })
+      expect(await states(pool)).toEqual({ [v1]: 'active', [v2]: 'quarantined' })
+    })
+
+    it('without an outcome keep their version from being cleaned up or quarantined', async () => {
+      const v1 = await flipped(pool, null)
+      const { tag, refreshId } = await passed(pool, v1)
+      const flipId = randomUUID()
+      await intendFlip(pool, {
+        flipId,
+        dataset: DATASET,
+        kind: 'flip',
+        from: v1,
+        to: tag,
+        reason: null,
+        actor: null,
+        refreshId,
+      })
+      const unsettled = { code: 'CONFLICT', details: { flipId } }
+      await expect(setVersionState(pool, { dataset: DATASET, tag, to: 'retired', why: '' })).rejects.toMatchObject(
+        unsettled,
+      )
+      await expect(quarantine(pool, { dataset: DATASET, tag, by: 'ana', reason: '' })).rejects.toMatchObject(unsettled)
+      await expect(retire(pool, { dataset: DATASET, tag, why: '' })).rejects.toMatchObject(unsettled)
+      await settleFlip(pool, { flipId, outcome: 'failed', detail: {} })
+      await setVersionState(pool, { dataset: DATASET, tag, to: 'retired', why: '' })
+    })
+  })
+
+  it('the active version is left by a rollback, not by a quarantine', async () => {
+    const v1 = await flipped(pool, null)
+    const refused = quarantine(pool, { dataset: DATASET, tag: v1, by: 'ana', reason: 'bad' })
+    await expect(refused).rejects.toMatchObject({
+      code: 'CONFLICT',
+      message: expect.stringContaining('snapflip rollback'),
+    })
+  })
+
+  describe('retiring', () => {
+    const all = { dataset: DATASET, keep: 2, olderThanMs: 0 }
+
+    it('takes what is beyond the last N good versions, and counts rejected ones apart', async () => {
+      let last: string | null = null
+      const good: string[] = []
+      for (let number = 0; number < 5; number++) good.push((last = await flipped(pool, last)))
+      const bad: string[] = []
+      for (let number = 0; number < 3; number++) {
+        const { refreshId, tag } = await passed(pool, last)
+        await setVersionState(pool, { dataset: DATASET, tag, to: 'rejected', why: 'test' })
+        await closeRefresh(pool, { refreshId, status: 'REJECTED', tag, summary: '', durationsMs: {} })
+        bad.push(tag)
+      }
+      expect(await retirable(pool, all)).toEqual([...good.slice(0, 3), bad[0]])
+      expect(await retirable(pool, { ...all, olderThanMs: 3_600_000 })).toEqual([])
+    })
+
+    it('spares the rollback target, the parent of an open build and the version being judged', async () => {
+      const v1 = await flipped(pool, null)
+      const v2 = await flipped(pool, v1)
+      const v3 = await flipped(pool, v2)
+      const { tag } = await passed(pool, v1)
+      expect(await retirable(pool, { ...all, keep: 0 })).toEqual([])
+      for (const needed of [v1, v2, v3, tag]) {
+        await expect(retire(pool, { dataset: DATASET, tag: needed, why: 'old' })).rejects.toMatchObject({
+          code: 'CONFLICT',
+        })
+      }
+    })
+
+    it('is once, and before sweeping', async () => {
+      const v1 = await flipped(pool, null)
+      const v2 = await flipped(pool, v1)
+      await flipped(pool, v2)
+      await expect(swept(pool, { dataset: DATASET, tag: v1 })).rejects.toMatchObject({ code: 'CONFLICT' })
+      await retire(pool, { dataset: DATASET, tag: v1, why: 'old' })
+      await retire(pool, { dataset: DATASET, tag: v1, why: 'old' })
+      await swept(pool, { dataset: DATASET, tag: v1 })
+      expect(await states(pool)).toMatchObject({ [v1]: 'swept' })
+      const late = intendFlip(pool, {
+        flipId: randomUUID(),
+        dataset: DATASET,
+        kind: 'rollback',
+        from: v2,
+        to: v1,
+        reason: null,
+        actor: null,
+      })
+      await expect(late).rejects.toMatchObject({ code: 'VERSION_RETIRED' })
+    })
+  })
+
+  it('says where each dataset stands', async () => {
+    const v1 = await flipped(pool, null)
+    const refreshId = await open(pool)
+    await hold(pool, { dataset: DATASET, by: 'ana', reason: 'wait' })
+    expect(await status(pool, [DATASET, 'other'])).toMatchObject([
+      {
+        dataset: DATASET,
+        applied: true,
+        active: { tag: v1 },
+        epochRegistry: 1,
+        hold: { by: 'ana' },
+        openRefresh: { refreshId },
+        lastRefresh: { status: 'FLIPPED' },
+        lastFlip: { to: v1, outcome: 'confirmed' },
+        openFlips: [],
+        versions: { active: 1 },
+      },
+      { dataset: 'other', applied: false, active: null, epochRegistry: 0, openRefresh: null, versions: {} },
+    ])
+  })
+})

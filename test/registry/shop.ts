@@ -1,0 +1,121 @@
+import { randomUUID } from 'node:crypto'
+import type pg from 'pg'
+import { type DatasetDefinition, datasetSchema } from '../../schemas/config.ts'
+import type { GateResult, Verdict } from '../../schemas/refresh.ts'
+import { allocateVersion } from '../../src/registry/allocate-version.ts'
+import { applyDefinition } from '../../src/registry/apply-definition.ts'
+import { beginGeneration } from '../../src/registry/begin-generation.ts'
+import { closeRefresh } from '../../src/registry/close-refresh.ts'
+import { intendFlip } from '../../src/registry/intend-flip.ts'
+import { openRefresh, type RefreshToOpen } from '../../src/registry/open-refresh.ts'
+import { recordGates } from '../../src/registry/record-gates.ts'
+import { type Seal, sealVersion } from '../../src/registry/seal-version.ts'
+import { settleFlip } from '../../src/registry/settle-flip.ts'
+import type { Db } from '../../src/registry/transaction.ts'
+
+/** A dataset in the registry, and short ways through the steps of its refreshes. */
+export const DATASET = 'shop'
+export const DAY = new Date('2026-05-18T23:59:59Z')
+
+export function definition(from = 'public.products'): DatasetDefinition {
+  return datasetSchema.parse({ stores: ['hot'], indexes: { products: { from, key: 'id', value: ['sku'] } } })
+}
+
+export async function applyShop(db: Db): Promise<void> {
+  await applyDefinition(db, { dataset: DATASET, definition: definition(), by: 'ana' })
+}
+
+export function aRefresh(refreshId: string = randomUUID(), workflowId = `refresh:${refreshId}`): RefreshToOpen {
+  return {
+    refreshId,
+    dataset: DATASET,
+    workflowId,
+    runId: randomUUID(),
+    reason: 'test',
+    requestedBy: 'temporal:test',
+    full: false,
+  }
+}
+
+export async function open(db: Db): Promise<string> {
+  const refresh = aRefresh()
+  await openRefresh(db, refresh)
+  return refresh.refreshId
+}
+
+export function generation(): string {
+  return randomUUID().replaceAll('-', '')
+}
+
+export function seal(tag: string, fields: Partial<Seal> = {}): Seal {
+  return {
+    dataset: DATASET,
+    tag,
+    digest: generation() + generation(),
+    manifestSha256: generation() + generation(),
+    watermark: { id: randomUUID(), snapshot: '10:20:11,12', nonce: generation(), system: '1/1', at: DAY.toISOString() },
+    parent: null,
+    counts: {},
+    generation: generation(),
+    ...fields,
+  }
+}
+
+export function gate(verdict: Verdict, name: GateResult['gate'] = 'integrity'): GateResult {
+  return {
+    gate: name,
+    index: null,
+    verdict,
+    summary: `${name}: ${verdict}`,
+    actual: { n: 1 },
+    limit: {},
+    sampleKeys: ['k'],
+  }
+}
+
+/** Opens a refresh and builds its version up to passed gates. */
+export async function passed(db: Db, parent: string | null = null): Promise<{ refreshId: string; tag: string }> {
+  const refreshId = await open(db)
+  const { tag } = await allocateVersion(db, { dataset: DATASET, refreshId, day: DAY })
+  const mine = generation()
+  await beginGeneration(db, { dataset: DATASET, refreshId, attempt: 1, generation: mine, store: 'hot', parent })
+  await sealVersion(db, seal(tag, { parent, generation: mine }))
+  await recordGates(db, refreshId, tag, [gate('pass')])
+  return { refreshId, tag }
+}
+
+/** A whole refresh, from open to closed, that ends with readers on its version. */
+export async function flipped(db: Db, from: string | null): Promise<string> {
+  const { refreshId, tag } = await passed(db, from)
+  await move(db, { kind: 'flip', from, to: tag, refreshId })
+  await closeRefresh(db, { refreshId, status: 'FLIPPED', tag, summary: 'done', durationsMs: { build: 1 } })
+  return tag
+}
+
+/** Intends and confirms a flip or rollback. */
+export async function move(
+  db: Db,
+  { kind, from, to, refreshId }: { kind: 'flip' | 'rollback'; from: string | null; to: string; refreshId?: string },
+): Promise<string> {
+  const flipId = randomUUID()
+  await intendFlip(db, {
+    flipId,
+    dataset: DATASET,
+    kind,
+    from,
+    to,
+    reason: 'test',
+    actor: 'ana',
+    ...(refreshId === undefined ? {} : { refreshId }),
+  })
+  await settleFlip(db, { flipId, outcome: 'confirmed', detail: {} })
+  return flipId
+}
+
+export async function states(pool: pg.Pool): Promise<Record<string, string>> {
+  const { rows } = await pool.query<{ tag: string; state: string }>(
+    'select tag, state from snapflip.versions where dataset = $1 order by ordinal',
+    [DATASET],
+  )
+  return Object.fromEntries(rows.map(({ tag, state }) => [tag, state]))
+}
