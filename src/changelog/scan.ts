@@ -3,13 +3,8 @@ import { ADD, type EntrySource } from '../snapshot/entry.ts'
 import { copyEntries } from './copy.ts'
 import { translate } from './failure.ts'
 import { entriesOf, literal, rowsOf, tableItem } from './projection.ts'
-import type { Source, TypedColumn } from './source.ts'
-
-/** A part of a table: primary keys in [from, to), compared as PostgreSQL compares them; null is unbounded. Bounds are text, so a range keeps in JSON. */
-export interface Range {
-  readonly from: readonly string[] | null
-  readonly to: readonly string[] | null
-}
+import { type Range, rangeCondition } from './ranges.ts'
+import type { Source } from './source.ts'
 
 /**
  * All entries of the source (or of one range of it) as ADDs, in the snapshot of the transaction that the client is in: see `inWatermark`.
@@ -36,28 +31,10 @@ export function scanSource(client: ClientBase, source: Source, range: Range | nu
   }
 }
 
-function scanSelect(source: Source, range: Range | null): string {
-  if (source.kind === 'table')
-    return entriesOf(source, tableItem(source.table), rangeCondition(source.table.alias, source.primaryKey, range))
+export function scanSelect(source: Source, range: Range | null): string {
+  if (source.kind === 'table') return entriesOf(source, tableItem(source.table), rangeCondition(source, range))
   return `select key, value from (select distinct on (key) key, value from snapflip.events
     where dataset = ${literal(source.dataset)} and index = ${literal(source.index)} order by key, seq desc) as _snapflip_e where value is not null`
-}
-
-/** SQL over the row that is true in the range. A row comparison, so that it uses the primary key's index. */
-export function rangeCondition(
-  alias: string,
-  primaryKey: readonly TypedColumn[] | null,
-  range: Range | null,
-): string | null {
-  if (range === null || primaryKey === null) return null
-  const columns = `row(${primaryKey.map(({ column }) => `${alias}.${column}`).join(', ')})`
-  const bound = (values: readonly string[]) =>
-    `row(${primaryKey.map(({ type }, n) => `${literal(values[n] ?? '')}::${type}`).join(', ')})`
-  const parts = [
-    range.from === null ? null : `${columns} >= ${bound(range.from)}`,
-    range.to === null ? null : `${columns} < ${bound(range.to)}`,
-  ]
-  return parts.filter((part) => part !== null).join(' and ') || null
 }
 
 /** How many entries the source has in the transaction's snapshot. Reads all of it. */

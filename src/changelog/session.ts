@@ -1,4 +1,6 @@
-import type { ClientBase } from 'pg'
+import pg, { type ClientBase } from 'pg'
+import type { Config } from '../../schemas/config.ts'
+import { translate } from './failure.ts'
 
 /**
  * The settings under which rows become entries. The capture functions pin those that decide how a value is written as text
@@ -37,6 +39,28 @@ const PINS = Object.entries(SETTINGS)
   .map(([name, value]) => `set local ${name} = ${name === 'search_path' ? value : `'${value}'`}`)
   .join('; ')
 
+/** Longer than any healthy server needs. */
+const CONNECT_TIMEOUT_MS = 10_000
+
+/** A connection for a build; every transaction on it pins the settings anew. The caller ends it. Throws POSTGRES_UNREACHABLE. */
+export async function connectBuilder(database: Config['database']): Promise<pg.Client> {
+  const given = typeof database === 'string' ? { connectionString: database } : database
+  const client = new pg.Client({
+    application_name: 'snapflip builder',
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    keepAlive: true,
+    ...given,
+  })
+  // What breaks in use fails its statement; without a listener it would end the process.
+  client.on('error', () => undefined)
+  try {
+    await client.connect()
+    return client
+  } catch (error) {
+    throw translate(error, 'Connecting to PostgreSQL', 'POSTGRES_FAILED')
+  }
+}
+
 export type Isolation = 'read committed' | 'repeatable read'
 
 /** Begins a transaction with the settings of a build. `lockNames` (quoted by PostgreSQL) are locked against DDL and TRUNCATE before any snapshot is taken. */
@@ -48,6 +72,18 @@ export async function beginPinned(
 ): Promise<void> {
   await client.query(`begin isolation level ${isolation}, ${access}; ${PINS}`)
   if (lockNames.length > 0) await client.query(`lock table ${lockNames.join(', ')} in access share mode`)
+}
+
+/** Runs `body` in a transaction that only reads, and tells it the snapshot it reads at: for gates, patrols and counts. Nothing can be built upon it. */
+export async function inSnapshot<T>(
+  client: ClientBase,
+  lockNames: readonly string[],
+  body: (snapshot: string) => Promise<T>,
+): Promise<T> {
+  return inPinned(client, 'repeatable read', 'read only', lockNames, async () => {
+    const { rows } = await client.query<{ snapshot: string }>('select pg_current_snapshot()::text as snapshot')
+    return body(rows[0]?.snapshot ?? '')
+  })
 }
 
 /** Runs `body` in a pinned transaction and commits; rolls back when it throws. */

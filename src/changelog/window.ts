@@ -6,6 +6,7 @@ import { copyEntries } from './copy.ts'
 import { factsDiffer, leavesOf, type TableFacts } from './facts.ts'
 import { translate } from './failure.ts'
 import { entriesOf, leafGroups, literal } from './projection.ts'
+import { type Range, rangeCondition } from './ranges.ts'
 import { inPinned } from './session.ts'
 import { expectAsResolved, lockNames, tablesOf, type EventsSource, type Source, type TableSource } from './source.ts'
 import { watermarkStillThere } from './watermark.ts'
@@ -41,8 +42,8 @@ export function windowRows(
 export interface WindowOptions {
   /** Swap before and after: folds a later state back to `from`. */
   readonly reverse?: boolean
-  /** Only rows for which it is true, as SQL over the row: a range of the primary key. */
-  readonly range?: string | null
+  /** Only rows whose primary key lies in it. */
+  readonly range?: Range | null
 }
 
 /**
@@ -160,7 +161,7 @@ export function changeSelects(
     )
     const images = `(values ((${before})::int2, _snapflip_w.before), ((${after})::int2, _snapflip_w.after)) as _snapflip_c (op, row)`
     return `select _snapflip_c.op, _snapflip_e.* from (${rows}) as _snapflip_w cross join lateral ${images}
-      cross join lateral (${entriesOf(source, group.item('_snapflip_c.row'), range)}) as _snapflip_e where _snapflip_c.row is not null`
+      cross join lateral (${entriesOf(source, group.item('_snapflip_c.row'), rangeCondition(source, range))}) as _snapflip_e where _snapflip_c.row is not null`
   })
 }
 
@@ -171,7 +172,7 @@ export function eventsSelect(source: EventsSource, window: Window): string {
   return `select distinct on (key) ${SET}::int2 as op, key, value from (${rows}) as _snapflip_w order by key, seq desc`
 }
 
-function relids(list: readonly number[]): string {
+export function relids(list: readonly number[]): string {
   return `${literal(`{${list.join(',')}}`)}::oid[]`
 }
 

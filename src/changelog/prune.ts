@@ -1,0 +1,71 @@
+import type { ClientBase } from 'pg'
+import { translate } from './failure.ts'
+
+/** Rows deleted in one transaction: short enough to hold up nobody's vacuum. */
+const BATCH_ROWS = 20_000
+/** What is left after so many batches waits for the next pruning. */
+const BATCHES_MAX = 5_000
+
+export interface Pruned {
+  readonly changes: number
+  readonly events: number
+  readonly watermarks: number
+}
+
+/**
+ * Deletes what no window can need any more: watermarks that are not among `keep` (by id) and began before all of these, then changes that every
+ * one of these sees, then events that a later event of their key replaces. Keeps the last event of each key, so that an events index can always
+ * be rebuilt. Deletes nothing when `keep` is empty or names a watermark that is not there.
+ *
+ * Watermarks go first: where one still exists, all changes since it exist too. `keep` holds those of every retained version and of every chunk of
+ * an open build. A watermark taken meanwhile began later than those kept, and stays.
+ */
+export async function prune(client: ClientBase, keep: readonly string[], signal: AbortSignal): Promise<Pruned> {
+  const none: Pruned = { changes: 0, events: 0, watermarks: 0 }
+  if (keep.length === 0) return none
+  try {
+    // Every xid below the least xmin has ended and is visible in all of them.
+    const { rows } = await client.query<{ horizon: string | null; found: string }>(
+      `select min(pg_snapshot_xmin(snapshot))::text as horizon, count(*) as found from snapflip.watermarks where id = any ($1::uuid[])`,
+      [keep],
+    )
+    const horizon = rows[0]?.horizon
+    if (horizon == null || Number(rows[0]?.found) !== new Set(keep).size) return none
+    const watermarks = await client.query(
+      'delete from snapflip.watermarks where pg_snapshot_xmin(snapshot) < $1::xid8 and id <> all ($2::uuid[])',
+      [horizon, keep],
+    )
+    const changes = await inBatches(signal, () =>
+      client.query(
+        `delete from snapflip.changelog where ctid = any (array(select ctid from snapflip.changelog where xid < $1::xid8 order by xid limit $2))`,
+        [horizon, BATCH_ROWS],
+      ),
+    )
+    const events = await inBatches(signal, () =>
+      client.query(
+        `delete from snapflip.events where ctid = any (array(
+           select e.ctid from snapflip.events e
+           where e.xid < $1::xid8 and exists (
+             select from snapflip.events l
+             where l.dataset = e.dataset and l.index = e.index and l.key = e.key and l.seq > e.seq and l.xid < $1::xid8)
+           limit $2))`,
+        [horizon, BATCH_ROWS],
+      ),
+    )
+    return { changes, events, watermarks: watermarks.rowCount ?? 0 }
+  } catch (error) {
+    signal.throwIfAborted()
+    throw translate(error, 'Pruning the changelog', 'POSTGRES_FAILED')
+  }
+}
+
+async function inBatches(signal: AbortSignal, batch: () => Promise<{ rowCount: number | null }>): Promise<number> {
+  let total = 0
+  for (let n = 0; n < BATCHES_MAX; n++) {
+    signal.throwIfAborted()
+    const deleted = (await batch()).rowCount ?? 0
+    total += deleted
+    if (deleted < BATCH_ROWS) break
+  }
+  return total
+}
