@@ -44,6 +44,8 @@ export interface WindowOptions {
   readonly reverse?: boolean
   /** Only rows whose primary key lies in it. */
   readonly range?: Range | null
+  /** Describe the changes (seq, xid, op, table) instead of giving their entries; ends in a WHERE that takes more conditions. */
+  readonly describe?: boolean
 }
 
 /**
@@ -148,20 +150,24 @@ export async function truncatedIn(client: ClientBase, table: TableFacts, window:
 export function changeSelects(
   source: TableSource,
   window: Window,
-  { reverse = false, range = null }: WindowOptions,
+  { reverse = false, range = null, describe = false }: WindowOptions,
 ): readonly string[] {
   const [before, after] = reverse ? [ADD, REMOVE] : [REMOVE, ADD]
   return leafGroups(source.table).map((group) => {
     // An update that changes nothing takes no part: its entries would cancel out.
     const rows = windowRows(
       'changelog',
-      'before, after',
+      'seq, xid, relid, op, before, after',
       window,
       `relid = any (${relids(group.relids)}) and before is distinct from after`,
     )
     const images = `(values ((${before})::int2, _snapflip_w.before), ((${after})::int2, _snapflip_w.after)) as _snapflip_c (op, row)`
-    return `select _snapflip_c.op, _snapflip_e.* from (${rows}) as _snapflip_w cross join lateral ${images}
-      cross join lateral (${entriesOf(source, group.item('_snapflip_c.row'), rangeCondition(source, range))}) as _snapflip_e where _snapflip_c.row is not null`
+    const fields = describe
+      ? '_snapflip_w.seq::text, _snapflip_w.xid::text, _snapflip_w.op::text, _snapflip_w.relid::regclass::text as "table"'
+      : '_snapflip_c.op, _snapflip_e.*'
+    return `select ${fields} from (${rows}) as _snapflip_w cross join lateral ${images}
+      cross join lateral (${entriesOf(source, group.item('_snapflip_c.row'), rangeCondition(source, range))}) as _snapflip_e
+      where _snapflip_c.row is not null`
   })
 }
 
