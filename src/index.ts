@@ -1,0 +1,8 @@
+export { ERRORS, type ErrorCode, isSnapflipError, SnapflipError } from './core/errors.ts'
+export { any, atLeast, type Freshness, maxStale } from './reader/freshness.ts'
+export type { Key, KeyPart } from './reader/key.ts'
+export { open } from './reader/open.ts'
+export type { ReaderLogger, ReaderOptions } from './reader/options.ts'
+export type { Pin, PinOptions } from './reader/pin.ts'
+export type { Reader } from './reader/reader.ts'
+export type { Entry, ReadOptions, ValueTypes } from './reader/reads.ts'

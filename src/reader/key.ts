@@ -1,0 +1,46 @@
+import { SnapflipError } from '../core/errors.ts'
+import { encodeKey } from '../snapshot/entry.ts'
+import type { OpenIndex } from './version.ts'
+
+export type KeyPart = string | number | bigint | boolean
+/** A key of one part, or the parts of a key in the order of its definition. Compared as PostgreSQL's text of the key. */
+export type Key = KeyPart | readonly KeyPart[]
+
+/** The bytes of a key. Throws USAGE for what can be no key, SHAPE_MISMATCH when the index's keys have another number of parts. */
+export function keyBytes(key: Key, index: OpenIndex): Buffer {
+  const parts: readonly KeyPart[] = Array.isArray(key) ? key : [key as KeyPart]
+  if (parts.length !== index.keyParts) {
+    const { dataset, index: name, tag } = index.where
+    throw new SnapflipError(
+      'SHAPE_MISMATCH',
+      `A key of ${name} in ${dataset} (${tag}) has ${index.keyParts} part${index.keyParts === 1 ? '' : 's'}, found ${parts.length}. Give the parts as a list, in the order of the definition.`,
+      {
+        dataset,
+        index: name,
+        tag: tag ?? null,
+        declared: `${parts.length} key parts`,
+        found: `${index.keyParts} key parts`,
+      },
+    )
+  }
+  return encodeKey(parts.length === 1 ? [partText(parts[0] as KeyPart)] : parts.map(partText))
+}
+
+function partText(part: KeyPart): string {
+  if (typeof part === 'string') {
+    // A lone surrogate would be encoded as U+FFFD, and find the entry of another key.
+    if (part.isWellFormed()) return part
+    throw notAKey('a string with a lone surrogate')
+  }
+  if (typeof part === 'number') {
+    // Beyond this a number is not the one that was written; PostgreSQL's text of it has all digits.
+    if (Number.isInteger(part) && !Number.isSafeInteger(part)) throw notAKey('an integer beyond 2^53; use a bigint')
+    return String(part)
+  }
+  if (typeof part === 'bigint' || typeof part === 'boolean') return String(part)
+  throw notAKey(part === null ? 'null' : typeof part)
+}
+
+function notAKey(found: string): SnapflipError {
+  return new SnapflipError('USAGE', `A key part is a string, number, bigint or boolean; found ${found}.`, { found })
+}

@@ -1,0 +1,134 @@
+import type { VersionRef } from '../../schemas/pointer.ts'
+import { SnapflipError } from '../core/errors.ts'
+import { lookup, lookupMany } from '../snapshot/block.ts'
+import type { Freshness } from './freshness.ts'
+import { type Key, keyBytes } from './key.ts'
+import { lookUp, lookUpAll, type Take } from './look-up.ts'
+import type { Values } from './values.ts'
+import type { OpenIndex, OpenVersion } from './version.ts'
+
+export interface ReadOptions {
+  /** Of an unpinned read; a pin answers from its one version. */
+  fresh?: Freshness
+}
+
+/** A value with what it comes from. */
+export interface Entry<V> {
+  value: V
+  version: VersionRef
+  /** Since the pointer was last known to name this version. */
+  ageMs: number
+  /** True when the pointer could not be read for longer than the reader's follow lag. */
+  stale: boolean
+  source: 'store' | 'memory'
+  /** URL of the store, without credentials. */
+  store: string
+}
+
+/** Types of an index's values, by index. */
+export type ValueTypes = Record<string, unknown>
+type IndexOf<T extends ValueTypes> = keyof T & string
+
+/** The read methods of readers and pins. Every call is answered whole by one version. */
+export abstract class Reads<T extends ValueTypes> {
+  protected abstract readonly values: Values
+
+  /** Runs a read on the version that has to answer it, again on the next one if that was retired meanwhile. */
+  protected abstract answer<R>(read: (version: OpenVersion) => R | Promise<R>, fresh: Freshness | undefined): Promise<R>
+  protected abstract standing(version: OpenVersion): Pick<Entry<unknown>, 'ageMs' | 'stale' | 'store'>
+
+  /** The value of a key in a unique index; undefined when it has none. */
+  get<I extends IndexOf<T>>(index: I, key: Key, options?: ReadOptions): Promise<T[I] | undefined> {
+    return this.answer(
+      (version) => this.#one(version, index, 'unique', key, this.#takeValue) as T[I] | Promise<T[I]>,
+      options?.fresh,
+    )
+  }
+
+  /** As `get`, with the version, age and origin of the answer. */
+  getEntry<I extends IndexOf<T>>(index: I, key: Key, options?: ReadOptions): Promise<Entry<T[I] | undefined>> {
+    return this.answer(async (version) => {
+      const take: Take<{ value: T[I] | undefined; source: 'store' | 'memory' }> = (raw, bytes, at, cached) => ({
+        value: this.#takeValue(raw, bytes, at) as T[I] | undefined,
+        source: cached ? 'memory' : 'store',
+      })
+      const found = await this.#one(version, index, 'unique', key, take)
+      return { ...found, version: version.ref, ...this.standing(version) }
+    }, options?.fresh)
+  }
+
+  /** The values of several keys of a unique index, in the order asked, all from one version and in one read of the store. */
+  getMany<I extends IndexOf<T>>(
+    index: I,
+    keys: readonly Key[],
+    options?: ReadOptions,
+  ): Promise<Array<T[I] | undefined>> {
+    return this.answer((version) => {
+      const at = this.#index(version, index, 'unique')
+      const bytes = keys.map((key) => keyBytes(key, at))
+      return lookUpAll(version, at, bytes, this.#takeValue as Take<T[I] | undefined>)
+    }, options?.fresh)
+  }
+
+  /** The values of a key in a `many` index, in their order; [] when it has none. */
+  list<I extends IndexOf<T>>(index: I, key: Key, options?: ReadOptions): Promise<Array<T[I]>> {
+    return this.answer(
+      (version) => this.#one(version, index, 'many', key, this.#takeValues) as Array<T[I]> | Promise<Array<T[I]>>,
+      options?.fresh,
+    )
+  }
+
+  /** Whether an index of either kind has the key. */
+  has(index: IndexOf<T>, key: Key, options?: ReadOptions): Promise<boolean> {
+    return this.answer((version) => this.#one(version, index, null, key, takePresence), options?.fresh)
+  }
+
+  /** The value's JSON as the database wrote it. */
+  getBytes(index: IndexOf<T>, key: Key, options?: ReadOptions): Promise<Buffer | undefined> {
+    return this.answer((version) => this.#one(version, index, 'unique', key, takeBytes), options?.fresh)
+  }
+
+  /** The values' JSON as the database wrote it. */
+  listBytes(index: IndexOf<T>, key: Key, options?: ReadOptions): Promise<Buffer[]> {
+    return this.answer((version) => this.#one(version, index, 'many', key, takeAllBytes), options?.fresh)
+  }
+
+  #one<R>(version: OpenVersion, name: string, kind: OpenIndex['kind'] | null, key: Key, take: Take<R>): R | Promise<R> {
+    const index = this.#index(version, name, kind)
+    return lookUp(version, index, keyBytes(key, index), take)
+  }
+
+  #index(version: OpenVersion, name: string, kind: OpenIndex['kind'] | null): OpenIndex {
+    const index = version.indexes.get(name)
+    if (index === undefined) {
+      const { dataset } = version.source
+      const known = [...version.indexes.keys()]
+      throw new SnapflipError(
+        'UNKNOWN_INDEX',
+        `${dataset} at ${version.ref.tag} has no index ${JSON.stringify(name)}, expected one of ${known.join(', ')}.`,
+        { dataset, tag: version.ref.tag, index: name, known },
+      )
+    }
+    this.values.checkShape(index, kind)
+    return index
+  }
+
+  readonly #takeValue = (raw: Buffer, key: Buffer, index: OpenIndex): unknown => {
+    const bytes = lookup(raw, key)
+    return bytes === undefined ? undefined : this.values.decode(bytes, index)
+  }
+
+  readonly #takeValues = (raw: Buffer, key: Buffer, index: OpenIndex): unknown[] => {
+    return lookupMany(raw, key).map((bytes) => this.values.decode(bytes, index))
+  }
+}
+
+const takePresence: Take<boolean> = (raw, key, index) =>
+  index.kind === 'unique' ? lookup(raw, key) !== undefined : lookupMany(raw, key).length > 0
+
+/** Copies: a view would keep the whole block alive, or change the cached one when its owner writes to it. */
+const takeBytes: Take<Buffer | undefined> = (raw, key) => {
+  const bytes = lookup(raw, key)
+  return bytes === undefined ? undefined : Buffer.from(bytes)
+}
+const takeAllBytes: Take<Buffer[]> = (raw, key) => lookupMany(raw, key).map((bytes) => Buffer.from(bytes))

@@ -1,0 +1,48 @@
+import type { Store } from '../stores/ports.ts'
+import { type BlockCache, BlockReader } from './block-reader.ts'
+import type { ByteBudget } from './byte-budget.ts'
+import { TreeCache, type TreeObject } from './tree.ts'
+import { type OpenVersion, openVersion, type VersionSource } from './version.ts'
+
+/** One of the stores a reader may answer from, with what is cached of it. */
+export class Source implements VersionSource {
+  readonly dataset: string
+  readonly store: Store
+  readonly tree: TreeCache
+  readonly blocks: BlockReader
+  /** Before this time (performance.now()) the reader does not try to come back to it. */
+  restUntil = 0
+  /** Manifest of a version that this store could not serve: not gone back to while the pointer names it. */
+  damaged: string | null = null
+  readonly #opening = new Map<string, Promise<OpenVersion>>()
+
+  constructor(
+    dataset: string,
+    store: Store,
+    caches: { pages: ByteBudget<TreeObject>; blocks: BlockCache | null },
+    name: string,
+  ) {
+    this.dataset = dataset
+    this.store = store
+    this.tree = new TreeCache(store.data, caches.pages, name)
+    this.blocks = new BlockReader(store.data, caches.blocks, name)
+  }
+
+  get data(): Store['data'] {
+    return this.store.data
+  }
+
+  /** Opens a version once for all who want it at the same time. */
+  open(
+    wanted: { tag: string; manifest?: string },
+    before: OpenVersion | null = null,
+    warmUntil = 0,
+  ): Promise<OpenVersion> {
+    const key = `${wanted.tag} ${wanted.manifest ?? ''}`
+    const running = this.#opening.get(key)
+    if (running !== undefined) return running
+    const opening = openVersion(this, wanted, before, warmUntil).finally(() => this.#opening.delete(key))
+    this.#opening.set(key, opening)
+    return opening
+  }
+}
