@@ -40,9 +40,11 @@ export async function checkRedis(connection: RedisConnection, keys: RedisKeys, w
       )
     }
   }
-  if (Number(info.get('connected_slaves') ?? 0) < waitReplicas) {
+  // One that still loads its first copy acknowledges nothing.
+  const replicas = [...info].filter(([name, value]) => /^slave\d+$/.test(name) && value.includes('state=online')).length
+  if (replicas < waitReplicas) {
     throw unsuitable(
-      `has ${info.get('connected_slaves')} replicas`,
+      `has ${replicas} replicas online`,
       `the ${waitReplicas} of waitReplicas`,
       'Attach them, or lower waitReplicas.',
     )

@@ -1,0 +1,279 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { type Epoch, type Hold, type Pointer, pointerSchema, type VersionRef } from '../../schemas/pointer.ts'
+import {
+  applyChange,
+  type ChangeOutcome,
+  compareEpoch,
+  emptyPointer,
+  type FlipChange,
+  formatEpoch,
+  NO_EPOCH,
+  type PointerChange,
+} from '../../src/core/pointer.ts'
+
+const DATASET = 'shop'
+const HOLD: Hold = { by: 'ann', reason: 'prices are wrong', at: '2026-05-18T10:00:00Z' }
+const tagOf = (ordinal: number) => `v20260518-${String(ordinal).padStart(2, '0')}`
+const version = (ordinal: number): VersionRef => ({
+  tag: tagOf(ordinal),
+  ordinal,
+  digest: ordinal.toString(16).padStart(64, '0'),
+  manifest: ordinal.toString(16).padStart(64, 'f'),
+})
+const epoch = (registry: number, breakGlass = 0): Epoch => ({ registry, breakGlass })
+
+/** A pointer after flips to these ordinals, one epoch each. */
+function flipped(...ordinals: number[]): Pointer {
+  let pointer = emptyPointer(DATASET)
+  for (const ordinal of ordinals) pointer = pointerOf(applyChange(pointer, flipFrom(pointer, ordinal), DATASET))
+  return pointer
+}
+
+/** A flip that expects exactly this pointer. */
+function flipFrom(pointer: Pointer, ordinal: number, more: Partial<FlipChange> = {}): FlipChange {
+  const registry = pointer.epoch.registry + 1
+  return {
+    kind: 'flip',
+    flipId: `flip-${registry}`,
+    expected: { tag: pointer.active?.tag ?? null, epoch: pointer.epoch },
+    to: version(ordinal),
+    epoch: epoch(registry),
+    freshAsOf: null,
+    ...more,
+  }
+}
+
+function rollbackFrom(pointer: Pointer, ordinal: number): FlipChange {
+  return flipFrom(pointer, ordinal, {
+    allowHold: true,
+    also: { hold: HOLD, quarantine: pointer.active ? [pointer.active.tag] : [] },
+  })
+}
+
+function pointerOf(outcome: ChangeOutcome): Pointer {
+  if (outcome.outcome === 'refused') throw new Error(outcome.message)
+  return outcome.pointer
+}
+
+describe('a flip', () => {
+  const at3 = flipped(1, 2, 3)
+  const cases: Array<[title: string, pointer: Pointer | null, change: PointerChange, expected: string]> = [
+    ['starts a dataset without a pointer', null, flipFrom(emptyPointer(DATASET), 1), 'applied'],
+    ['moves forward', at3, flipFrom(at3, 4), 'applied'],
+    ['made twice is already there', at3, flipFrom(flipped(1, 2), 3), 'already'],
+    ['with the same epoch is superseded', at3, flipFrom(at3, 4, { epoch: epoch(3) }), 'SUPERSEDED'],
+    ['with a lower epoch is superseded', at3, flipFrom(at3, 4, { epoch: epoch(2, 9) }), 'SUPERSEDED'],
+    ['with a higher break-glass count alone is taken', at3, flipFrom(at3, 4, { epoch: epoch(3, 1) }), 'applied'],
+    [
+      'that expects another version conflicts',
+      at3,
+      flipFrom(at3, 4, { expected: { tag: tagOf(2), epoch: epoch(3) } }),
+      'CONFLICT',
+    ],
+    [
+      'that expects the version of an earlier epoch conflicts',
+      at3,
+      flipFrom(at3, 4, { expected: { tag: tagOf(3), epoch: epoch(1) } }),
+      'CONFLICT',
+    ],
+    ['that expects a pointer finds none', null, flipFrom(at3, 4), 'CONFLICT'],
+    ['to a retired version is refused', { ...at3, retired: [tagOf(1)] }, flipFrom(at3, 1), 'VERSION_RETIRED'],
+    [
+      'to a quarantined version is refused',
+      { ...at3, quarantined: [tagOf(1)] },
+      flipFrom(at3, 1),
+      'VERSION_QUARANTINED',
+    ],
+    [
+      'to the version it quarantines is refused',
+      at3,
+      flipFrom(at3, 2, { also: { quarantine: [tagOf(2)] } }),
+      'VERSION_QUARANTINED',
+    ],
+    ['while on hold is refused', { ...at3, hold: HOLD }, flipFrom(at3, 4), 'ON_HOLD'],
+    ['by a person works while on hold', { ...at3, hold: HOLD }, flipFrom(at3, 2, { allowHold: true }), 'applied'],
+  ]
+  it.each(cases)('%s', (_title, pointer, change, expected) => {
+    const outcome = applyChange(pointer, change, DATASET)
+    expect(outcome.outcome === 'refused' ? outcome.code : outcome.outcome).toBe(expected)
+  })
+
+  it('says where the pointer is, what was expected and where to look', () => {
+    const outcome = applyChange(flipped(1, 2), flipFrom(flipped(1), 3, { flipId: 'mine', epoch: epoch(7) }), DATASET)
+    expect(outcome).toMatchObject({
+      outcome: 'refused',
+      code: 'CONFLICT',
+      message:
+        'Pointer of shop is at v20260518-02 (epoch 2), expected v20260518-01 (epoch 1). ' +
+        'Another flip came first; see `snapflip status shop`.',
+      details: { dataset: 'shop', activeTag: 'v20260518-02', activeEpoch: '2', expectedTag: 'v20260518-01' },
+    })
+  })
+
+  it('that comes late is refused after v1→v0→v1, though the same version is active again', () => {
+    const before = flipped(2)
+    const late = flipFrom(before, 3, { epoch: epoch(9) })
+    const after = flipped(2, 1, 2)
+    expect(after.active).toEqual(before.active)
+    expect(applyChange(after, late, DATASET)).toMatchObject({ outcome: 'refused', code: 'CONFLICT' })
+  })
+
+  it('leaves the version it came from as rollback target', () => {
+    expect(flipped(1, 2, 3).previous).toEqual(version(2))
+  })
+})
+
+describe('a rollback', () => {
+  it('quarantines what it leaves and holds the dataset in the same step', () => {
+    const before = flipped(1, 2)
+    const after = pointerOf(applyChange(before, rollbackFrom(before, 1), DATASET))
+    expect(after).toMatchObject({ active: version(1), hold: HOLD, quarantined: [tagOf(2)] })
+  })
+
+  it('of v1→v2 leaves no rollback target: v2 is quarantined and v1 active', () => {
+    const before = flipped(1, 2)
+    expect(pointerOf(applyChange(before, rollbackFrom(before, 1), DATASET)).previous).toBeNull()
+  })
+
+  it('past a version does not make that one the target', () => {
+    const before = flipped(1, 2, 3)
+    expect(pointerOf(applyChange(before, rollbackFrom(before, 1), DATASET)).previous).toBeNull()
+  })
+
+  it('keeps the older target when it leaves a version that came from a rolled-back one', () => {
+    const atHeld = { ...flipped(1, 2), quarantined: [tagOf(2)] }
+    const after = pointerOf(applyChange(atHeld, flipFrom(atHeld, 3), DATASET))
+    expect(after.previous).toEqual(version(1))
+  })
+})
+
+describe('other changes', () => {
+  const at2 = flipped(1, 2)
+  const late = { snapshot: '20:20:', at: '2026-05-18T12:00:00Z' }
+  const early = { snapshot: '10:10:', at: '2026-05-18T11:00:00.000Z' }
+  const cases: Array<[title: string, pointer: Pointer | null, change: PointerChange, expected: string]> = [
+    [
+      'fresh moves forward',
+      { ...at2, freshAsOf: early },
+      { kind: 'fresh', expectedTag: tagOf(2), freshAsOf: late },
+      'applied',
+    ],
+    [
+      'fresh never moves back',
+      { ...at2, freshAsOf: late },
+      { kind: 'fresh', expectedTag: tagOf(2), freshAsOf: early },
+      'already',
+    ],
+    ['fresh of another version conflicts', at2, { kind: 'fresh', expectedTag: tagOf(1), freshAsOf: late }, 'CONFLICT'],
+    ['hold before the first flip', null, { kind: 'hold', hold: HOLD }, 'applied'],
+    ['hold twice', { ...at2, hold: HOLD }, { kind: 'hold', hold: HOLD }, 'already'],
+    ['resume', { ...at2, hold: HOLD }, { kind: 'resume' }, 'applied'],
+    ['resume without a hold', at2, { kind: 'resume' }, 'already'],
+    ['quarantine', at2, { kind: 'quarantine', tag: tagOf(1) }, 'applied'],
+    ['quarantine twice', { ...at2, quarantined: [tagOf(1)] }, { kind: 'quarantine', tag: tagOf(1) }, 'already'],
+    ['release', { ...at2, quarantined: [tagOf(1)] }, { kind: 'release', tag: tagOf(1) }, 'applied'],
+    ['release of what is not quarantined', at2, { kind: 'release', tag: tagOf(1) }, 'already'],
+    ['retire of the active version conflicts', at2, { kind: 'retire', tag: tagOf(2) }, 'CONFLICT'],
+    ['retire of the rollback target conflicts', at2, { kind: 'retire', tag: tagOf(1) }, 'CONFLICT'],
+    ['retire of an older version', flipped(1, 2, 3), { kind: 'retire', tag: tagOf(1) }, 'applied'],
+    ['retire twice', { ...at2, retired: [tagOf(9)] }, { kind: 'retire', tag: tagOf(9) }, 'already'],
+    ['forget', { ...at2, retired: [tagOf(9)] }, { kind: 'forget', tag: tagOf(9) }, 'applied'],
+    ['forget of what is not retired', at2, { kind: 'forget', tag: tagOf(9) }, 'already'],
+  ]
+  it.each(cases)('%s', (_title, pointer, change, expected) => {
+    const outcome = applyChange(pointer, change, DATASET)
+    expect(outcome.outcome === 'refused' ? outcome.code : outcome.outcome).toBe(expected)
+  })
+
+  it('quarantining the rollback target leaves none', () => {
+    expect(pointerOf(applyChange(at2, { kind: 'quarantine', tag: tagOf(1) }, DATASET)).previous).toBeNull()
+  })
+
+  it('forgetting a retired version keeps its quarantine', () => {
+    const pointer = { ...at2, retired: [tagOf(9)], quarantined: [tagOf(9)] }
+    expect(pointerOf(applyChange(pointer, { kind: 'forget', tag: tagOf(9) }, DATASET))).toMatchObject({
+      retired: [],
+      quarantined: [tagOf(9)],
+    })
+  })
+})
+
+describe('epochs', () => {
+  it('compare by the registry number first', () => {
+    expect(compareEpoch(epoch(2, 0), epoch(1, 9))).toBeGreaterThan(0)
+    expect(compareEpoch(epoch(2, 1), epoch(2, 2))).toBeLessThan(0)
+    expect(compareEpoch(epoch(2, 1), epoch(2, 1))).toBe(0)
+  })
+
+  it('print their break-glass part only when there is one', () => {
+    expect([formatEpoch(epoch(8)), formatEpoch(epoch(8, 2))]).toEqual(['8', '8+2'])
+  })
+})
+
+describe('whatever changes come in whatever order', () => {
+  const ordinals = fc.integer({ min: 1, max: 6 })
+  const tags = ordinals.map(tagOf)
+  const epochs = fc.record({ registry: fc.nat(6), breakGlass: fc.nat(2) })
+  const freshAsOf = fc.nat(59).map((second) => ({
+    snapshot: `${second + 1}:${second + 1}:`,
+    at: `2026-05-18T10:00:${String(second).padStart(2, '0')}Z`,
+  }))
+  const wildFlip = fc.record({
+    kind: fc.constant('flip' as const),
+    flipId: fc.nat(20).map((id) => `wild-${id}`),
+    expected: fc.record({ tag: fc.option(tags), epoch: epochs }),
+    to: ordinals.map(version),
+    epoch: epochs,
+    freshAsOf: fc.option(freshAsOf),
+    allowHold: fc.boolean(),
+    also: fc.record({ quarantine: fc.array(tags, { maxLength: 2 }) }),
+  })
+  const changes: fc.Arbitrary<(now: Pointer) => PointerChange> = fc.oneof(
+    wildFlip.map((change) => () => change),
+    ordinals.map((ordinal) => (now: Pointer) => flipFrom(now, ordinal, { flipId: `tame-${now.epoch.registry}` })),
+    ordinals.map((ordinal) => (now: Pointer) => rollbackFrom(now, ordinal)),
+    fc.record({ kind: fc.constant('fresh' as const), expectedTag: tags, freshAsOf }).map((change) => () => change),
+    fc.constant(() => ({ kind: 'hold', hold: HOLD }) as const),
+    fc.constant(() => ({ kind: 'resume' }) as const),
+    fc
+      .record({ kind: fc.constantFrom('quarantine', 'release', 'retire', 'forget'), tag: tags })
+      .map((change) => () => change as PointerChange),
+  )
+
+  it('epochs only rise, no retired or quarantined version is flipped to, and what readers may need is not retired', () => {
+    fc.assert(
+      fc.property(fc.array(changes, { maxLength: 40 }), (makers) => {
+        let now: Pointer | null = null
+        for (const make of makers) {
+          const change = make(now ?? emptyPointer(DATASET))
+          const frozen = JSON.stringify(now)
+          const outcome = applyChange(now, change, DATASET)
+          expect(JSON.stringify(now)).toBe(frozen)
+          if (outcome.outcome !== 'applied') continue
+          const next: Pointer = outcome.pointer
+          expect(pointerSchema.parse(next)).toEqual(next)
+
+          const rise = compareEpoch(next.epoch, now?.epoch ?? NO_EPOCH)
+          if (change.kind === 'flip') {
+            expect(rise).toBeGreaterThan(0)
+            expect(now?.hold == null || change.allowHold).toBe(true)
+            expect([...next.retired, ...next.quarantined]).not.toContain(next.active?.tag)
+          } else {
+            expect(rise).toBe(0)
+            expect(next.active).toEqual(now?.active ?? null)
+          }
+          expect(next.retired).not.toContain(next.active?.tag)
+          expect(next.retired).not.toContain(next.previous?.tag)
+          expect(next.quarantined).not.toContain(next.previous?.tag)
+          if (next.active !== null) expect(next.previous?.tag).not.toBe(next.active.tag)
+
+          // Made again, at once, it is already there.
+          expect(applyChange(next, change, DATASET)).toEqual({ outcome: 'already', pointer: next })
+          now = next
+        }
+      }),
+      { numRuns: 500 },
+    )
+  })
+})

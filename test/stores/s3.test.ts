@@ -1,0 +1,165 @@
+import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { changePointer } from '../../src/stores/change-pointer.ts'
+import { openStore } from '../../src/stores/open.ts'
+import type { Store } from '../../src/stores/ports.ts'
+import { type TestBucket, testBucket } from '../support/services.ts'
+import { storeContract } from './contract.ts'
+import { type Exchange, type HttpProxy, type Intercept, startHttpProxy } from './http-proxy.ts'
+import { flipFrom, newGeneration, tagOf } from './versions.ts'
+
+let bucket: TestBucket
+beforeAll(async () => {
+  bucket = await testBucket()
+})
+
+describe('S3 store', () => {
+  storeContract((dataset) => openStore(bucket.url, { dataset }))
+})
+
+describe('S3 store behind a network', () => {
+  const stops: Array<() => Promise<unknown>> = []
+  afterEach(async () => {
+    for (const stop of stops.splice(0).reverse()) await stop()
+  })
+  const start = async (target: string | null, intercept: Intercept): Promise<HttpProxy> => {
+    const proxy = await startHttpProxy(target, intercept)
+    stops.push(() => proxy.stop())
+    return proxy
+  }
+  const open = async (endpoint: string, dataset: string): Promise<Store> => {
+    const url = `s3://${bucket.bucket}/${bucket.prefix}?region=${bucket.region}&endpoint=${endpoint}&forcePathStyle=true`
+    const store = await openStore(url, { dataset, commandTimeoutMs: 3000 })
+    stops.push(() => store.close())
+    return store
+  }
+  const isPut = ({ method, path }: Exchange, name: string) => method === 'PUT' && path.includes(name)
+
+  it('that sends each write twice takes the 412 of the second for its own success', async () => {
+    const doubled = vi.fn()
+    const proxy = await start(bucket.endpoint, async (exchange, forward) => {
+      const answer = await forward()
+      if (exchange.method !== 'PUT') return answer
+      doubled()
+      return forward()
+    })
+    const store = await open(proxy.endpoint, 'doubled')
+    for (const [n, flipId] of ['flip-1', 'flip-2'].entries()) {
+      const now = await store.pointer.read()
+      const flipped = await changePointer(store.pointer, flipFrom(now?.pointer ?? null, n + 1, flipId), {
+        dataset: 'doubled',
+      })
+      expect([flipped.outcome, flipped.pointer.flipId]).toEqual(['applied', flipId])
+    }
+    expect(await store.data.putManifest(tagOf(1), Buffer.from('manifest'))).toBe('same')
+    await expect(store.data.putManifest(tagOf(1), Buffer.from('other'))).rejects.toMatchObject({ code: 'CONFLICT' })
+    const writer = await store.data.begin(newGeneration())
+    const locations = await writer.put([Buffer.from('block')])
+    await writer.finish()
+    expect(await store.data.read(locations)).toEqual([Buffer.from('block')])
+    expect(doubled.mock.calls.length).toBeGreaterThanOrEqual(6)
+  })
+
+  it('that loses the reply to a flip finds it made, and sends it once', async () => {
+    let writes = 0
+    const proxy = await start(bucket.endpoint, async (exchange, forward) => {
+      const answer = await forward()
+      if (!isPut(exchange, 'pointer.json')) return answer
+      writes++
+      throw new Error('The reply is lost.')
+    })
+    const store = await open(proxy.endpoint, 'lost')
+    const flipped = await changePointer(store.pointer, flipFrom(null, 1, 'flip-1'), { dataset: 'lost' })
+    expect([flipped.outcome, flipped.pointer.flipId, writes]).toEqual(['already', 'flip-1', 1])
+  })
+
+  it.each([
+    ['was made', true, 1],
+    ['was not made', false, 2],
+  ])('whose 409 hides that a flip %s is settled by reading', async (_title, isMade, expected) => {
+    let writes = 0
+    const proxy = await start(bucket.endpoint, async (exchange, forward) => {
+      if (!isPut(exchange, 'pointer.json') || writes++ > 0) return forward()
+      if (isMade) await forward()
+      const body = '<Error><Code>ConditionalRequestConflict</Code><Message>Conflict</Message></Error>'
+      return { status: 409, headers: { 'content-type': 'application/xml' }, body: Buffer.from(body) }
+    })
+    const dataset = isMade ? 'made' : 'unmade'
+    const store = await open(proxy.endpoint, dataset)
+    const { pointer } = await changePointer(store.pointer, flipFrom(null, 1, 'flip-1'), { dataset })
+    expect([pointer.flipId, writes]).toEqual(['flip-1', expected])
+  })
+
+  it('that breaks off while a pack is read reads it again', async () => {
+    let broken = 0
+    const proxy = await start(bucket.endpoint, async (exchange, forward) => {
+      const answer = await forward()
+      if (exchange.method !== 'GET' || !exchange.path.includes('gens/') || broken++ > 0) return answer
+      return { ...answer, body: answer.body.subarray(0, 100), headers: { ...answer.headers, connection: 'close' } }
+    })
+    const store = await open(proxy.endpoint, 'broken')
+    const writer = await store.data.begin(newGeneration())
+    const locations = await writer.put([Buffer.alloc(5000, 1)])
+    await writer.finish()
+    const [found] = await store.data.read(locations)
+    expect(found?.length).toBe(5000)
+  })
+
+  it.each([
+    ['If-None-Match', 'if-none-match'],
+    ['If-Match', 'if-match'],
+  ])('whose service ignores %s is refused at the start, and the message names it', async (title, ignored) => {
+    const objects = new Map<string, Buffer>()
+    const etagOf = (body: Buffer) => `"${body.toString('hex')}"`
+    const service = await start(null, async ({ method, path: url, headers, body }) => {
+      const path = url.split('?')[0] as string
+      const empty = Buffer.alloc(0)
+      if (method === 'DELETE') objects.delete(path)
+      if (method !== 'PUT') return { status: method === 'DELETE' ? 204 : 200, headers: {}, body: empty }
+      const now = objects.get(path)
+      const holds = {
+        'if-none-match': headers['if-none-match'] === undefined || now === undefined,
+        'if-match': headers['if-match'] === undefined || (now !== undefined && headers['if-match'] === etagOf(now)),
+      }
+      const isRefused = Object.entries(holds).some(([header, isTrue]) => header !== ignored && !isTrue)
+      if (isRefused) return { status: 412, headers: {}, body: empty }
+      objects.set(path, body)
+      return { status: 200, headers: { etag: etagOf(body) }, body: empty }
+    })
+    const store = await open(service.endpoint, 'ignoring')
+    await expect(store.check()).rejects.toMatchObject({
+      code: 'STORE_UNSUITABLE',
+      message: expect.stringContaining(`although its ${title}`),
+    })
+    expect(objects.size).toBe(0)
+  })
+
+  it('without its bucket is unsuitable, and the message names the bucket', async () => {
+    const store = await openStore(bucket.url.replace(`s3://${bucket.bucket}/`, 's3://no-such-bucket/'), {
+      dataset: 'shop',
+    })
+    const message = expect.stringMatching(/has no bucket no-such-bucket, expected it to exist/)
+    await expect(store.check()).rejects.toMatchObject({ code: 'STORE_UNSUITABLE', message })
+    await expect(store.pointer.read()).rejects.toMatchObject({ code: 'STORE_UNSUITABLE' })
+    await store.close()
+  })
+
+  it('that refuses the credentials says so', async () => {
+    const right = process.env.AWS_SECRET_ACCESS_KEY
+    process.env.AWS_SECRET_ACCESS_KEY = 'wrong'
+    try {
+      const store = await openStore(bucket.url, { dataset: 'shop' })
+      await expect(store.check()).rejects.toMatchObject({ code: 'STORE_UNSUITABLE' })
+      await store.close()
+    } finally {
+      process.env.AWS_SECRET_ACCESS_KEY = right
+    }
+  })
+
+  it('that is not there says what is', async () => {
+    const store = await open('http://127.0.0.1:1', 'shop')
+    await expect(store.pointer.read()).rejects.toMatchObject({
+      code: 'STORE_UNREACHABLE',
+      message: expect.stringContaining('ECONNREFUSED'),
+    })
+  })
+})
