@@ -1,9 +1,9 @@
 import type { ClientBase } from 'pg'
 import { translate } from './failure.ts'
+import { literal } from './projection.ts'
 import { keyArray } from './sample.ts'
 import type { Source } from './source.ts'
-import { changeSelects, eventsSelect, inWindow, windowRows, type Window } from './window.ts'
-import { literal } from './projection.ts'
+import { changeSelects, eventsSelect, inWindow, type Window, windowRows } from './window.ts'
 
 /** One captured change. `op`: insert, update, delete as `i`, `u`, `d`; `e` is an event. */
 export interface Change {

@@ -1,4 +1,4 @@
-import { SnapflipError, isSnapflipError, type ErrorCode, type ErrorDetails } from '../core/errors.ts'
+import { type ErrorCode, type ErrorDetails, isSnapflipError, SnapflipError } from '../core/errors.ts'
 
 /** SQLSTATE of an error that PostgreSQL sent, else undefined. */
 export function sqlState(error: unknown): string | undefined {

@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { leavesOf, type ColumnFacts, type TableFacts } from './facts.ts'
+import { type ColumnFacts, leavesOf, type TableFacts } from './facts.ts'
 import type { TableSource } from './source.ts'
 
 /**

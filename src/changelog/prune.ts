@@ -3,6 +3,8 @@ import { translate } from './failure.ts'
 
 /** Rows deleted in one transaction: short enough to hold up nobody's vacuum. */
 const BATCH_ROWS = 20_000
+/** Builds that are open have watermarks that no sealed version names yet: those of their chunks and their own. */
+const YOUNG_MS = 24 * 3_600_000
 /** What is left after so many batches waits for the next pruning. */
 const BATCHES_MAX = 5_000
 
@@ -15,19 +17,25 @@ export interface Pruned {
 /**
  * Deletes what no window can need any more: watermarks that are not among `keep` (by id) and began before all of these, then changes that every
  * one of these sees, then events that a later event of their key replaces. Keeps the last event of each key, so that an events index can always
- * be rebuilt. Deletes nothing when `keep` is empty or names a watermark that is not there.
+ * be rebuilt. Watermarks younger than `youngMs` count as kept. Deletes nothing when `keep` is empty or names a watermark that is not there.
  *
- * Watermarks go first: where one still exists, all changes since it exist too. `keep` holds those of every retained version and of every chunk of
- * an open build. A watermark taken meanwhile began later than those kept, and stays.
+ * Watermarks go first: where one still exists, all changes since it exist too. `keep` holds those of every retained version of every dataset. A
+ * watermark taken meanwhile began later than those kept, and stays.
  */
-export async function prune(client: ClientBase, keep: readonly string[], signal: AbortSignal): Promise<Pruned> {
+export async function prune(
+  client: ClientBase,
+  keep: readonly string[],
+  signal: AbortSignal,
+  youngMs = YOUNG_MS,
+): Promise<Pruned> {
   const none: Pruned = { changes: 0, events: 0, watermarks: 0 }
   if (keep.length === 0) return none
   try {
     // Every xid below the least xmin has ended and is visible in all of them.
     const { rows } = await client.query<{ horizon: string | null; found: string }>(
-      `select min(pg_snapshot_xmin(snapshot))::text as horizon, count(*) as found from snapflip.watermarks where id = any ($1::uuid[])`,
-      [keep],
+      `select min(pg_snapshot_xmin(snapshot))::text as horizon, count(*) filter (where id = any ($1::uuid[])) as found
+       from snapflip.watermarks where id = any ($1::uuid[]) or at > clock_timestamp() - make_interval(secs => $2::float8 / 1000)`,
+      [keep, youngMs],
     )
     const horizon = rows[0]?.horizon
     if (horizon == null || Number(rows[0]?.found) !== new Set(keep).size) return none

@@ -31,7 +31,7 @@ const RANGES_MAX = 100_000
  * Cuts the source into ranges of about `rowsPerRange` rows by walking the primary key's index; one unbounded range where that cannot be done.
  * Rows come and go afterwards; together the ranges hold every possible key.
  */
-export async function planRanges(client: ClientBase, source: Source, rowsPerRange: number): Promise<readonly Range[]> {
+export async function planRanges(client: ClientBase, source: Source, rowsPerRange: number): Promise<Range[]> {
   if (source.kind !== 'table' || source.primaryKey === null) return [{ from: null, to: null }]
   const { table, primaryKey } = source
   const columns = primaryKey.map(({ column }) => `${table.alias}.${column}`)

@@ -6,6 +6,8 @@ import { entriesOf, literal, rowsOf, tableItem } from './projection.ts'
 import { type Range, rangeCondition } from './ranges.ts'
 import type { Source } from './source.ts'
 
+export type { Range } from './ranges.ts'
+
 /**
  * All entries of the source (or of one range of it) as ADDs, in the snapshot of the transaction that the client is in: see `inWatermark`.
  * For events: the last value of each key, deleted keys left out.

@@ -2,10 +2,10 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import type { ClientBase } from 'pg'
 import type { Watermark } from '../../schemas/manifest.ts'
 import { SnapflipError } from '../core/errors.ts'
-import { translate } from './failure.ts'
 import { captureFault, type TableFacts } from './facts.ts'
+import { translate } from './failure.ts'
 import { beginPinned } from './session.ts'
-import { capturedTables, expectAsResolved, lockNames, tablesOf, type Source } from './source.ts'
+import { capturedTables, expectAsResolved, lockNames, type Source, tablesOf } from './source.ts'
 
 /** `version`: what a version is cut at. `chunk`: what one range of a full build in several transactions was read at. */
 export type WatermarkKind = 'version' | 'chunk'

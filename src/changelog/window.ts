@@ -1,14 +1,14 @@
 import type { ClientBase } from 'pg'
 import type { Watermark } from '../../schemas/manifest.ts'
 import { SnapflipError } from '../core/errors.ts'
-import { ADD, REMOVE, SET, type EntrySource } from '../snapshot/entry.ts'
+import { ADD, type EntrySource, REMOVE, SET } from '../snapshot/entry.ts'
 import { copyEntries } from './copy.ts'
 import { factsDiffer, leavesOf, type TableFacts } from './facts.ts'
 import { translate } from './failure.ts'
 import { entriesOf, leafGroups, literal } from './projection.ts'
 import { type Range, rangeCondition } from './ranges.ts'
 import { inPinned } from './session.ts'
-import { expectAsResolved, lockNames, tablesOf, type EventsSource, type Source, type TableSource } from './source.ts'
+import { type EventsSource, expectAsResolved, lockNames, type Source, type TableSource, tablesOf } from './source.ts'
 import { watermarkStillThere } from './watermark.ts'
 
 /**
