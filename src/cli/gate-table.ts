@@ -1,0 +1,14 @@
+import type { GateResult } from '../../schemas/refresh.ts'
+import { table } from './table.ts'
+
+/** What gates found, one line each; the keys they sampled below. */
+export function gateTable(gates: readonly GateResult[]): string {
+  const rows = gates.map(({ gate, index, verdict, summary }) => [verdict, gate, index, summary])
+  const samples = gates
+    .filter(({ sampleKeys }) => sampleKeys.length > 0)
+    .map(
+      ({ gate, index, sampleKeys }) =>
+        `${gate}${index === null ? '' : ` of ${index}`}, some keys: ${sampleKeys.join(', ')}`,
+    )
+  return [table(['verdict', 'gate', 'index', 'found'], rows), ...samples].join('\n')
+}

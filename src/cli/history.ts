@@ -1,0 +1,80 @@
+import { type Command, InvalidArgumentError } from 'commander'
+import { historyEntries } from '../registry/history-entries.ts'
+import { verifyHistory } from '../registry/verify-history.ts'
+import type { Session } from './session.ts'
+import { formatTime, table } from './table.ts'
+import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+
+interface Options extends CommonOptions {
+  limit: number
+  kind?: string
+  since?: Date
+  verify?: boolean
+}
+
+const DETAIL_CHARS_MAX = 100
+
+export function history(program: Command): void {
+  verb(program, {
+    usage: 'history <dataset>',
+    summary: 'what happened to a dataset, newest first, from the hash-chained history',
+    examples: [
+      ['snapflip history shop', 'the last 50 entries'],
+      ['snapflip history shop --kind flip --since 2026-05-01', 'flips since a day'],
+      ['snapflip history shop --verify', 'computes every hash of the chain again'],
+    ],
+  })
+    .option('--limit <n>', 'how many entries', positive, 50)
+    .option('--kind <kind>', 'only entries of this kind: flip, refresh, version, hold, …')
+    .option('--since <time>', 'only entries since then (ISO 8601)', moment)
+    .option('--verify', 'also check the whole chain: edits, removals and cut tails are found')
+    .action(act<Options, [string]>(run))
+}
+
+async function run(session: Session, options: Options, dataset: string): Promise<Answer> {
+  await session.dataset(dataset)
+  const registry = await session.registry()
+  const chain = options.verify ? await verifyHistory(registry) : null
+  const { limit, kind, since } = options
+  const entries = await historyEntries(registry, {
+    dataset,
+    limit,
+    ...(kind === undefined ? {} : { kind }),
+    ...(since === undefined ? {} : { since }),
+  })
+  const rows = entries.map(({ seq, at, kind, version, actor, detail }) => [
+    seq,
+    formatTime(at),
+    kind,
+    version,
+    actor,
+    summary(detail),
+  ])
+  const lines =
+    entries.length === 0 ? [`No entries of ${dataset}.`] : [table(['#', 'at', 'what', 'version', 'by', 'detail'], rows)]
+  if (chain !== null) lines.push(`The chain verifies: ${chain.entries} entries, the last one's hash is ${chain.hash}.`)
+  return { json: { dataset, entries, ...(chain === null ? {} : { chain }) }, text: lines.join('\n') }
+}
+
+/** The reason first, since it is what people look for. */
+function summary(detail: Record<string, unknown>): string {
+  const { reason, ...others } = detail
+  const parts = Object.entries(others)
+    .filter(([, value]) => value !== null && typeof value !== 'object')
+    .map(([name, value]) => `${name} ${value}`)
+  const text = [...(typeof reason === 'string' && reason !== '' ? [reason] : []), ...parts].join('; ')
+  return text.length > DETAIL_CHARS_MAX ? `${text.slice(0, DETAIL_CHARS_MAX - 1)}…` : text
+}
+
+export function positive(text: string): number {
+  const number = Number(text)
+  if (!Number.isSafeInteger(number) || number < 1) throw new InvalidArgumentError('Expected a whole number from 1 on.')
+  return number
+}
+
+function moment(text: string): Date {
+  const at = new Date(text)
+  if (Number.isNaN(at.getTime()))
+    throw new InvalidArgumentError('Expected a time such as 2026-05-18 or 2026-05-18T09:30:00Z.')
+  return at
+}

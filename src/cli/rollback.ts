@@ -1,0 +1,63 @@
+import type { Command } from 'commander'
+import { tagSchema } from '../../schemas/pointer.ts'
+import { type RollbackOutcome, WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { DETACHED, follow } from './follow.ts'
+import type { Session } from './session.ts'
+import { startWorkflow } from './start-workflow.ts'
+import { unknownVersion } from './unknown-version.ts'
+import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+
+interface Options extends CommonOptions {
+  to?: string
+  reason: string
+}
+
+const EXIT_DETACHED = 130
+
+export function rollback(program: Command): void {
+  verb(program, {
+    usage: 'rollback <dataset>',
+    summary: 'take readers back to a retained version; quarantines the one they leave and puts the dataset on hold',
+    examples: [
+      ['snapflip rollback shop --reason "prices are off"', 'to the version before'],
+      ['snapflip rollback shop --to v20260518-01 --reason "last good one"', 'to a version by its tag'],
+    ],
+  })
+    .option('--to <tag>', 'the version to go to; without it the one that was active before')
+    .requiredOption('--reason <text>', 'kept in the history, and shown with the hold')
+    .action(act<Options, [string]>(run))
+}
+
+async function run(session: Session, options: Options, dataset: string): Promise<Answer> {
+  await session.dataset(dataset)
+  if (options.to !== undefined) await requireTag(session, dataset, options.to)
+  const workflowId = WORKFLOW_ID.rollback(dataset)
+  const { client, handle } = await startWorkflow(
+    session,
+    'rollback',
+    workflowId,
+    { dataset, reason: options.reason, ...(options.to === undefined ? {} : { to: options.to }) } as { dataset: string },
+    {
+      code: 'CONFLICT',
+      message: `Expected no open rollback of ${dataset}, found workflow ${workflowId} at work. \`snapflip status ${dataset}\` shows where it ends.`,
+    },
+  )
+  const outcome = await follow<RollbackOutcome>(session, client, handle)
+  if (outcome === DETACHED) {
+    session.note(`Detached; ${workflowId} goes on: \`snapflip status ${dataset}\` shows where readers are.`)
+    process.exit(EXIT_DETACHED)
+  }
+  return {
+    json: outcome,
+    text:
+      `${dataset}: ${outcome.from} → ${outcome.to}: ${outcome.summary}\n` +
+      `${outcome.from} is quarantined and refreshes are on hold: \`snapflip resume ${dataset} --reason …\` lets them go on.`,
+  }
+}
+
+/** What the store has: a rollback needs neither source nor registry, and a mistyped tag shall not need a worker to be found out. */
+async function requireTag(session: Session, dataset: string, tag: string): Promise<void> {
+  const store = await session.store(dataset)
+  if (tagSchema.safeParse(tag).success && (await store.data.readManifest(tag)) !== null) return
+  throw unknownVersion(dataset, tag, await store.data.listManifests())
+}

@@ -1,0 +1,162 @@
+import type { Command } from 'commander'
+import type { Pointer } from '../../schemas/pointer.ts'
+import { type RefreshProgress, WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { isSnapflipError, type SnapflipError } from '../core/errors.ts'
+import { formatEpoch } from '../core/pointer.ts'
+import { type DatasetStatus, status as statusOf } from '../registry/status.ts'
+import { workersPolling } from './follow.ts'
+import type { Session } from './session.ts'
+import { card, formatTime, table } from './table.ts'
+import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+
+const QUERY_TIMEOUT_MS = 2_000
+
+export function status(program: Command): void {
+  verb(program, {
+    usage: 'status [dataset]',
+    summary: 'which version readers are on, holds, running refreshes; of one dataset or all',
+    examples: [
+      ['snapflip status', 'all datasets'],
+      ['snapflip status shop', 'one, in detail'],
+    ],
+  }).action(act<CommonOptions, [string | undefined]>(run))
+}
+
+/** What could be asked, or why not: one part that is down does not hide the others. */
+type Asked<T> = { value: T; error: null } | { value: null; error: SnapflipError }
+
+interface Standing {
+  dataset: string
+  pointer: Asked<Pointer | null>
+  registry: Asked<DatasetStatus>
+  progress: RefreshProgress | null
+}
+
+async function run(session: Session, _options: CommonOptions, dataset: string | undefined): Promise<Answer> {
+  if (dataset !== undefined) await session.dataset(dataset)
+  const config = await session.config()
+  const names = dataset === undefined ? Object.keys(config.datasets) : [dataset]
+  const [registry, temporal] = await Promise.all([
+    asked(async () => statusOf(await session.registry(), names)),
+    asked(async () => {
+      const client = await session.temporal()
+      return { client, workers: await workersPolling(client, config.temporal.taskQueue) }
+    }),
+  ])
+  const standings = await Promise.all(
+    names.map(async (name, at): Promise<Standing> => {
+      const known = registry.error === null ? registry.value[at] : undefined
+      return {
+        dataset: name,
+        pointer: await asked(async () => (await (await session.store(name)).pointer.read())?.pointer ?? null),
+        registry:
+          known === undefined ? { value: null, error: registry.error as SnapflipError } : { value: known, error: null },
+        progress: known?.openRefresh == null ? null : await progressOf(temporal.value?.client ?? null, name),
+      }
+    }),
+  )
+  const failures = [registry.error, temporal.error, ...standings.map(({ pointer }) => pointer.error)].filter(
+    (error) => error !== null,
+  )
+  const workers = temporal.value?.workers ?? null
+  const troubles = [...new Set(failures.map(({ code, message }) => `${code}: ${message}`))]
+  if (workers === 0)
+    troubles.push(`No worker polls task queue ${config.temporal.taskQueue}: start one with \`snapflip worker\`.`)
+  const [first] = failures
+  return {
+    json: {
+      datasets: standings.map(toJson),
+      workers,
+      errors: failures.map(({ code, message, details }) => ({ code, message, details })),
+    },
+    text: [
+      dataset === undefined || standings[0] === undefined ? overview(standings) : detail(standings[0]),
+      ...troubles,
+    ].join('\n'),
+    ...(first === undefined ? {} : { code: first.code }),
+  }
+}
+
+async function asked<T>(ask: () => Promise<T>): Promise<Asked<T>> {
+  try {
+    return { value: await ask(), error: null }
+  } catch (error) {
+    if (!isSnapflipError(error)) throw error
+    return { value: null, error }
+  }
+}
+
+async function progressOf(
+  client: import('@temporalio/client').Client | null,
+  dataset: string,
+): Promise<RefreshProgress | null> {
+  if (client === null) return null
+  return client
+    .withDeadline(Date.now() + QUERY_TIMEOUT_MS, () =>
+      client.workflow.getHandle(WORKFLOW_ID.refresh(dataset)).query<RefreshProgress>('progress'),
+    )
+    .catch(() => null)
+}
+
+function toJson({ dataset, pointer, registry, progress }: Standing) {
+  return { dataset, pointer: pointer.value, registry: registry.value, progress }
+}
+
+function overview(standings: readonly Standing[]): string {
+  if (standings.length === 0) return 'The definition has no datasets yet.'
+  return table(
+    ['dataset', 'active', 'fresh as of', 'epoch', 'refresh', 'hold'],
+    standings.map((standing) => [
+      standing.dataset,
+      activeOf(standing),
+      formatTime(standing.pointer.value?.freshAsOf?.at ?? null),
+      standing.pointer.value === null ? null : formatEpoch(standing.pointer.value.epoch),
+      refreshOf(standing),
+      holdOf(standing),
+    ]),
+  )
+}
+
+function activeOf({ pointer }: Standing): string {
+  if (pointer.error !== null) return `? (${pointer.error.code})`
+  return pointer.value?.active?.tag ?? 'none yet'
+}
+
+function refreshOf({ registry, progress }: Standing): string | null {
+  if (registry.error !== null) return `? (${registry.error.code})`
+  const { applied, openRefresh, lastRefresh } = registry.value
+  if (!applied) return 'not applied yet'
+  if (openRefresh !== null) return `${progress?.step ?? 'open'} since ${formatTime(openRefresh.openedAt)}`
+  return lastRefresh === null ? null : `${lastRefresh.status} ${formatTime(lastRefresh.closedAt)}`
+}
+
+/** The store's word counts for flips; the registry's for starting refreshes. */
+function holdOf({ pointer, registry }: Standing): string | null {
+  const hold = pointer.value?.hold ?? registry.value?.hold ?? null
+  return hold === null ? null : `${hold.by}: ${hold.reason}`
+}
+
+function detail(standing: Standing): string {
+  const { pointer, registry, progress } = standing
+  const counts = Object.entries(registry.value?.versions ?? {}).map(([state, count]) => `${count} ${state}`)
+  const open = registry.value?.openRefresh ?? null
+  const last = registry.value?.lastRefresh ?? null
+  const unsettled = registry.value?.openFlips ?? []
+  const hold = pointer.value?.hold ?? registry.value?.hold ?? null
+  return card([
+    ['dataset', standing.dataset],
+    ['active', activeOf(standing)],
+    ['previous', pointer.value?.previous?.tag ?? null],
+    ['fresh as of', formatTime(pointer.value?.freshAsOf?.at ?? null)],
+    ['epoch', pointer.value === null ? null : formatEpoch(pointer.value.epoch)],
+    ['hold', hold === null ? null : `by ${hold.by} since ${formatTime(hold.at)}: ${hold.reason}`],
+    ['quarantined', pointer.value?.quarantined.join(', ') || null],
+    ['versions', counts.join(', ') || null],
+    [
+      'refresh',
+      open === null ? refreshOf(standing) : `${refreshOf(standing)}${progress === null ? '' : `: ${progress.summary}`}`,
+    ],
+    ...(last === null || last.summary === null ? [] : [['last refresh', `${last.status}: ${last.summary}`] as const]),
+    ...unsettled.map((flip) => ['unsettled flip', `${flip.kind} to ${flip.to}, epoch ${flip.epoch}`] as const),
+  ])
+}

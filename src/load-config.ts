@@ -1,0 +1,184 @@
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { dirname, extname, join, relative, resolve } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { type Config, configSchema } from '../schemas/config.ts'
+import { describeProblems } from './config-problems.ts'
+import { isSnapflipError, SnapflipError } from './core/errors.ts'
+
+/** In this order in each folder. */
+const FILE_NAMES = ['snapflip.config.ts', 'snapflip.config.js', 'snapflip.config.mjs', 'snapflip.config.json'] as const
+
+export interface LoadedConfig {
+  config: Config
+  /** Absolute path of the definition. */
+  file: string
+}
+
+/**
+ * Loads the definition: `file`, or the nearest snapflip.config.ts, .js or .json in `from` and the folders above it. Relative `file:`
+ * stores are meant from the definition's folder, so that every process finds the same ones.
+ *
+ * @throws SnapflipError CONFIG_INVALID: path into the definition, what was expected, what was found. Never a credential.
+ */
+export async function loadConfig(file?: string, from: string = process.cwd()): Promise<LoadedConfig> {
+  const path = file === undefined ? nearest(from) : resolve(from, file)
+  if (!existsSync(path)) {
+    throw new SnapflipError(
+      'CONFIG_INVALID',
+      `Expected the definition at ${path}, found no file. Correct --config, or write one with \`snapflip init\`.`,
+      { file: path },
+    )
+  }
+  const unset = new Set<string>()
+  const written = extname(path) === '.json' ? await readJson(path, unset) : await evaluate(path, unset)
+  const config = parseConfig(written, relative(process.cwd(), path) || path, unset)
+  const folder = dirname(path)
+  const stores = Object.fromEntries(Object.entries(config.stores).map(([name, url]) => [name, anchored(url, folder)]))
+  return { config: { ...config, stores }, file: path }
+}
+
+/**
+ * Parses what a definition file gave.
+ *
+ * @param name of the file, for messages.
+ * @param unset environment variables that it read and that have no value.
+ */
+export function parseConfig(written: unknown, name: string, unset: ReadonlySet<string> = new Set()): Config {
+  const parsed = configSchema.safeParse(written, { reportInput: true })
+  const problems = parsed.success ? crossProblems(parsed.data) : describeProblems(parsed.error.issues)
+  // `process.env.NAME` gives nothing, and within a text the word "undefined"; a definition with a default of its own has neither.
+  const lacking = problems.some((problem) => problem.endsWith('found nothing')) || holdsUndefined(written)
+  if (parsed.success && problems.length === 0 && !(lacking && unset.size > 0)) return parsed.data
+  const environment =
+    lacking && unset.size > 0 ? [`environment: expected ${[...unset].join(', ')} to be set, found no value`] : []
+  const all = [...environment, ...problems]
+  const [first] = all
+  throw new SnapflipError(
+    'CONFIG_INVALID',
+    all.length === 1
+      ? `${name}: ${first}. Correct it there.`
+      : `${name} has ${all.length} problems; correct them there:\n${all.map((problem) => `  ${problem}`).join('\n')}`,
+    { file: name, problems: all },
+  )
+}
+
+/** What one part of the definition says about another. */
+function crossProblems(config: Config): string[] {
+  const problems: string[] = []
+  for (const [dataset, { stores, indexes }] of Object.entries(config.datasets)) {
+    for (const [position, store] of stores.entries()) {
+      if (config.stores[store] !== undefined) continue
+      const known = Object.keys(config.stores).join(', ') || 'none'
+      problems.push(
+        `datasets.${dataset}.stores[${position}]: expected a name of \`stores\` (${known}), found "${store}"`,
+      )
+    }
+    if (stores.length > 1) {
+      throw new SnapflipError(
+        'DEFINITION_INVALID',
+        `datasets.${dataset}.stores: expected one store, found ${stores.length} (${stores.join(', ')}). Several stores for one dataset are not supported yet; name one.`,
+        { dataset, stores },
+      )
+    }
+    for (const [index, definition] of Object.entries(indexes)) {
+      if ('events' in definition || definition.order === undefined || definition.many) continue
+      problems.push(
+        `datasets.${dataset}.indexes.${index}.order: expected only with many: true, found it in an index of one value a key`,
+      )
+    }
+  }
+  return problems
+}
+
+function holdsUndefined(written: unknown): boolean {
+  if (typeof written === 'string') return written.includes('undefined')
+  if (typeof written !== 'object' || written === null) return false
+  return Object.values(written).some(holdsUndefined)
+}
+
+function nearest(from: string): string {
+  for (let folder = resolve(from); ; folder = dirname(folder)) {
+    const found = FILE_NAMES.map((name) => join(folder, name)).find((path) => existsSync(path))
+    if (found !== undefined) return found
+    if (dirname(folder) === folder) break
+  }
+  throw new SnapflipError(
+    'CONFIG_INVALID',
+    `Expected ${FILE_NAMES.join(', ')} in ${from} or a folder above it, found none. Write one with \`snapflip init\`, or name it with --config FILE.`,
+    { folder: from },
+  )
+}
+
+/** Runs the module. Any Node that snapflip supports can then read TypeScript, and `snapflip/config` is this very package. */
+async function evaluate(path: string, unset: Set<string>): Promise<unknown> {
+  const { createJiti } = await import('jiti')
+  const self = fileURLToPath(import.meta.url)
+  const jiti = createJiti(self, {
+    fsCache: false,
+    moduleCache: false,
+    interopDefault: true,
+    alias: { 'snapflip/config': join(dirname(self), `config${extname(self)}`) },
+  })
+  const source = await readFile(path, 'utf8')
+  const environment = process.env
+  process.env = new Proxy(environment, {
+    get(target, name) {
+      const value = Reflect.get(target, name) as string | undefined
+      // Only what the definition itself names: what it imports has its own business with the environment.
+      if (value === undefined && typeof name === 'string' && source.includes(name)) unset.add(name)
+      return value
+    },
+  })
+  try {
+    const module = await jiti.import<{ default?: unknown }>(pathToFileURL(path).href)
+    if (typeof module === 'object' && module !== null && 'default' in module) return module.default
+    throw new SnapflipError(
+      'CONFIG_INVALID',
+      `Expected ${path} to have a default export (\`export default defineConfig({ … })\`), found none.`,
+      { file: path },
+    )
+  } catch (error) {
+    if (isSnapflipError(error)) throw error
+    const found = (error instanceof Error ? error.message : String(error)).replace(/\s+/g, ' ').trim()
+    throw new SnapflipError(
+      'CONFIG_INVALID',
+      `${path} cannot be loaded: ${found}. Correct it there.`,
+      { file: path },
+      error,
+    )
+  } finally {
+    process.env = environment
+  }
+}
+
+/** JSON has no `process.env`: `${NAME}` within a text stands for that environment variable. */
+async function readJson(path: string, unset: Set<string>): Promise<unknown> {
+  const text = await readFile(path, 'utf8')
+  try {
+    return JSON.parse(text, (key, value: unknown) =>
+      typeof value !== 'string'
+        ? value
+        : key === '$schema'
+          ? undefined
+          : value.replace(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g, (_whole, name: string) => {
+              const found = process.env[name]
+              if (found === undefined) unset.add(name)
+              return found ?? 'undefined'
+            }),
+    )
+  } catch (error) {
+    const found = error instanceof Error ? error.message : String(error)
+    throw new SnapflipError(
+      'CONFIG_INVALID',
+      `Expected JSON in ${path}, found: ${found}. Correct it there.`,
+      { file: path },
+      error,
+    )
+  }
+}
+
+function anchored(url: string, folder: string): string {
+  if (!/^file:/i.test(url) || /^file:\//i.test(url)) return url
+  return pathToFileURL(resolve(folder, decodeURIComponent(url.slice('file:'.length)))).href
+}
