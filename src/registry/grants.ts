@@ -1,0 +1,94 @@
+import { SnapflipError } from '../core/errors.ts'
+import { type Db, select } from './transaction.ts'
+
+/**
+ * SQL that makes the two roles snapflip works with, each with the least it needs. Run by whoever ran the migrations; running it again
+ * changes nothing. Readers have no role: they never connect to PostgreSQL. Neither role can touch the history but through
+ * snapflip.record, and none can write to a source.
+ *
+ * @param tables sources, as the definition names them (`public.products`).
+ * @throws SnapflipError DEFINITION_INVALID for a table that is not there.
+ */
+export async function grantsSql(db: Db, { tables }: { tables: readonly string[] }): Promise<string> {
+  const sources = await select<{ given: string; name: string | null }>(
+    db,
+    `select given, case when pg_class.oid is not null then format('%I.%I', nspname, relname) end as name
+       from unnest($1::text[]) as given
+       left join pg_class on pg_class.oid = to_regclass(given)
+       left join pg_namespace on pg_namespace.oid = pg_class.relnamespace`,
+    [tables],
+  )
+  const names: string[] = []
+  for (const { given, name } of sources) {
+    if (name === null) {
+      throw new SnapflipError(
+        'DEFINITION_INVALID',
+        `Expected a table or view ${given}, found none. Correct \`from\` in the definition.`,
+        {
+          table: given,
+        },
+      )
+    }
+    if (!names.includes(name)) names.push(name)
+  }
+  const schemas = await select<{ name: string }>(
+    db,
+    `select distinct format('%I', pg_namespace.nspname) as name
+       from pg_class join pg_namespace on pg_namespace.oid = pg_class.relnamespace
+      where pg_class.oid = any (select to_regclass(given)::oid from unnest($1::text[]) as given)
+      order by name`,
+    [tables],
+  )
+  return `${ROLES}${WORKER}${grantSources(
+    names,
+    schemas.map((schema) => schema.name),
+  )}${CAPTURE}`
+}
+
+const ROLES = `-- Roles nobody logs in as: \`grant snapflip_worker to <the worker's login>\`.
+do $$
+declare
+  wanted text;
+begin
+  foreach wanted in array array['snapflip_worker', 'snapflip_capture'] loop
+    if not exists (select from pg_roles where rolname = wanted) then
+      execute format('create role %I nologin', wanted);
+    end if;
+  end loop;
+end
+$$;
+
+`
+
+const WORKER = `-- Worker and CLI: reads everything of snapflip's, takes the steps of refreshes and rollbacks.
+grant usage on schema snapflip to snapflip_worker;
+grant select on all tables in schema snapflip to snapflip_worker;
+grant update (epoch_registry) on snapflip.datasets to snapflip_worker;
+grant insert, update on snapflip.refreshes, snapflip.versions, snapflip.builds, snapflip.flips, snapflip.holds, snapflip.quarantines
+  to snapflip_worker;
+grant insert, delete on snapflip.gate_results to snapflip_worker;
+grant insert, delete on snapflip.watermarks to snapflip_worker;
+grant delete on snapflip.changelog, snapflip.events to snapflip_worker;
+grant execute on function snapflip.record(text, text, text, text, jsonb) to snapflip_worker;
+`
+
+/** Rights on the sources: reading, which is all a build does. Row security must let the worker see every row, or builds fail. */
+function grantSources(names: readonly string[], schemas: readonly string[]): string {
+  const lines = [
+    ...schemas.map((schema) => `grant usage on schema ${schema} to snapflip_worker;\n`),
+    ...names.map((name) => `grant select on ${name} to snapflip_worker;\n`),
+  ]
+  return lines.join('')
+}
+
+const CAPTURE = `
+-- For whoever runs \`apply\` and \`detach\`, who must own the tables too: PostgreSQL lets nobody else set a trigger to ENABLE ALWAYS.
+-- Applications need nothing: the capture functions act with their owner's rights. To append events: usage on schema snapflip.
+grant usage on schema snapflip to snapflip_capture;
+grant select on all tables in schema snapflip to snapflip_capture;
+grant insert, update (epoch_registry) on snapflip.datasets to snapflip_capture;
+grant insert on snapflip.definitions to snapflip_capture;
+grant insert, update, delete on snapflip.captures to snapflip_capture;
+grant delete on snapflip.changelog to snapflip_capture;
+grant execute on function snapflip.record(text, text, text, text, jsonb) to snapflip_capture;
+`

@@ -1,0 +1,130 @@
+import { randomUUID } from 'node:crypto'
+import type pg from 'pg'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { abandonedGenerations } from '../../src/registry/abandoned-generations.ts'
+import { applyDefinition } from '../../src/registry/apply-definition.ts'
+import { connectRegistry } from '../../src/registry/connect.ts'
+import { grantsSql } from '../../src/registry/grants.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
+import { hold } from '../../src/registry/hold.ts'
+import { migrationsPending } from '../../src/registry/migrate.ts'
+import { recordEvent } from '../../src/registry/record.ts'
+import { resume } from '../../src/registry/resume.ts'
+import { retire, swept } from '../../src/registry/retire.ts'
+import { status } from '../../src/registry/status.ts'
+import { verifyHistory } from '../../src/registry/verify-history.ts'
+import { postgresVersions, type TestDatabase, testDatabase, uniqueName } from '../support/services.ts'
+import { applyShop, DATASET, definition, flipped, move } from './shop.ts'
+
+describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
+  let database: TestDatabase
+  let pools: pg.Pool[]
+  let logins: string[]
+
+  beforeEach(async () => {
+    database = await testDatabase({ version: postgres })
+    pools = []
+    logins = []
+    await database.pool.query(
+      'create schema "Odd Shop"; create table "Odd Shop"."Products" (id int); create table products (id int)',
+    )
+    const sql = await grantsSql(database.pool, { tables: ['"Odd Shop"."Products"', 'public.products', 'products'] })
+    await database.pool.query(sql)
+    await database.pool.query(sql)
+    await applyShop(database.pool)
+  })
+
+  afterEach(async () => {
+    for (const pool of pools) await pool.end()
+    for (const login of logins) await database.pool.query(`drop role ${login}`)
+    await database.drop()
+  })
+
+  async function loggedInAs(role: string): Promise<pg.Pool> {
+    const login = `login_${uniqueName()}`
+    const password = uniqueName()
+    await database.pool.query(`create role ${login} login password '${password}' in role ${role}`)
+    logins.push(login)
+    const url = new URL(database.url)
+    url.username = login
+    url.password = password
+    const pool = await connectRegistry(url.href)
+    pools.push(pool)
+    return pool
+  }
+
+  it('let the worker take every step of refreshes, rollbacks and retirement', async () => {
+    const worker = await loggedInAs('snapflip_worker')
+    expect(await migrationsPending(worker)).toEqual([])
+    const v1 = await flipped(worker, null)
+    const v2 = await flipped(worker, v1)
+    await move(worker, { kind: 'rollback', from: v2, to: v1 })
+    const v3 = await flipped(worker, v1)
+    await flipped(worker, v3)
+    await retire(worker, { dataset: DATASET, tag: v1, why: 'old' })
+    await swept(worker, { dataset: DATASET, tag: v1 })
+    await hold(worker, { dataset: DATASET, by: 'ana', reason: 'wait' })
+    await resume(worker, { dataset: DATASET, by: 'ana', reason: 'go' })
+    await status(worker, [DATASET])
+    await abandonedGenerations(worker, DATASET)
+    await verifyHistory(worker)
+    await worker.query('select from "Odd Shop"."Products", products')
+  })
+
+  it('let the worker neither rewrite what happened nor write to a source nor change a definition', async () => {
+    const worker = await loggedInAs('snapflip_worker')
+    await flipped(worker, null)
+    for (const statement of [
+      'insert into snapflip.history select * from snapflip.history',
+      "update snapflip.history set actor = 'x'",
+      'delete from snapflip.history',
+      'truncate snapflip.history',
+      'update snapflip.history_head set seq = seq + 1',
+      'delete from snapflip.versions',
+      'delete from snapflip.flips',
+      'delete from snapflip.refreshes',
+      'delete from snapflip.holds',
+      'delete from snapflip.quarantines',
+      "update snapflip.definitions set body = '{}'",
+      "insert into snapflip.changelog (relid, op) values (1, 't')",
+      'insert into products values (1)',
+      'alter table snapflip.history disable trigger all',
+      'create table snapflip.mine ()',
+    ]) {
+      await expect(worker.query(statement), statement).rejects.toMatchObject({ code: '42501' })
+    }
+    const apply = applyDefinition(worker, { dataset: DATASET, definition: definition('public.x'), by: null })
+    await expect(apply).rejects.toMatchObject({
+      code: 'POSTGRES_FAILED',
+      message: expect.stringContaining('doctor --grants'),
+    })
+  })
+
+  it('let capture apply a definition, and nothing that readers see', async () => {
+    const capture = await loggedInAs('snapflip_capture')
+    const number = await applyDefinition(capture, { dataset: DATASET, definition: definition('public.x'), by: null })
+    expect(number).toEqual({ number: 2, changed: true })
+    expect(await applyDefinition(capture, { dataset: 'new', definition: definition(), by: null })).toMatchObject({
+      changed: true,
+    })
+    await capture.query(`insert into snapflip.captures (relid, name, members) values (1, 'x', '{}')`)
+    await capture.query('delete from snapflip.captures')
+    await capture.query('delete from snapflip.changelog')
+    await expect(flipped(capture, null)).rejects.toMatchObject({ code: 'POSTGRES_FAILED' })
+    await expect(capture.query('select from products')).rejects.toMatchObject({ code: '42501' })
+  })
+
+  it('put the login into the history, not the owner of the function that writes it', async () => {
+    const worker = await loggedInAs('snapflip_worker')
+    await recordEvent(worker, { dataset: DATASET, actor: null, kind: 'alert', detail: { id: randomUUID() } })
+    expect(await historyEntries(worker, { limit: 1 })).toMatchObject([{ actor: logins[0], kind: 'alert' }])
+  })
+
+  it('are not granted on a table that is not there', async () => {
+    const missing = grantsSql(database.pool, { tables: ['public.products; drop table products'] })
+    await expect(missing).rejects.toMatchObject({ code: 'POSTGRES_FAILED' }) // no name at all
+    await expect(grantsSql(database.pool, { tables: ['public.nothing'] })).rejects.toMatchObject({
+      code: 'DEFINITION_INVALID',
+    })
+  })
+})
