@@ -40,7 +40,7 @@ async function checkServer(pool: pg.Pool): Promise<void> {
   const { rows } = await pool.query<{ number: number; version: string; standby: boolean }>(
     `select current_setting('server_version_num')::integer as number,
             current_setting('server_version') as version,
-            pg_catalog.pg_is_in_recovery() as standby`,
+            pg_is_in_recovery() as standby`,
   )
   const server = rows[0] ?? { number: 0, version: 'unknown', standby: false }
   if (server.number < SERVER_VERSION_MIN) {

@@ -5,7 +5,7 @@ import { isSnapflipError, SnapflipError } from '../core/errors.ts'
 const MISSING = new Set(['3F000', '42P01', '42703', '42883'])
 
 /** Classes and codes of a server that is not there (yet, any more, or for this user). */
-const UNREACHABLE = /^(08|28|57P0[123]|53300|3D000)/
+const UNREACHABLE = /^(08|28|57P0[123]|25P03|53300|3D000)/
 
 /** What Node and pg say of a connection that could not be made, or broke. */
 const BROKEN =

@@ -18,8 +18,10 @@ export interface Seal {
   counts: object
   /** The generation that sealed it. */
   generation: string
-  /** Generations of earlier attempts whose writes it goes on from. All others of the refresh are abandoned. */
+  /** Other generations that it draws on. All others of the refresh are abandoned. */
   adopted?: readonly string[]
+  /** The manifest it was sealed with before by an attempt that died before it wrote that manifest: this one takes its place. */
+  replaces?: string | null
 }
 
 /**
@@ -35,7 +37,8 @@ export async function sealVersion(db: Db, seal: Seal): Promise<void> {
     const now = await version(client, dataset, tag)
     if (now.sealedAt !== null && now.manifestSha256 === manifestSha256 && now.digest === digest) return
     await requireOpenRefresh(client, dataset, now.refreshId)
-    if (now.state !== 'building') throw sealedByAnother(now, manifestSha256)
+    const unwritten = now.state === 'sealed' && now.manifestSha256 === seal.replaces
+    if (now.state !== 'building' && !unwritten) throw sealedByAnother(now, manifestSha256)
     if (parent !== null) await requireKeptParent(client, dataset, tag, parent)
     await client.query(SEAL, [
       dataset,

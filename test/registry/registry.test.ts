@@ -559,7 +559,10 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
     it('takes what is beyond the last N good versions, and counts rejected ones apart', async () => {
       let last: string | null = null
       const good: string[] = []
-      for (let number = 0; number < 5; number++) good.push((last = await flipped(pool, last)))
+      for (let number = 0; number < 5; number++) {
+        last = await flipped(pool, last)
+        good.push(last)
+      }
       const bad: string[] = []
       for (let number = 0; number < 3; number++) {
         const { refreshId, tag } = await passed(pool, last)

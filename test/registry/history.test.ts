@@ -1,0 +1,404 @@
+import { randomUUID } from 'node:crypto'
+import type pg from 'pg'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { allocateVersion } from '../../src/registry/allocate-version.ts'
+import { applyDefinition } from '../../src/registry/apply-definition.ts'
+import { beginGeneration } from '../../src/registry/begin-generation.ts'
+import { closeRefresh } from '../../src/registry/close-refresh.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
+import { hold } from '../../src/registry/hold.ts'
+import { intendFlip } from '../../src/registry/intend-flip.ts'
+import { openRefresh } from '../../src/registry/open-refresh.ts'
+import { quarantine } from '../../src/registry/quarantine.ts'
+import { raiseEpoch } from '../../src/registry/raise-epoch.ts'
+import { recordEvent } from '../../src/registry/record.ts'
+import { recordGates } from '../../src/registry/record-gates.ts'
+import { release } from '../../src/registry/release.ts'
+import { resume } from '../../src/registry/resume.ts'
+import { retire, swept } from '../../src/registry/retire.ts'
+import { sealVersion } from '../../src/registry/seal-version.ts'
+import { setVersionState } from '../../src/registry/set-version-state.ts'
+import { settleFlip } from '../../src/registry/settle-flip.ts'
+import { sweptGeneration } from '../../src/registry/swept-generation.ts'
+import type { Db } from '../../src/registry/transaction.ts'
+import { verifyHistory } from '../../src/registry/verify-history.ts'
+import { postgresVersions, type TestDatabase, testDatabase } from '../support/services.ts'
+import { applyShop, aRefresh, DATASET, DAY, definition, flipped, gate, generation, open, passed, seal } from './shop.ts'
+
+describe.each(postgresVersions)('PostgreSQL %s: the history', (postgres) => {
+  let database: TestDatabase
+  let pool: pg.Pool
+
+  beforeEach(async () => {
+    database = await testDatabase({ version: postgres })
+    pool = database.pool
+    return database.drop
+  })
+
+  /** Each verb, with what must be there before it, and the entry it writes. */
+  const verbs: [string, (db: Db) => Promise<(db: Db) => Promise<unknown>>][] = [
+    [
+      'definition.applied',
+      async () => (db) => applyDefinition(db, { dataset: DATASET, definition: definition('public.x'), by: 'ana' }),
+    ],
+    [
+      'refresh.opened',
+      async () => {
+        const refresh = aRefresh()
+        return (db) => openRefresh(db, refresh)
+      },
+    ],
+    [
+      'refresh.closed',
+      async (db) => {
+        const refreshId = await open(db)
+        await allocateVersion(db, { dataset: DATASET, refreshId, day: DAY })
+        return (db) => closeRefresh(db, { refreshId, status: 'FAILED', tag: null, summary: '', durationsMs: {} })
+      },
+    ],
+    [
+      'version.allocated',
+      async (db) => {
+        const refreshId = await open(db)
+        return (db) => allocateVersion(db, { dataset: DATASET, refreshId, day: DAY })
+      },
+    ],
+    [
+      'build.begun',
+      async (db) => {
+        const build = {
+          dataset: DATASET,
+          refreshId: await open(db),
+          attempt: 1,
+          generation: generation(),
+          store: 'hot',
+          parent: null,
+        }
+        return (db) => beginGeneration(db, build)
+      },
+    ],
+    [
+      'build.swept',
+      async (db) => {
+        const [refreshId, mine] = [await open(db), generation()]
+        await beginGeneration(db, {
+          dataset: DATASET,
+          refreshId,
+          attempt: 1,
+          generation: mine,
+          store: 'hot',
+          parent: null,
+        })
+        await closeRefresh(db, { refreshId, status: 'FAILED', tag: null, summary: '', durationsMs: {} })
+        return (db) => sweptGeneration(db, { dataset: DATASET, generation: mine, store: 'hot' })
+      },
+    ],
+    [
+      'version.sealed',
+      async (db) => {
+        const { tag } = await allocateVersion(db, { dataset: DATASET, refreshId: await open(db), day: DAY })
+        const mine = seal(tag)
+        return (db) => sealVersion(db, mine)
+      },
+    ],
+    [
+      'version.held',
+      async (db) => {
+        const { tag } = await passed(db)
+        return (db) => setVersionState(db, { dataset: DATASET, tag, to: 'held', why: 'test' })
+      },
+    ],
+    [
+      'flip.intended',
+      async (db) => {
+        const { tag, refreshId } = await passed(db)
+        const flip = {
+          flipId: randomUUID(),
+          dataset: DATASET,
+          kind: 'flip' as const,
+          from: null,
+          to: tag,
+          reason: null,
+          actor: null,
+          refreshId,
+        }
+        return (db) => intendFlip(db, flip)
+      },
+    ],
+    [
+      'rollback.confirmed',
+      async (db) => {
+        const v1 = await flipped(db, null)
+        const v2 = await flipped(db, v1)
+        const flipId = randomUUID()
+        await intendFlip(db, {
+          flipId,
+          dataset: DATASET,
+          kind: 'rollback',
+          from: v2,
+          to: v1,
+          reason: 'bad',
+          actor: 'ana',
+        })
+        const mine = { by: 'ana', reason: 'bad', at: new Date().toISOString() }
+        return (db) => settleFlip(db, { flipId, outcome: 'confirmed', detail: {}, hold: mine })
+      },
+    ],
+    ['epoch.raised', async () => (db) => raiseEpoch(db, DATASET, 9)],
+    ['hold', async () => (db) => hold(db, { dataset: DATASET, by: 'ana', reason: 'wait', at: DAY.toISOString() })],
+    [
+      'resume',
+      async (db) => {
+        await hold(db, { dataset: DATASET, by: 'ana', reason: 'wait' })
+        return (db) => resume(db, { dataset: DATASET, by: 'ana', reason: 'go' })
+      },
+    ],
+    [
+      'quarantine',
+      async (db) => {
+        const { tag } = await passed(db)
+        return (db) => quarantine(db, { dataset: DATASET, tag, by: 'ana', reason: 'bad' })
+      },
+    ],
+    [
+      'release',
+      async (db) => {
+        const { tag } = await passed(db)
+        await quarantine(db, { dataset: DATASET, tag, by: 'ana', reason: 'bad' })
+        return (db) => release(db, { dataset: DATASET, tag, by: 'ana', reason: 'fine' })
+      },
+    ],
+    [
+      'version.retired',
+      async (db) => {
+        const v1 = await flipped(db, null)
+        const v2 = await flipped(db, v1)
+        await flipped(db, v2)
+        return (db) => retire(db, { dataset: DATASET, tag: v1, why: 'old' })
+      },
+    ],
+    [
+      'version.swept',
+      async (db) => {
+        const v1 = await flipped(db, null)
+        const v2 = await flipped(db, v1)
+        await flipped(db, v2)
+        await retire(db, { dataset: DATASET, tag: v1, why: 'old' })
+        return (db) => swept(db, { dataset: DATASET, tag: v1 })
+      },
+    ],
+  ]
+
+  it.each(verbs)(
+    'has one entry for %s, written with the change: neither without the other, none the second time',
+    async (kind, prepare) => {
+      await applyShop(pool)
+      const act = await prepare(pool)
+      const before = await everything(pool)
+
+      const client = await pool.connect()
+      try {
+        await client.query('begin')
+        await act(client)
+        await client.query('rollback')
+      } finally {
+        client.release()
+      }
+      expect(await everything(pool)).toEqual(before)
+
+      await act(pool)
+      const after = await everything(pool)
+      expect(after.changes).not.toEqual(before.changes)
+      expect(after.entries - before.entries).toBe(1)
+      expect(await historyEntries(pool, { limit: 1 })).toMatchObject([{ dataset: DATASET, kind }])
+
+      await act(pool)
+      expect(await everything(pool)).toEqual(after)
+      expect((await verifyHistory(pool)).entries).toBe(after.entries)
+    },
+  )
+
+  it('has an entry for each run of the gates, with the heaviest verdict', async () => {
+    await applyShop(pool)
+    const { refreshId, tag } = await passed(pool)
+    await recordGates(pool, refreshId, tag, [gate('warn'), gate('hold', 'drift'), gate('pass', 'rowCounts')])
+    const entries = await historyEntries(pool, { kind: 'gates', version: tag })
+    expect(entries.map((entry) => entry.detail.verdict)).toEqual(['hold', 'pass'])
+    expect(JSON.stringify(entries)).not.toContain('sampleKeys')
+  })
+
+  it('is found by dataset, kind, version and time, newest first', async () => {
+    await applyShop(pool)
+    const v1 = await flipped(pool, null)
+    await applyDefinition(pool, { dataset: 'other', definition: definition(), by: 'bo' })
+    expect((await historyEntries(pool, { kind: 'flip' })).map((entry) => entry.kind)).toEqual([
+      'flip.confirmed',
+      'flip.intended',
+    ])
+    expect(await historyEntries(pool, { dataset: 'other' })).toMatchObject([
+      { actor: 'bo', kind: 'definition.applied' },
+    ])
+    expect(new Set((await historyEntries(pool, { version: v1 })).map((entry) => entry.version))).toEqual(new Set([v1]))
+    expect(await historyEntries(pool, { since: new Date(Date.now() + 60_000) })).toEqual([])
+    expect(await historyEntries(pool, { limit: 2 })).toHaveLength(2)
+  })
+
+  it('is numbered without a gap by 30 writers at once, some of whom roll back', async () => {
+    await Promise.all(
+      Array.from({ length: 30 }, async (_, index) => {
+        const client = await pool.connect()
+        try {
+          await client.query('begin')
+          await recordEvent(client, { dataset: null, actor: `writer ${index}`, kind: 'alert' })
+          await client.query(index % 3 === 0 ? 'rollback' : 'commit')
+        } finally {
+          client.release()
+        }
+      }),
+    )
+    expect(await verifyHistory(pool)).toMatchObject({ entries: 20 })
+  })
+
+  it('verifies whatever its fields hold, and when it is empty', async () => {
+    expect(await verifyHistory(pool)).toEqual({ entries: 0, hash: '0'.repeat(64) })
+    await recordEvent(pool, { dataset: null, actor: '', kind: 'alert', version: null, detail: {} })
+    await recordEvent(pool, {
+      dataset: 'läden 🛒',
+      actor: 'temporal:1@host\n',
+      kind: 'alert',
+      detail: { text: '日本\n"quoted"\\', n: 1.5e-7, big: 12345678901234, nested: { b: [1, null, true], a: '' } },
+    })
+    const session = await pool.connect()
+    try {
+      await session.query("set timezone = 'Asia/Kathmandu'; set datestyle = 'SQL, DMY'; set bytea_output = 'escape'")
+      await recordEvent(session, { dataset: null, actor: null, kind: 'alert' })
+      expect(await verifyHistory(session)).toMatchObject({ entries: 3 })
+    } finally {
+      session.release(true)
+    }
+    const head = await verifyHistory(pool)
+    expect(await verifyHistory(pool, { anchor: head })).toEqual(head)
+  })
+
+  it('reads on from page to page', async () => {
+    await pool.query(`select snapflip.record(null, 'x', 'alert', null, '{}') from generate_series(1, 4001)`)
+    const { hash } = await verifyHistory(pool)
+    await tamper(`delete from snapflip.history where seq = 2001`)
+    await expect(verifyHistory(pool)).rejects.toMatchObject({ code: 'HISTORY_BROKEN', details: { seq: 2001 } })
+    expect(hash).toMatch(/^[0-9a-f]{64}$/)
+  })
+
+  it.each([
+    "update snapflip.history set actor = 'nobody' where seq = 2",
+    'delete from snapflip.history where seq = 2',
+    'truncate snapflip.history',
+    'update snapflip.history_head set seq = seq - 1',
+    'delete from snapflip.history_head',
+    'truncate snapflip.history_head',
+  ])('refuses its owner %s, as a replica too', async (statement) => {
+    await entries(3)
+    const client = await pool.connect()
+    try {
+      await expect(client.query(statement)).rejects.toThrow(/append-only/)
+      await client.query('set session_replication_role = replica')
+      await expect(client.query(statement)).rejects.toThrow(/append-only/)
+    } finally {
+      client.release(true)
+    }
+    expect(await verifyHistory(pool)).toMatchObject({ entries: 3 })
+  })
+
+  it.each([
+    ['an edited actor', "update snapflip.history set actor = 'nobody' where seq = 3", 3],
+    ['an edited detail', `update snapflip.history set detail = '{"n": 99}' where seq = 4`, 4],
+    ['an edited time', "update snapflip.history set at = at + interval '1 microsecond' where seq = 1", 1],
+    ['null for the empty text', 'update snapflip.history set version = null where seq = 2', 2],
+    [
+      'a text moved from one field to the next',
+      "update snapflip.history set dataset = 'sho', actor = 'pana' where seq = 2",
+      2,
+    ],
+    ['an edit with its own hash renewed', RENEWED('3'), 4],
+    ['a removed entry', 'delete from snapflip.history where seq = 3', 3],
+    ['the first entry removed', 'delete from snapflip.history where seq = 1', 1],
+    [
+      'a removed entry, the others renumbered',
+      'delete from snapflip.history where seq = 3; update snapflip.history set seq = seq - 1 where seq > 3',
+      3,
+    ],
+    [
+      'two entries that changed places',
+      `update snapflip.history set seq = 100 where seq = 2; update snapflip.history set seq = 2 where seq = 3;
+       update snapflip.history set seq = 3 where seq = 100`,
+      2,
+    ],
+    ['a cut tail', 'delete from snapflip.history where seq > 3', 4],
+    [
+      'an entry added past the head',
+      'insert into snapflip.history select 6, at, dataset, actor, kind, version, detail, hash, hash from snapflip.history where seq = 5',
+      6,
+    ],
+  ])('shows %s', async (_, statement, seq) => {
+    await entries(5)
+    await verifyHistory(pool)
+    await tamper(statement)
+    await expect(verifyHistory(pool)).rejects.toMatchObject({ code: 'HISTORY_BROKEN', details: { seq } })
+  })
+
+  it('shows a tail cut together with its head to whoever kept the head elsewhere', async () => {
+    await entries(5)
+    const anchor = await verifyHistory(pool)
+    await tamper(`delete from snapflip.history where seq > 3;
+      update snapflip.history_head set seq = 3, hash = (select hash from snapflip.history where seq = 3)`)
+    await verifyHistory(pool)
+    await expect(verifyHistory(pool, { anchor })).rejects.toMatchObject({ code: 'HISTORY_BROKEN', details: { seq: 4 } })
+    await entries(2)
+    await expect(verifyHistory(pool, { anchor })).rejects.toMatchObject({ code: 'HISTORY_BROKEN', details: { seq: 5 } })
+  })
+
+  async function entries(count: number): Promise<void> {
+    for (let n = 0; n < count; n++) {
+      await recordEvent(pool, { dataset: 'shop', actor: 'ana', kind: 'alert', version: '', detail: { n } })
+    }
+  }
+
+  /** What a superuser can do who means to. */
+  async function tamper(statement: string): Promise<void> {
+    await pool.query(`
+      begin;
+      alter table snapflip.history disable trigger all;
+      alter table snapflip.history_head disable trigger all;
+      ${statement};
+      alter table snapflip.history enable always trigger append_only;
+      alter table snapflip.history enable always trigger append_only_truncate;
+      alter table snapflip.history_head enable always trigger head_moves_by_one;
+      alter table snapflip.history_head enable always trigger head_stays;
+      alter table snapflip.history_head enable always trigger head_stays_truncate;
+      commit`)
+  }
+})
+
+function RENEWED(seq: string): string {
+  return `update snapflip.history set actor = 'nobody', hash = sha256(convert_to(
+    snapflip.history_text(seq, at, dataset, 'nobody', kind, version, detail, prev_hash), 'UTF8')) where seq = ${seq}`
+}
+
+/** All rows of the registry but the history, and how many entries that has. */
+async function everything(pool: pg.Pool): Promise<{ changes: unknown[]; entries: number }> {
+  const tables = [
+    'datasets',
+    'definitions',
+    'refreshes',
+    'versions',
+    'builds',
+    'gate_results',
+    'flips',
+    'holds',
+    'quarantines',
+  ]
+  const changes: unknown[] = []
+  for (const table of tables)
+    changes.push((await pool.query(`select t::text from snapflip.${table} as t order by 1`)).rows)
+  const { rows } = await pool.query<{ entries: number }>('select count(*)::integer as entries from snapflip.history')
+  return { changes, entries: rows[0]?.entries ?? 0 }
+}
