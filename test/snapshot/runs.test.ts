@@ -1,0 +1,166 @@
+import { execFileSync } from 'node:child_process'
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { mergeRuns } from '../../src/snapshot/merge.ts'
+import { openRuns } from '../../src/snapshot/runs.ts'
+import { add, build, contents, feed, never, newFolder, runsOf, runsOptions, SEED, where } from './build.ts'
+import { MemoryStore } from './memory-store.ts'
+
+const rows = (n: number, from = 0) =>
+  Array.from({ length: n }, (_, i) => add(`key ${from + i}`, `value ${from + i}`.repeat(10)))
+const index = { kind: 'unique' as const, keyParts: 1, seed: SEED, shape: 'test', reason: null }
+
+async function merged(runs: Awaited<ReturnType<typeof openRuns>>) {
+  const data = new MemoryStore()
+  const writer = await data.begin('d'.repeat(32))
+  const result = await mergeRuns({ where, runs, data, writer, index, signal: never })
+  return { result, contents: (await contents(data, result.index)).sort() }
+}
+
+test('a small build writes no file', async () => {
+  const runs = await runsOf([rows(1000)])
+  expect(readdirSync(runs.options.folder)).toEqual([])
+  await runs.remove()
+  expect(existsSync(runs.options.folder)).toBe(false)
+})
+
+test('a scan that outgrows its memory goes to files and loses nothing', async () => {
+  const wanted = await merged(await runsOf([rows(30_000), rows(30_000, 30_000)]))
+  const runs = await runsOf([rows(30_000), rows(30_000, 30_000)], { memoryBytesMax: 2 << 20 })
+  expect(readdirSync(runs.options.folder)).toHaveLength(2)
+  expect(runs.heldBytes).toBeLessThanOrEqual(2 << 20)
+  const found = await merged(runs)
+  expect(found.result.index.sums).toEqual(wanted.result.index.sums)
+  expect(found.contents).toEqual(wanted.contents)
+  await runs.remove()
+})
+
+test('a later process goes on after the chunks that were finished, with what was noted of them', async () => {
+  const options = runsOptions({ durable: true })
+  const first = await openRuns(options)
+  for (const [id, from] of [
+    ['0', 0],
+    ['1', 3000],
+  ] as const) {
+    const writer = first.begin(id)
+    await feed(writer, rows(3000, from), false)
+    await writer.finish({ range: [from, from + 3000], snapshot: '1:2:' })
+  }
+  // Killed while the third is scanned: files without a journal line.
+  const third = first.begin('2')
+  await feed(third, rows(3000, 6000), false)
+  writeFileSync(join(options.folder, '3.run'), 'half a file')
+
+  const second = await openRuns(options)
+  expect(second.finished.map(({ id, note, entries }) => ({ id, note, entries }))).toEqual([
+    { id: '0', note: { range: [0, 3000], snapshot: '1:2:' }, entries: 3000 },
+    { id: '1', note: { range: [3000, 6000], snapshot: '1:2:' }, entries: 3000 },
+  ])
+  expect(existsSync(join(options.folder, '3.run'))).toBe(false)
+  expect(() => second.begin('1')).toThrow(/finished already/)
+  const again = second.begin('2')
+  await feed(again, rows(3000, 6000), false)
+  await again.finish()
+  const found = await merged(second)
+  const wanted = await merged(await runsOf([rows(9000)]))
+  expect(found.result.index.sums).toEqual(wanted.result.index.sums)
+  await second.remove()
+})
+
+test('a torn or damaged last journal line counts as not written, and the journal goes on cleanly after it', async () => {
+  const options = runsOptions({ durable: true })
+  const journal = join(options.folder, 'journal')
+  const first = await openRuns(options)
+  for (const id of ['0', '1']) {
+    const writer = first.begin(id)
+    await feed(writer, rows(100, Number(id) * 100), false)
+    await writer.finish({ naïve: 'é' })
+  }
+  await first.close()
+  const whole = readFileSync(journal)
+  truncateSync(journal, whole.length - 20)
+  const second = await openRuns(options)
+  expect(second.finished.map((chunk) => chunk.id)).toEqual(['0'])
+  const writer = second.begin('1')
+  await feed(writer, rows(100, 100), false)
+  await writer.finish()
+  await second.close()
+  appendFileSync(journal, '0123456789abcdef {"id":"forged"}\n')
+  const third = await openRuns(options)
+  expect(third.finished.map((chunk) => chunk.id)).toEqual(['0', '1'])
+  expect((await merged(third)).result.index.count).toBe(200)
+  await third.remove()
+})
+
+test('runs made for another seed or kind are not used', async () => {
+  const options = runsOptions({ durable: true })
+  const first = await openRuns(options)
+  const writer = first.begin('0')
+  await feed(writer, rows(10), false)
+  await writer.finish()
+  await first.close()
+  expect((await openRuns({ ...options, seed: 'f'.repeat(16) })).finished).toEqual([])
+  expect(readdirSync(options.folder)).toEqual(['journal'])
+})
+
+test('a run file that is damaged on disk stops the merge and names the file', async () => {
+  const runs = await runsOf([rows(1000)], { durable: true })
+  const path = join(runs.options.folder, '1.run')
+  const bytes = readFileSync(path)
+  bytes[500] = (bytes[500] as number) ^ 1
+  writeFileSync(path, bytes)
+  await expect(merged(runs)).rejects.toThrow(/1\.run is damaged/)
+  await runs.remove()
+})
+
+test('an abandoned chunk leaves nothing', async () => {
+  const runs = await openRuns(runsOptions({ memoryBytesMax: 0 }))
+  const writer = runs.begin('0')
+  await feed(writer, rows(5000), false)
+  await writer.abandon()
+  expect(readdirSync(runs.options.folder)).toEqual([])
+  expect(runs.entries).toBe(0)
+  await runs.remove()
+})
+
+test('a key or value at its limit is taken, one byte more is refused, naming index, row and lengths', async () => {
+  const store = new MemoryStore()
+  const limits = { keyBytesMax: 8, valueBytesMax: 16 }
+  const ok = await build(store, [[add('k'.repeat(8), 'v'.repeat(16))]], { runsOptions: limits })
+  expect(ok.index.count).toBe(1)
+  await expect(build(store, [[add('k'.repeat(9), 'v')]], { runsOptions: limits })).rejects.toMatchObject({
+    code: 'KEY_TOO_LONG',
+    message: expect.stringMatching(/key "kkkkkkkkk" in index products of shop .* at most 8 bytes, found 9/),
+  })
+  await expect(build(store, [[add('row 7', 'v'.repeat(17))]], { runsOptions: limits })).rejects.toMatchObject({
+    code: 'VALUE_TOO_LONG',
+    details: { index: 'products', key: '"row 7"', limit: 16, found: 17 },
+  })
+  await expect(
+    build(store, [[add('k', 'v', 'o'.repeat(17))]], { index: { ...index, kind: 'many' }, runsOptions: limits }),
+  ).rejects.toMatchObject({ code: 'VALUE_TOO_LONG', message: expect.stringMatching(/order of the row/) })
+  // A long key is personal data as likely as not: its hash is named.
+  await expect(build(store, [[add('k'.repeat(600), 'v')]])).rejects.toThrow(/key \(SHA-256\) [0-9a-f]{16} in/)
+})
+
+test('a full temporary folder is STORE_FULL and names the folder', async (context) => {
+  const folder = newFolder()
+  const mount = join(folder, 'small')
+  mkdirSync(mount)
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', mount], { stdio: 'ignore' })
+  } catch {
+    // Mounting needs root; elsewhere a device that is always full stands in.
+    return context.skip(process.getuid?.() !== 0, 'mounting a small file system needs root')
+  }
+  try {
+    const options = { memoryBytesMax: 0, folder: join(mount, 'runs') }
+    await expect(runsOf([rows(20_000)], options)).rejects.toMatchObject({
+      code: 'STORE_FULL',
+      details: { folder: join(mount, 'runs') },
+    })
+  } finally {
+    execFileSync('umount', ['-l', mount])
+  }
+})
