@@ -1,6 +1,6 @@
 import { hostname, userInfo } from 'node:os'
-import type { Client } from '@temporalio/client'
-import type { Pool } from 'pg'
+import type { Client as TemporalClient } from '@temporalio/client'
+import type { Client, Pool } from 'pg'
 import type { DatasetDefinition } from '../../schemas/config.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { type LoadedConfig, loadConfig } from '../load-config.ts'
@@ -17,7 +17,7 @@ export class Session {
   readonly #closers: Array<() => Promise<unknown>> = []
   #loaded: Promise<LoadedConfig> | undefined
   #registry: Promise<Pool> | undefined
-  #temporal: Promise<Client> | undefined
+  #temporal: Promise<TemporalClient> | undefined
   readonly #stores = new Map<string, Promise<Store>>()
 
   constructor({ config, json }: { config?: string; json?: boolean }) {
@@ -66,6 +66,14 @@ export class Session {
     return pool
   }
 
+  /** A connection of its own for what reads sources, with a build's settings. @throws SnapflipError POSTGRES_UNREACHABLE */
+  async builder(): Promise<Client> {
+    const { connectBuilder } = await import('../changelog/session.ts')
+    const client = await connectBuilder((await this.config()).database)
+    this.#closers.push(() => client.end())
+    return client
+  }
+
   async storeUrl(dataset: string): Promise<{ name: string; url: string }> {
     const [name] = (await this.dataset(dataset)).stores
     const url = name === undefined ? undefined : (await this.config()).stores[name]
@@ -90,7 +98,7 @@ export class Session {
   }
 
   /** @throws SnapflipError TEMPORAL_UNREACHABLE */
-  temporal(): Promise<Client> {
+  temporal(): Promise<TemporalClient> {
     this.#temporal ??= (async () => {
       const { temporal } = await this.config()
       const client = await connectTemporal(temporal, `snapflip:${this.actor}`)

@@ -1,10 +1,41 @@
 import type { Command } from 'commander'
+import { apply } from './apply.ts'
+import { cancel } from './cancel.ts'
+import { detach } from './detach.ts'
+import { diff } from './diff.ts'
+import { explain } from './explain.ts'
 import { get } from './get.ts'
 import { history } from './history.ts'
+import { hold } from './hold.ts'
+import { migrate } from './migrate.ts'
+import { plan } from './plan.ts'
 import { refresh } from './refresh.ts'
+import { resume } from './resume.ts'
 import { rollback } from './rollback.ts'
+import { show } from './show.ts'
 import { status } from './status.ts'
+import { verify } from './verify.ts'
 import { versions } from './versions.ts'
+import { worker } from './worker.ts'
 
 /** In the order of the help. */
-export const VERBS: readonly ((program: Command) => void)[] = [refresh, rollback, status, versions, history, get]
+export const VERBS: readonly ((program: Command) => void)[] = [
+  plan,
+  apply,
+  detach,
+  worker,
+  refresh,
+  cancel,
+  rollback,
+  hold,
+  resume,
+  status,
+  versions,
+  show,
+  get,
+  explain,
+  diff,
+  verify,
+  history,
+  migrate,
+]

@@ -1,0 +1,40 @@
+import type { Pool } from 'pg'
+import type { Hold } from '../schemas/pointer.ts'
+import { hold } from '../src/registry/hold.ts'
+import { resume } from '../src/registry/resume.ts'
+import { changePointer } from '../src/stores/change-pointer.ts'
+import type { Store } from '../src/stores/ports.ts'
+
+export interface HoldRequest {
+  dataset: string
+  by: string
+  reason: string
+}
+
+/** What a hold needs of the world: `Deps`, or what the command line opened. */
+export interface HoldDeps {
+  pool: Pool
+  store(dataset: string): Promise<Store>
+}
+
+/**
+ * Pauses a dataset: no refresh opens, and none that is open flips. The registry comes first, with the history entry; then the store's
+ * pointer, which refuses flips even where the registry cannot be asked. Failing in between leaves it on hold in the registry: again does the
+ * rest.
+ */
+export async function holdDataset(deps: HoldDeps, request: HoldRequest): Promise<Hold> {
+  const wanted = await hold(deps.pool, request)
+  const store = await deps.store(request.dataset)
+  await changePointer(store.pointer, { kind: 'hold', hold: wanted }, { dataset: request.dataset })
+  return wanted
+}
+
+/** Lifts the hold, in the registry and then in the store. `lifted` is false when there was none in either. */
+export async function resumeDataset(deps: HoldDeps, request: HoldRequest): Promise<{ lifted: boolean }> {
+  const { lifted } = await resume(deps.pool, request)
+  const store = await deps.store(request.dataset)
+  // Without a pointer there is none to lift, and none is made for it.
+  if ((await store.pointer.read()) === null) return { lifted }
+  const { outcome } = await changePointer(store.pointer, { kind: 'resume' }, { dataset: request.dataset })
+  return { lifted: lifted || outcome === 'applied' }
+}

@@ -1,0 +1,86 @@
+import { createInterface } from 'node:readline/promises'
+import type { Command } from 'commander'
+import { attach, detach } from '../changelog/capture.ts'
+import { resolveSource } from '../changelog/definition.ts'
+import type { Source } from '../changelog/source.ts'
+import { SnapflipError } from '../core/errors.ts'
+import { applyDefinition } from '../registry/apply-definition.ts'
+import { migrate, migrationsPending } from '../registry/migrate.ts'
+import { recordEvent } from '../registry/record.ts'
+import { migrationsText, named, plansOf, planText } from './plan.ts'
+import { type DatasetPlan, requireRoom } from './plan-of.ts'
+import type { Session } from './session.ts'
+import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+
+interface Options extends CommonOptions {
+  yes?: boolean
+}
+
+export function apply(program: Command): void {
+  verb(program, {
+    usage: 'apply [dataset...]',
+    summary: 'make the database what the definition says: tables of snapflip, capture triggers, the definition itself',
+    examples: [
+      ['snapflip apply', 'all datasets; asks first on a terminal'],
+      ['snapflip apply shop --yes', 'one of them, without asking'],
+    ],
+  })
+    .option('--yes', 'do not ask')
+    .action(act<Options, [string[]]>(run))
+}
+
+async function run(session: Session, options: Options, datasets: string[]): Promise<Answer> {
+  const names = await named(session, datasets)
+  const pool = await session.database()
+  // Stores first: they need none of snapflip's tables, and a wrong one shall change nothing.
+  for (const name of names) await (await session.store(name)).check()
+  const migrations = await migrationsPending(pool)
+  const asks = options.yes !== true && session.json !== true && process.stdin.isTTY === true
+  if (migrations.length > 0) {
+    session.note(migrationsText(migrations))
+    if (asks) await consent('Make them?')
+    await migrate((await session.config()).database)
+  }
+  const plans = await plansOf(session, names)
+  for (const plan of plans) requireRoom(plan)
+  session.note(plans.map(planText).join('\n\n'))
+  if (asks && plans.some(changes)) await consent('Apply this?')
+
+  const client = await session.builder()
+  const results = []
+  for (const { dataset, detach: unused } of plans) {
+    const definition = await session.dataset(dataset)
+    const sources: Source[] = []
+    for (const [index, declared] of Object.entries(definition.indexes))
+      sources.push(await resolveSource(client, dataset, index, declared))
+    const attached = (await attach(client, sources)).filter(({ changed }) => changed).map(({ table }) => table)
+    const { number, changed } = await applyDefinition(pool, { dataset, definition, by: session.actor })
+    if (attached.length > 0)
+      await recordEvent(pool, { dataset, actor: session.actor, kind: 'capture.attached', detail: { tables: attached } })
+    const detached = unused.length === 0 ? [] : await detach(client, unused)
+    if (detached.length > 0)
+      await recordEvent(pool, { dataset, actor: session.actor, kind: 'capture.removed', detail: { tables: detached } })
+    results.push({ dataset, definition: number, changed, attached, detached })
+  }
+  const text = results.map(({ dataset, definition, changed, attached, detached }) =>
+    [
+      `${dataset}: ${changed ? `definition ${definition} applied` : `definition ${definition} was applied before`}`,
+      ...(attached.length > 0 ? [`capture attached to ${attached.join(', ')}`] : []),
+      ...(detached.length > 0 ? [`capture taken off ${detached.join(', ')}`] : []),
+    ].join('; '),
+  )
+  return { json: { migrations, datasets: results }, text: text.join('\n') || 'The definition has no datasets yet.' }
+}
+
+const changes = (plan: DatasetPlan) => plan.definition !== 'as applied' || plan.attach.length + plan.detach.length > 0
+
+async function consent(question: string): Promise<void> {
+  const terminal = createInterface({ input: process.stdin, output: process.stderr })
+  try {
+    const answer = await terminal.question(`${question} [y/N] `)
+    if (/^y(es)?$/i.test(answer.trim())) return
+  } finally {
+    terminal.close()
+  }
+  throw new SnapflipError('CANCELLED', 'Not applied: nothing was changed.')
+}

@@ -1,0 +1,52 @@
+import type { Command } from 'commander'
+import { WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { isSnapflipError } from '../core/errors.ts'
+import { DETACHED, follow, temporalOf } from './follow.ts'
+import type { Session } from './session.ts'
+import { temporalFailure } from './temporal.ts'
+import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+
+interface Options extends CommonOptions {
+  wait: boolean
+}
+
+export function cancel(program: Command): void {
+  verb(program, {
+    usage: 'cancel <dataset>',
+    summary: 'end the running refresh; what it staged is removed, readers stay where they are',
+    examples: [
+      ['snapflip cancel shop', 'waits until it has cleaned up'],
+      ['snapflip cancel shop --no-wait', 'asks, and returns'],
+    ],
+  })
+    .option('--no-wait', 'do not wait for the end')
+    .action(act<Options, [string]>(run))
+}
+
+async function run(session: Session, options: Options, dataset: string): Promise<Answer> {
+  await session.dataset(dataset)
+  const client = await session.temporal()
+  const handle = client.workflow.getHandle(WORKFLOW_ID.refresh(dataset))
+  const { WorkflowNotFoundError } = await import('@temporalio/client')
+  try {
+    await handle.cancel()
+  } catch (error) {
+    if (!(error instanceof WorkflowNotFoundError)) throw temporalFailure(error, await temporalOf(session))
+    return { json: { dataset, cancelled: false, outcome: null }, text: `No refresh of ${dataset} is running.` }
+  }
+  if (!options.wait) return { json: { dataset, cancelled: null, outcome: null }, text: `${dataset}: asked to end.` }
+  try {
+    const outcome = await follow<{ status: string; summary: string }>(session, client, handle)
+    if (outcome === DETACHED) {
+      return { json: { dataset, cancelled: null, outcome: null }, text: `${dataset}: asked to end; not waited for it.` }
+    }
+    // It was past the point where it can be taken back, or ended by itself.
+    return {
+      json: { dataset, cancelled: false, outcome },
+      text: `${dataset}: not cancelled, it ended before: ${outcome.status}: ${outcome.summary}`,
+    }
+  } catch (error) {
+    if (!isSnapflipError(error, 'CANCELLED')) throw error
+    return { json: { dataset, cancelled: true, outcome: null }, text: `${dataset}: ${error.message}` }
+  }
+}

@@ -1,0 +1,29 @@
+import type { Command } from 'commander'
+// biome-ignore lint/style/noRestrictedImports: a dataset must be put on hold where no worker runs
+import { holdDataset } from '../../activities/hold.ts'
+import type { Session } from './session.ts'
+import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+
+interface Options extends CommonOptions {
+  reason: string
+}
+
+export function hold(program: Command): void {
+  verb(program, {
+    usage: 'hold <dataset>',
+    summary: 'pause the refreshes of a dataset; readers stay where they are',
+    examples: [['snapflip hold shop --reason "supplier data under review"', 'until `snapflip resume shop`']],
+  })
+    .requiredOption('--reason <text>', 'kept in the history, and shown to whoever refreshes')
+    .action(act<Options, [string]>(run))
+}
+
+async function run(session: Session, { reason }: Options, dataset: string): Promise<Answer> {
+  await session.dataset(dataset)
+  const pool = await session.registry()
+  const held = await holdDataset({ pool, store: (name) => session.store(name) }, { dataset, by: session.actor, reason })
+  return {
+    json: { dataset, hold: held },
+    text: `${dataset} is on hold by ${held.by}: ${held.reason}. \`snapflip resume ${dataset} --reason …\` lifts it.`,
+  }
+}

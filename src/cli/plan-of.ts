@@ -1,0 +1,193 @@
+import type { Client, Pool } from 'pg'
+import type { DatasetDefinition } from '../../schemas/config.ts'
+import type { IndexManifest, Manifest } from '../../schemas/manifest.ts'
+import { listCaptures, preflight } from '../changelog/capture.ts'
+import { resolveSource } from '../changelog/definition.ts'
+import { captureFault, leavesOf } from '../changelog/facts.ts'
+import { sampleSource } from '../changelog/sample.ts'
+import { inSnapshot } from '../changelog/session.ts'
+import { capturedTables, lockNames, type Source } from '../changelog/source.ts'
+import { watermarkStillThere } from '../changelog/watermark.ts'
+import { currentSnapshot } from '../changelog/window.ts'
+import { SnapflipError } from '../core/errors.ts'
+import { currentDefinition } from '../registry/current-definition.ts'
+import { needsRelayout } from '../snapshot/layout.ts'
+import { decodeManifest } from '../snapshot/manifest.ts'
+import type { Session } from './session.ts'
+import { tableNames, usedElsewhere } from './used-tables.ts'
+
+/** Enough for an estimate of bytes within a few percent, and quick on any table. */
+const SAMPLE_ROWS = 500
+/** What LZ4 leaves of JSON rows in blocks, measured; and what stands around the entries in a store. */
+const STORED_SHARE = 0.6
+
+export interface IndexPlan {
+  index: string
+  from: string | null
+  build: 'full' | 'incremental'
+  /** Why the source is read in full. */
+  reason: string | null
+  /** Estimated; null where there is nothing to estimate from. */
+  entries: number | null
+  bytes: number | null
+}
+
+export interface DatasetPlan {
+  dataset: string
+  definition: 'new' | 'changed' | 'as applied'
+  attach: string[]
+  /** Tables that this definition no longer uses, nor any other. */
+  detach: string[]
+  indexes: IndexPlan[]
+  store: { name: string; url: string; freeBytes: number | null; neededBytes: number | null; fits: boolean }
+}
+
+/** What applying the definition would change, and what the next refresh would do. Changes nothing. @throws SnapflipError DEFINITION_INVALID … */
+export async function planOf(session: Session, client: Client, registry: Pool, dataset: string): Promise<DatasetPlan> {
+  const definition = await session.dataset(dataset)
+  const sources: Source[] = []
+  for (const [index, declared] of Object.entries(definition.indexes))
+    sources.push(await resolveSource(client, dataset, index, declared))
+  const applied = await currentDefinition(registry, dataset)
+  const store = await session.store(dataset)
+  const { name } = await session.storeUrl(dataset)
+  const parent = await activeManifest(session, dataset)
+  const faults = await faultsSince(client, sources, parent)
+
+  const indexes: IndexPlan[] = []
+  for (const source of sources) {
+    const former = parent?.indexes[source.index] ?? null
+    const reason = whyFull(source, former, faults)
+    const size = reason === null && former !== null ? sizeOf(former) : await estimate(client, source)
+    indexes.push({
+      index: source.index,
+      from: source.kind === 'table' ? source.table.name : null,
+      build: reason === null ? 'incremental' : 'full',
+      reason,
+      ...size,
+    })
+  }
+  const freeBytes = await store.freeBytes()
+  // An incremental build writes changed blocks only: nobody knows yet how many, so only what is built in full counts.
+  const full = indexes.filter(({ build }) => build === 'full')
+  const neededBytes = full.some(({ bytes }) => bytes === null)
+    ? null
+    : Math.ceil(full.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0) * STORED_SHARE)
+  return {
+    dataset,
+    definition: applied === null ? 'new' : sameDefinition(applied.definition, definition) ? 'as applied' : 'changed',
+    attach: capturedTables(sources)
+      .filter((table) => captureFault(table) !== null)
+      .map(({ name }) => name),
+    detach: await noLongerUsed(session, client, registry, dataset, applied?.definition ?? null, sources),
+    indexes,
+    store: {
+      name,
+      url: store.url,
+      freeBytes,
+      neededBytes,
+      fits: freeBytes === null || (neededBytes ?? 0) <= freeBytes,
+    },
+  }
+}
+
+async function activeManifest(session: Session, dataset: string): Promise<Manifest | null> {
+  const store = await session.store(dataset)
+  const active = (await store.pointer.read())?.pointer.active ?? null
+  if (active === null) return null
+  const bytes = await store.data.readManifest(active.tag)
+  return bytes === null ? null : decodeManifest(bytes, { dataset, tag: active.tag, sha256: active.manifest })
+}
+
+/** Table → why its changes since the version cannot be relied on; the empty name stands for all. */
+async function faultsSince(
+  client: Client,
+  sources: readonly Source[],
+  parent: Manifest | null,
+): Promise<Map<string, string>> {
+  const faults = new Map<string, string>()
+  if (parent === null) return faults
+  if (!(await watermarkStillThere(client, parent.watermark)))
+    return faults.set('', "the active version's watermark is not in this database's history (LINEAGE_BROKEN)")
+  for (const table of await preflight(client, sources, parent.watermark, await currentSnapshot(client)))
+    if (!table.ok) faults.set(table.table, table.reason)
+  return faults
+}
+
+/** As the worker decides it when it plans the refresh. */
+function whyFull(source: Source, former: IndexManifest | null, faults: ReadonlyMap<string, string>): string | null {
+  if (former === null) return 'the first version of this index'
+  const lineage = faults.get('')
+  if (lineage !== undefined) return lineage
+  if (source.kind === 'table') {
+    if (!source.captured) return 'its source is not captured'
+    const fault = faults.get(source.table.name)
+    if (fault !== undefined) return fault
+  }
+  const kind = source.kind === 'table' && source.order !== null ? 'many' : 'unique'
+  if (former.kind !== kind) return `it was an index of kind ${former.kind}`
+  if (former.shape !== source.shape) return 'its definition or the shape of its source changed'
+  return needsRelayout(former) ? `${former.count} entries no longer suit ${2 ** former.bits} blocks` : null
+}
+
+const sizeOf = ({ count, bytes }: IndexManifest) => ({ entries: count, bytes })
+
+/** From PostgreSQL's own statistics and a sample of rows. A `where` is not accounted for: the estimate is an upper one. */
+async function estimate(client: Client, source: Source): Promise<{ entries: number | null; bytes: number | null }> {
+  if (source.kind === 'events') return { entries: null, bytes: null }
+  return inSnapshot(client, lockNames([source]), async () => {
+    const entries = await sampleSource(client, source, SAMPLE_ROWS, new AbortController().signal)
+    const sampled = entries.reduce(
+      (sum, { key, order, value }) => sum + key.length + value.length + (order?.length ?? -4) + 12,
+      0,
+    )
+    if (entries.length < SAMPLE_ROWS) return { entries: entries.length, bytes: sampled }
+    const { rows } = await client.query<{ tuples: number }>(
+      'select sum(greatest(reltuples, 0))::float8 as tuples from pg_class where oid = any ($1::oid[])',
+      [leavesOf(source.table).map((leaf) => leaf.relid)],
+    )
+    const tuples = rows[0]?.tuples ?? 0
+    // Never analysed: 0, though the sample says otherwise. Views have no statistics.
+    if (tuples < entries.length) return { entries: null, bytes: null }
+    return { entries: Math.round(tuples), bytes: Math.round((sampled / entries.length) * tuples) }
+  })
+}
+
+async function noLongerUsed(
+  session: Session,
+  client: Client,
+  registry: Pool,
+  dataset: string,
+  applied: DatasetDefinition | null,
+  sources: readonly Source[],
+): Promise<string[]> {
+  if (applied === null) return []
+  const still = new Set(capturedTables(sources).map(({ name }) => name))
+  const elsewhere = await usedElsewhere(session, client, registry, dataset)
+  const before = await tableNames(client, Object.values(applied.indexes))
+  const captured = new Set((await listCaptures(client)).map(({ name }) => name))
+  return before.filter((name) => captured.has(name) && !still.has(name) && !elsewhere.has(name))
+}
+
+function sameDefinition(a: DatasetDefinition, b: DatasetDefinition): boolean {
+  return canonical(a) === canonical(b)
+}
+
+/** JSON with its keys in one order: the registry's jsonb has an order of its own. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_key, inner: unknown) =>
+    typeof inner === 'object' && inner !== null && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : inner,
+  )
+}
+
+/** @throws SnapflipError STORE_FULL when a full build cannot fit: before anything is changed. */
+export function requireRoom({ dataset, store }: DatasetPlan): void {
+  if (store.fits) return
+  throw new SnapflipError(
+    'STORE_FULL',
+    `Expected room for about ${store.neededBytes} bytes of ${dataset} in ${store.url}, found ${store.freeBytes} free. Give it more, or lower \`keep\`.`,
+    { dataset, store: store.url, neededBytes: store.neededBytes, freeBytes: store.freeBytes },
+  )
+}

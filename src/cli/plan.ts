@@ -1,0 +1,79 @@
+import type { Command } from 'commander'
+import { migrationsPending } from '../registry/migrate.ts'
+import { type DatasetPlan, planOf } from './plan-of.ts'
+import type { Session } from './session.ts'
+import { formatBytes, table } from './table.ts'
+import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+
+export function plan(program: Command): void {
+  verb(program, {
+    usage: 'plan [dataset...]',
+    summary: 'say what `apply` would change, and how the next refresh would build; changes nothing',
+    examples: [
+      ['snapflip plan', 'all datasets'],
+      ['snapflip plan shop', 'one of them'],
+    ],
+  }).action(act<CommonOptions, [string[]]>(run))
+}
+
+async function run(session: Session, _options: CommonOptions, datasets: string[]): Promise<Answer> {
+  const names = await named(session, datasets)
+  const pool = await session.database()
+  const migrations = await migrationsPending(pool)
+  if (migrations.length > 0) {
+    // Expressions are checked by functions that the migrations bring.
+    return {
+      json: { migrations, datasets: [] },
+      text: `${migrationsText(migrations)}\nThe definition is checked against the database when they are there: \`snapflip migrate\`, then plan again; \`snapflip apply\` does both.`,
+    }
+  }
+  const plans = await plansOf(session, names)
+  return {
+    json: { migrations, datasets: plans },
+    text: plans.map(planText).join('\n\n') || 'The definition has no datasets yet.',
+  }
+}
+
+/** The datasets asked for, or all. @throws SnapflipError UNKNOWN_DATASET */
+export async function named(session: Session, datasets: readonly string[]): Promise<string[]> {
+  for (const name of datasets) await session.dataset(name)
+  return datasets.length > 0 ? [...new Set(datasets)] : Object.keys((await session.config()).datasets)
+}
+
+/** Every dataset is checked, its store too, before anything is changed. */
+export async function plansOf(session: Session, names: readonly string[]): Promise<DatasetPlan[]> {
+  const registry = await session.database()
+  const client = await session.builder()
+  const plans: DatasetPlan[] = []
+  for (const name of names) {
+    await (await session.store(name)).check()
+    plans.push(await planOf(session, client, registry, name))
+  }
+  return plans
+}
+
+export function migrationsText(migrations: readonly string[]): string {
+  return `snapflip's tables: to be made or changed by ${migrations.join(', ')}.`
+}
+
+export function planText({ dataset, definition, attach, detach, indexes, store }: DatasetPlan): string {
+  const lines = [`${dataset}: definition ${definition}`]
+  for (const name of attach) lines.push(`  + capture on ${name}`)
+  for (const name of detach) lines.push(`  - capture on ${name}`)
+  if (attach.length + detach.length === 0) lines.push('  capture as it must be')
+  const rows = indexes.map(({ index, from, build, reason, entries, bytes }) => [
+    index,
+    from ?? 'events',
+    build,
+    entries,
+    bytes === null ? null : formatBytes(bytes),
+    reason,
+  ])
+  lines.push(table(['index', 'from', 'next build', 'entries', 'bytes', 'why'], rows))
+  const needed = store.neededBytes === null ? 'an unknown number of bytes' : `about ${formatBytes(store.neededBytes)}`
+  const free = store.freeBytes === null ? 'no limit known' : `${formatBytes(store.freeBytes)} free`
+  lines.push(
+    `Store ${store.name} (${store.url}): full builds need ${needed}, ${free}${store.fits ? '' : ': NOT ENOUGH'}.`,
+  )
+  return lines.join('\n')
+}

@@ -1,0 +1,29 @@
+import type { Command } from 'commander'
+// biome-ignore lint/style/noRestrictedImports: a hold must be lifted where no worker runs
+import { resumeDataset } from '../../activities/hold.ts'
+import type { Session } from './session.ts'
+import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+
+interface Options extends CommonOptions {
+  reason: string
+}
+
+export function resume(program: Command): void {
+  verb(program, {
+    usage: 'resume <dataset>',
+    summary: 'lift the hold of a dataset; quarantined versions stay so',
+    examples: [['snapflip resume shop --reason "source corrected"', 'refreshes go on']],
+  })
+    .requiredOption('--reason <text>', 'kept in the history')
+    .action(act<Options, [string]>(run))
+}
+
+async function run(session: Session, { reason }: Options, dataset: string): Promise<Answer> {
+  await session.dataset(dataset)
+  const pool = await session.registry()
+  const { lifted } = await resumeDataset(
+    { pool, store: (name) => session.store(name) },
+    { dataset, by: session.actor, reason },
+  )
+  return { json: { dataset, lifted }, text: lifted ? `${dataset} goes on.` : `${dataset} was not on hold.` }
+}

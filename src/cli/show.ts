@@ -1,0 +1,74 @@
+import type { Command } from 'commander'
+import { buildEvidenceSchema } from '../../schemas/evidence.ts'
+import { isSnapflipError } from '../core/errors.ts'
+import { gateResults } from '../registry/gate-results.ts'
+import { version as versionOf } from '../registry/version.ts'
+import { versions as versionsOf } from '../registry/versions.ts'
+import { decodeManifest } from '../snapshot/manifest.ts'
+import { gateTable } from './gate-table.ts'
+import type { Session } from './session.ts'
+import { card, formatBytes, formatTime, table } from './table.ts'
+import { unknownVersion } from './unknown-version.ts'
+import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+
+export function show(program: Command): void {
+  verb(program, {
+    usage: 'show <dataset> <tag>',
+    summary: "a version's identity card: where it comes from, what it holds, what the gates found",
+    examples: [['snapflip show shop v20260518-01', 'the evidence of one version']],
+  }).action(act<CommonOptions, [string, string]>(run))
+}
+
+async function run(session: Session, _options: CommonOptions, dataset: string, tag: string): Promise<Answer> {
+  await session.dataset(dataset)
+  const registry = await session.registry()
+  const row = await versionOf(registry, dataset, tag).catch(async (error: unknown) => {
+    if (!isSnapflipError(error, 'UNKNOWN_VERSION')) throw error
+    throw unknownVersion(
+      dataset,
+      tag,
+      (await versionsOf(registry, dataset)).map((version) => version.tag),
+    )
+  })
+  const gates = await gateResults(registry, dataset, tag)
+  const store = await session.store(dataset)
+  const bytes = row.manifestSha256 === null ? null : await store.data.readManifest(tag)
+  const manifest =
+    bytes === null || row.manifestSha256 === null
+      ? null
+      : decodeManifest(bytes, { dataset, tag, sha256: row.manifestSha256 })
+  const evidence = buildEvidenceSchema.safeParse(row.counts).data ?? {}
+  const stored = manifest?.sources.reduce((sum, source) => sum + source.bytes, 0) ?? null
+
+  const identity = card([
+    ['version', `${tag} of ${dataset}`],
+    ['state', `${row.state} since ${formatTime(row.stateAt)}`],
+    ['parent', row.parent],
+    ['sealed', formatTime(row.sealedAt)],
+    [
+      'watermark',
+      row.watermark === null ? null : `${formatTime(row.watermark.at)}, snapshot ${row.watermark.snapshot}`,
+    ],
+    ['digest', row.digest],
+    ['manifest', row.manifestSha256],
+    ['generation', row.generation],
+    ['in the store', stored === null ? `no manifest in ${store.url}` : `${formatBytes(stored)} in ${store.url}`],
+  ])
+  const indexes = Object.entries(manifest?.indexes ?? {}).map(([name, index]) => {
+    const built = evidence[name]
+    return [
+      name,
+      index.kind,
+      index.count,
+      formatBytes(index.bytes),
+      index.build,
+      built === undefined ? null : `+${built.inserted} ~${built.updated ?? '?'} -${built.deleted}`,
+      index.reason,
+    ]
+  })
+  const parts = [identity]
+  if (indexes.length > 0)
+    parts.push(table(['index', 'kind', 'entries', 'bytes', 'build', 'against parent', 'why'], indexes))
+  parts.push(gates.length === 0 ? 'No gate has looked at it.' : gateTable(gates))
+  return { json: { dataset, version: row, manifest, gates, storedBytes: stored }, text: parts.join('\n\n') }
+}
