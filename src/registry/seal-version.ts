@@ -74,10 +74,11 @@ const SEAL = `
          digest = $3, manifest_sha256 = $4, watermark = $5, parent = $6, counts = $7, generation = $8
    where dataset = $1 and tag = $2`
 
+/** Those of a seal that this one replaces are judged again: what only that manifest named is dead. */
 const END_BUILDS = `
   update snapflip.builds
      set outcome = case when generation = any ($2) then 'sealed' else 'abandoned' end, ended_at = clock_timestamp()
-   where refresh_id = $1 and outcome is null`
+   where refresh_id = $1 and (outcome is null or outcome = 'sealed')`
 
 async function requireKeptParent(client: pg.ClientBase, dataset: string, tag: string, parent: string): Promise<void> {
   const { state } = await version(client, dataset, parent)

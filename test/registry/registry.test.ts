@@ -210,6 +210,22 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       })
     })
 
+    it('sealed by an attempt that died before it wrote the manifest are sealed anew; what only that attempt wrote is abandoned', async () => {
+      const refreshId = await open(pool)
+      const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+      const [dead, kept] = [seal(tag), seal(tag)]
+      for (const [index, { generation }] of [dead, kept].entries()) {
+        const attempt = { dataset: DATASET, refreshId, attempt: index + 1, generation, store: 'hot', parent: null }
+        await beginGeneration(pool, attempt)
+        if (index === 0) await sealVersion(pool, dead)
+      }
+      const otherwise = sealVersion(pool, { ...kept, replaces: kept.digest })
+      await expect(otherwise).rejects.toMatchObject({ code: 'CONFLICT' })
+      await sealVersion(pool, { ...kept, replaces: dead.manifestSha256 })
+      expect(await version(pool, DATASET, tag)).toMatchObject({ state: 'sealed', manifestSha256: kept.manifestSha256 })
+      expect(await abandonedGenerations(pool, DATASET)).toMatchObject([{ generation: dead.generation }])
+    })
+
     it('are not sealed on a retired parent', async () => {
       const first = await flipped(pool, null)
       const second = await flipped(pool, first)
