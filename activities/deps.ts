@@ -18,6 +18,8 @@ export interface Deps {
   alert: AlertSink
   /** Where builds keep their runs; a retry on the same machine goes on from them. */
   workDir: string
+  /** Who started a workflow: `temporal:<identity>`, as the server recorded it; nobody's proof of anything. */
+  starter(workflowId: string, runId: string): Promise<string>
   /** Whether the Temporal server knows our search attributes. */
   searchable: boolean
 }
@@ -33,4 +35,15 @@ export function datasetOf(config: Config, dataset: string): DatasetDefinition {
     )
   }
   return definition
+}
+
+/** The URL of the dataset's store, credentials and all: never to be told. */
+export function storeUrl(config: Config, dataset: string): string {
+  const [name] = datasetOf(config, dataset).stores
+  const url = name === undefined ? undefined : config.stores[name]
+  if (url !== undefined) return url
+  const known = Object.keys(config.stores).join(', ')
+  throw new SnapflipError('CONFIG_INVALID', `Dataset ${dataset} names the store ${name}; \`stores\` has: ${known}.`, {
+    dataset,
+  })
 }

@@ -28,6 +28,9 @@ export type Hold = z.infer<typeof holdSchema>
 export const freshAsOfSchema = z.object({ snapshot: z.string(), at: z.iso.datetime() })
 export type FreshAsOf = z.infer<typeof freshAsOfSchema>
 
+/** How many flips the pointer remembers. */
+export const RECENT_FLIPS_MAX = 16
+
 /** The one mutable thing in a store. Written whole, by compare-and-set alone. */
 export const pointerSchema = z.object({
   format: z.literal(1),
@@ -37,6 +40,8 @@ export const pointerSchema = z.object({
   previous: versionRefSchema.nullable(),
   epoch: epochSchema,
   flipId: z.string().nullable(),
+  /** The last flips made, newest first: a flip whose reply was lost is found here even when another one came after it. */
+  flips: z.array(z.object({ flipId: z.string(), tag: tagSchema })).max(RECENT_FLIPS_MAX),
   hold: holdSchema.nullable(),
   /** Tags that may never be flipped to. */
   quarantined: z.array(tagSchema),

@@ -3,15 +3,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { NativeConnection, Runtime, Worker, type WorkflowBundleOption } from '@temporalio/worker'
+import pg from 'pg'
 import type { Deps } from '../activities/deps.ts'
-import { datasetOf } from '../activities/deps.ts'
+import { storeUrl } from '../activities/deps.ts'
 import { createActivities } from '../activities/index.ts'
 import type { Config } from '../schemas/config.ts'
-import { connectBuilder } from './changelog/session.ts'
 import { SnapflipError } from './core/errors.ts'
 import { logAlerts } from './observe/alert.ts'
 import { createLog, type Logger } from './observe/log.ts'
-import { connectRegistry } from './registry/connect.ts'
+import { connectRegistry, poolOptions } from './registry/connect.ts'
 import { openStore } from './stores/open.ts'
 import type { Store } from './stores/ports.ts'
 import { temporalTarget } from './temporal/connection.ts'
@@ -52,11 +52,18 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
     const plain: Deps = {
       config,
       pool,
-      builder: () => connectBuilder(config.database),
+      builder: async () => {
+        const client = new pg.Client({ ...poolOptions(config.database), application_name: 'snapflip build' })
+        // A connection that breaks fails the statement it is in; without a listener it would end the process.
+        client.on('error', (error) => log.warn({ err: error }, 'a connection of a build broke'))
+        await client.connect()
+        return client
+      },
+      starter: (workflowId, runId) => starterOf(connection, target.namespace, { workflowId, runId }),
       store: (dataset) => {
         const known = stores.get(dataset)
         if (known !== undefined) return known
-        const opened = openDatasetStore(config, dataset)
+        const opened = openStore(storeUrl(config, dataset), { dataset })
         stores.set(dataset, opened)
         // A store that could not be opened is tried anew by the next activity.
         opened.catch(() => stores.delete(dataset))
@@ -89,16 +96,19 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
   }
 }
 
-function openDatasetStore(config: Config, dataset: string): Promise<Store> {
-  const [name] = datasetOf(config, dataset).stores
-  const url = name === undefined ? undefined : config.stores[name]
-  if (url === undefined) {
-    throw new SnapflipError(
-      'CONFIG_INVALID',
-      `Dataset ${dataset} names the store ${name}; \`stores\` has: ${Object.keys(config.stores).join(', ')}.`,
-    )
-  }
-  return openStore(url, { dataset })
+/** The identity that the server recorded with the workflow's first event. */
+async function starterOf(
+  connection: NativeConnection,
+  namespace: string,
+  execution: { workflowId: string; runId: string },
+): Promise<string> {
+  const { history } = await connection.workflowService.getWorkflowExecutionHistory({
+    namespace,
+    execution,
+    maximumPageSize: 1,
+  })
+  const identity = history?.events?.[0]?.workflowExecutionStartedEventAttributes?.identity
+  return `temporal:${identity === undefined || identity === null || identity === '' ? 'unknown' : identity}`
 }
 
 /** The bundle built with the package where there is one; from source, Temporal bundles when the worker starts. */

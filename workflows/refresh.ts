@@ -6,6 +6,7 @@ import {
   uuid4,
   workflowInfo,
 } from '@temporalio/workflow'
+import type { FlipFrom } from '../activities/parent.ts'
 import type { RefreshOutcome, RefreshRequest, RefreshStatus } from '../schemas/refresh.ts'
 import { failureCode, failureMessage } from '../src/core/failure.ts'
 import { long, quick } from './activities.ts'
@@ -21,6 +22,7 @@ import { Steps } from './steps.ts'
 export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> {
   const refreshId = uuid4()
   const flipId = uuid4()
+  const { dataset } = request
   const steps = new Steps(refreshId)
   let tag: string | null = null
   let flipped = false
@@ -29,18 +31,20 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     const plan = await steps.take('plan', 'looking at what changed', () =>
       quick.plan({ refreshId, request, ...caller() }),
     )
-    const { dataset } = plan
+    const { from } = plan
     steps.searchable = plan.searchable
-    steps.tell({ snapflipDataset: dataset })
+    steps.tell({ snapflipDataset: plan.dataset })
 
-    const built = await steps.take('build', plan.summary, () => buildOrRebuild(refreshId, dataset))
+    const built = await steps.take('build', plan.summary, () => buildOrRebuild({ refreshId, dataset, from }))
     if (!built.changed) return await end('NOTHING_NEW', built.summary)
-    const version = built.version
+    const { version } = built
     tag = version.tag
     steps.progress = { ...steps.progress, tag }
     steps.tell({ snapflipVersion: tag })
 
-    const judged = await steps.take('gates', `judging ${tag}`, () => long.gates({ refreshId, dataset, version }))
+    const judged = await steps.take('gates', `judging ${version.tag}`, () =>
+      long.gates({ refreshId, dataset, version }),
+    )
     if (judged.verdict === 'hold') return await end('HELD', judged.summary)
     if (judged.verdict === 'reject') return await end('REJECTED', judged.summary)
 
@@ -48,11 +52,11 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     // canary: a share of the readers on the candidate goes here.
 
     await steps.take('preflip', `checking that ${version.tag} is what the gates saw`, () =>
-      long.preflip({ refreshId, dataset, version }),
+      long.preflip({ dataset, from, version }),
     )
     // Once asked for, a flip is seen through to a known outcome: cancelling in the middle would leave a guess.
     await steps.take('flip', `flipping to ${version.tag}`, () =>
-      CancellationScope.nonCancellable(() => quick.flip({ refreshId, dataset, version, flipId })),
+      CancellationScope.nonCancellable(() => quick.flip({ refreshId, dataset, from, version, flipId })),
     )
     flipped = true
 
@@ -71,7 +75,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   }
 
   async function end(status: RefreshStatus, summary: string): Promise<RefreshOutcome> {
-    const outcome = await quick.finish({ refreshId, status, tag, summary, durationsMs: steps.durationsMs })
+    const outcome = await quick.finish({ refreshId, dataset, status, tag, summary, durationsMs: steps.durationsMs })
     steps.progress = { ...steps.progress, step: 'done', summary }
     steps.tell({ snapflipOutcome: status })
     return outcome
@@ -80,24 +84,14 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   /** Takes back what this refresh did, by how far it came, and says how it ended. */
   async function compensate(error: unknown): Promise<RefreshOutcome> {
     const summary = failureMessage(error)
-    if (flipped && tag !== null && !isCancellation(error)) {
-      // Retiring that fails harms nobody: the next refresh does it again. A version that does not read back does.
-      if (steps.progress.tag !== null && failureCode(error) === 'VERIFY_FAILED') {
-        await executeChild(rollback, {
-          workflowId: `rollback:${request.dataset}`,
-          args: [{ dataset: request.dataset, reason: `verification of ${tag} failed: ${summary}` }],
-        })
-        return end('ROLLED_BACK', summary)
-      }
-      return end('FLIPPED', `readers are on ${tag}; retiring failed and is left to the next refresh: ${summary}`)
-    }
-    if (flipped) return end('FLIPPED', `readers are on ${tag}; cancelled after the flip`)
-    // Reads how the flip ended before it removes anything: a flip whose reply was lost may have been made.
-    const left = await long.discard({ refreshId, dataset: request.dataset, flipId, reason: summary })
-    if (left.flipped) return end('FLIPPED', `readers are on ${tag}; found by reading after: ${summary}`)
-    const status = isCancellation(error) ? 'CANCELLED' : 'FAILED'
-    await end(status, summary)
-    if (status === 'CANCELLED') throw error
+    // Read before anything is removed: a flip whose reply was lost may have been made.
+    if (!flipped) flipped = (await quick.settle({ dataset, flipId })).flipped
+    if (flipped) return await afterFlip(error, summary)
+
+    const cancelled = isCancellation(error)
+    await end(cancelled ? 'CANCELLED' : 'FAILED', summary)
+    await reported(() => long.discard({ dataset }))
+    if (cancelled) throw error
     throw ApplicationFailure.create({
       type: failureCode(error) ?? 'INTERNAL',
       message: summary,
@@ -105,16 +99,38 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
       cause: error as Error,
     })
   }
+
+  async function afterFlip(error: unknown, summary: string): Promise<RefreshOutcome> {
+    if (failureCode(error) !== 'VERIFY_FAILED') return await end('FLIPPED', `readers are on ${tag}; then: ${summary}`)
+    const undone = await reported(() =>
+      executeChild(rollback, { workflowId: `rollback:${dataset}`, args: [{ dataset, reason: summary }] }),
+    )
+    return await end(undone ? 'ROLLED_BACK' : 'FAILED', summary)
+  }
+
+  /** A compensation that fails is told and recorded; how the refresh ended stands. */
+  async function reported(compensation: () => Promise<unknown>): Promise<boolean> {
+    try {
+      await compensation()
+      return true
+    } catch (error) {
+      await quick.compensationFailed({
+        dataset,
+        summary: `a compensation of ${refreshId} failed: ${failureMessage(error)}`,
+      })
+      return false
+    }
+  }
 }
 
 /** Builds from the changes alone where that is possible; a missed change makes the same refresh build in full, and says so. */
-async function buildOrRebuild(refreshId: string, dataset: string) {
+async function buildOrRebuild(request: { refreshId: string; dataset: string; from: FlipFrom }) {
   try {
-    return await long.build({ refreshId, dataset, rebuildReason: null })
+    return await long.build({ ...request, rebuildReason: null })
   } catch (error) {
     const code = failureCode(error)
     if (code !== 'CHANGE_MISSED' && code !== 'SOURCE_CHANGED') throw error
-    return await long.build({ refreshId, dataset, rebuildReason: failureMessage(error) })
+    return await long.build({ ...request, rebuildReason: failureMessage(error) })
   }
 }
 

@@ -1,4 +1,11 @@
-import type { Epoch, FreshAsOf, Hold, Pointer, VersionRef } from '../../schemas/pointer.ts'
+import {
+  type Epoch,
+  type FreshAsOf,
+  type Hold,
+  type Pointer,
+  RECENT_FLIPS_MAX,
+  type VersionRef,
+} from '../../schemas/pointer.ts'
 import type { ErrorCode, ErrorDetails } from './errors.ts'
 
 /**
@@ -62,6 +69,7 @@ export function emptyPointer(dataset: string): Pointer {
     previous: null,
     epoch: NO_EPOCH,
     flipId: null,
+    flips: [],
     hold: null,
     quarantined: [],
     retired: [],
@@ -103,7 +111,7 @@ export function applyChange(pointer: Pointer | null, change: PointerChange, data
 }
 
 function flip(now: Pointer, change: FlipChange): ChangeOutcome {
-  if (now.flipId === change.flipId) return already(now)
+  if (now.flips.some((made) => made.flipId === change.flipId)) return already(now)
   const where = `Pointer of ${now.dataset} is at ${now.active?.tag ?? 'no version'} (epoch ${formatEpoch(now.epoch)})`
   const look = `see \`snapflip status ${now.dataset}\`.`
   const details = {
@@ -157,6 +165,7 @@ function flip(now: Pointer, change: FlipChange): ChangeOutcome {
     previous: rollbackTarget(now, change.to, quarantined),
     epoch: change.epoch,
     flipId: change.flipId,
+    flips: [{ flipId: change.flipId, tag: change.to.tag }, ...now.flips].slice(0, RECENT_FLIPS_MAX),
     hold: change.also?.hold ?? now.hold,
     quarantined,
     freshAsOf: change.freshAsOf,

@@ -196,10 +196,13 @@ export class Runs {
     return this.#chunks.reduce((sum, chunk) => sum + chunk.bytes, 0)
   }
 
-  /** Takes the entries of one chunk of the scan. Its id must not be finished yet; several may be open at once. */
-  begin(id: string): RunWriter {
+  /**
+   * Takes the entries of one chunk of the scan. Its id must not be finished yet; several may be open at once. A chunk that another
+   * attempt would read differently (changes up to a watermark) is not `durable`, whatever the runs are.
+   */
+  begin(id: string, { durable = this.options.durable ?? false }: { durable?: boolean } = {}): RunWriter {
     if (this.#chunks.some((chunk) => chunk.id === id)) throw new Error(`chunk ${id} is finished already`)
-    return new RunWriter(this, id, join(this.options.folder, `${++this.#serial}.run`))
+    return new RunWriter(this, id, join(this.options.folder, `${++this.#serial}.run`), durable)
   }
 
   /** Called by a RunWriter that holds `bytes` unpartitioned: may they stay so on disk? */
@@ -210,8 +213,8 @@ export class Runs {
   }
 
   /** Called by a RunWriter once its bytes are where they stay. */
-  async add(chunk: Chunk): Promise<void> {
-    if (this.options.durable) {
+  async add(chunk: Chunk, durable: boolean): Promise<void> {
+    if (durable) {
       const { slabs: _, ...stored } = chunk
       await guarded(this.options.folder, () => append(join(this.options.folder, 'journal'), journalLine(stored), 'a'))
     }
@@ -341,6 +344,7 @@ export class RunWriter implements EntrySink {
   readonly #runs: Runs
   readonly #id: string
   readonly #path: string
+  readonly #durable: boolean
   readonly #memoryBytesMax: number
   #entries = 0
   #bytes = 0
@@ -361,10 +365,11 @@ export class RunWriter implements EntrySink {
   #writes = new Set<Promise<void>>()
   #failure: unknown
 
-  constructor(runs: Runs, id: string, path: string) {
+  constructor(runs: Runs, id: string, path: string, durable: boolean) {
     this.#runs = runs
     this.#id = id
     this.#path = path
+    this.#durable = durable
     this.#memoryBytesMax = runs.options.memoryBytesMax ?? 64 << 20
     this.#filled = new Uint32Array(2 ** runs.partitionBits)
   }
@@ -407,7 +412,8 @@ export class RunWriter implements EntrySink {
 
   /** Makes the chunk count: durable runs are synced and journalled first. */
   async finish(note: unknown = null): Promise<FinishedChunk> {
-    const { durable, folder } = this.#runs.options
+    const { folder } = this.#runs.options
+    const durable = this.#durable
     let unpartitioned = false
     if (durable && !this.#spilled && this.#entries > 0) {
       unpartitioned = this.#runs.takeUnpartitioned(this.#held)
@@ -439,7 +445,7 @@ export class RunWriter implements EntrySink {
       slabs: onDisk ? [] : this.#slabs,
     }
     if (onDisk) this.#release()
-    await this.#runs.add(chunk)
+    await this.#runs.add(chunk, durable)
     this.#slabs = []
     return chunk
   }

@@ -1,0 +1,358 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Context } from '@temporalio/activity'
+import { v7 as uuidv7 } from 'uuid'
+import type { BuildEvidence, IndexEvidence } from '../schemas/evidence.ts'
+import {
+  type IndexManifest,
+  MANIFEST_FORMAT,
+  type Manifest,
+  READER_FORMAT,
+  type Watermark,
+} from '../schemas/manifest.ts'
+import type { VersionRef } from '../schemas/pointer.ts'
+import { countSource } from '../src/changelog/scan.ts'
+import { inWatermark } from '../src/changelog/watermark.ts'
+import { windowSize } from '../src/changelog/window.ts'
+import { SnapflipError } from '../src/core/errors.ts'
+import { allocateVersion } from '../src/registry/allocate-version.ts'
+import { beginGeneration } from '../src/registry/begin-generation.ts'
+import { openRefreshOf } from '../src/registry/open-refresh-of.ts'
+import { recordEvent } from '../src/registry/record.ts'
+import { sealVersion } from '../src/registry/seal-version.ts'
+import { versions } from '../src/registry/versions.ts'
+import { sha256Hex } from '../src/snapshot/hash.ts'
+import { contentDigest, encodeManifest, manifestHash } from '../src/snapshot/manifest.ts'
+import { type MergeResult, mergeRuns } from '../src/snapshot/merge.ts'
+import { manifestSources } from '../src/snapshot/read.ts'
+import { planRepack } from '../src/snapshot/repack.ts'
+import { changePointer } from '../src/stores/change-pointer.ts'
+import type { Store } from '../src/stores/ports.ts'
+import type { BuildRequest, BuildResult } from './build.ts'
+import { type Deps, datasetOf } from './deps.ts'
+import { type IndexPlan, planIndexes } from './index-plans.ts'
+import { type Parent, withParent } from './parent.ts'
+import { IndexScan, type Workplace } from './scan-index.ts'
+
+const WRITER = 'snapflip'
+
+/** An index of the next version, merged. */
+interface BuiltIndex {
+  plan: IndexPlan
+  manifest: IndexManifest
+  evidence: IndexEvidence
+  sources: MergeResult['sources']
+  /** What it wrote; null when the parent's blocks serve unchanged. */
+  generation: string | null
+}
+
+/**
+ * Builds the next version of a dataset and seals it: reads what changed since the parent (or the source, index by index, where that cannot be
+ * relied on), merges it into blocks, and writes the manifest. Every attempt writes under generations of its own.
+ *
+ * @throws SnapflipError CHANGE_MISSED and SOURCE_CHANGED call for the same build in full, SUPERSEDED when another attempt or run took over.
+ */
+export async function buildVersion(
+  deps: Deps,
+  request: BuildRequest,
+  { tell, signal }: { tell: (progress: string) => void; signal: AbortSignal },
+): Promise<BuildResult> {
+  const { dataset, refreshId, rebuildReason } = request
+  const definition = datasetOf(deps.config, dataset)
+  const store = await deps.store(dataset)
+  const open = await openRefreshOf(deps.pool, dataset)
+  const asked = open?.refreshId === refreshId && open.full ? (open.reason ?? 'asked for') : null
+
+  const before = await sealedBefore(deps, store, request)
+  if (before !== null && 'version' in before)
+    return { changed: true, summary: 'sealed by an earlier attempt', version: before.version }
+
+  const folder = join(deps.workDir, refreshId, rebuildReason === null ? 'first' : 'rebuild')
+  const place: Workplace = { dataset, folder, tell, signal }
+  const client = await deps.builder()
+  try {
+    return await withParent(store, request, async (parent) => {
+      const { indexes, lineageBroken } = await planIndexes(client, {
+        dataset,
+        definition,
+        parent,
+        fullReason: rebuildReason ?? (asked === null ? null : `full build: ${asked}`),
+        signal,
+      })
+      if (lineageBroken) await tellOfLineage(deps, dataset, parent)
+
+      const scans: IndexScan[] = []
+      for (const plan of indexes) scans.push(await IndexScan.open(client, plan, place))
+      for (const scan of scans) await scan.beforeWatermark(client)
+      const sources = indexes.map((plan) => plan.source)
+      const counts = new Map<string, number>()
+      const watermark = await inWatermark(client, sources, 'version', async (at) => {
+        for (const scan of scans) {
+          await scan.atWatermark(client)
+          if (scan.plan.fullReason !== null) counts.set(scan.plan.name, await countSource(client, scan.plan.source))
+        }
+        return at
+      })
+      if (parent !== null && indexes.every((plan) => plan.fullReason === null)) {
+        const window = { from: parent.manifest.watermark, to: watermark.snapshot }
+        if ((await windowSize(client, sources, window, 1)) === 0) return nothingNew(store, dataset, parent, watermark)
+      }
+      for (const scan of scans) await scan.afterWatermark(client, parent?.manifest.watermark ?? null, watermark)
+
+      const built: BuiltIndex[] = []
+      for (const scan of scans) built.push(await mergeIndex(deps, store, request, { scan, parent, place, counts }))
+      // A full build of a captured index renews the watermark that later windows start at, whatever it found.
+      const renews = (index: BuiltIndex) => index.plan.fullReason !== null && isCaptured(index.plan)
+      if (parent !== null && built.every((index) => index.generation === null && !renews(index))) {
+        return nothingNew(store, dataset, parent, watermark)
+      }
+      const version = await seal(deps, store, request, {
+        parent,
+        watermark,
+        built,
+        replaces: before?.unwritten ?? null,
+      })
+      await rm(join(deps.workDir, refreshId), { recursive: true, force: true })
+      return { changed: true, summary: summaryOf(built), version }
+    })
+  } finally {
+    await client.end()
+  }
+}
+
+/** What an earlier attempt of this refresh sealed, if its manifest is in the store; the manifest it meant to write, if not. */
+async function sealedBefore(
+  deps: Deps,
+  store: Store,
+  { dataset, refreshId }: BuildRequest,
+): Promise<{ version: VersionRef } | { unwritten: string } | null> {
+  const row = (await versions(deps.pool, dataset)).find((version) => version.refreshId === refreshId)
+  if (row?.state !== 'sealed' || row.manifestSha256 === null || row.digest === null) return null
+  const bytes = await store.data.readManifest(row.tag)
+  if (bytes === null) return { unwritten: row.manifestSha256 }
+  if (manifestHash(bytes) !== row.manifestSha256) return null
+  return { version: { tag: row.tag, ordinal: row.ordinal, digest: row.digest, manifest: row.manifestSha256 } }
+}
+
+function isCaptured(plan: IndexPlan): boolean {
+  return plan.source.kind === 'events' || plan.source.captured
+}
+
+async function mergeIndex(
+  deps: Deps,
+  store: Store,
+  request: BuildRequest,
+  {
+    scan,
+    parent,
+    place,
+    counts,
+  }: { scan: IndexScan; parent: Parent | null; place: Workplace; counts: Map<string, number> },
+): Promise<BuiltIndex> {
+  const { plan, runs } = scan
+  const { dataset, refreshId } = request
+  const { former, fullReason } = plan
+  const base = fullReason === null ? former : null
+  const shape = plan.source.shape
+  const carried = (): BuiltIndex => {
+    const index = { ...(former as IndexManifest), build: 'unchanged' as const, reason: null }
+    return { plan, manifest: index, sources: [], generation: null, evidence: evidenceOf(plan, index, null, null) }
+  }
+  if (base !== null && runs.entries === 0) return carried()
+
+  const generation = uuidv7().replaceAll('-', '')
+  const attempt = Context.current().info.attempt
+  await beginGeneration(deps.pool, {
+    dataset,
+    refreshId,
+    attempt,
+    generation,
+    store: store.url,
+    parent: parent?.ref.tag ?? null,
+  })
+  const writer = await store.data.begin(generation)
+  const merged = await mergeRuns({
+    where: { dataset, index: plan.name },
+    runs,
+    data: store.data,
+    writer,
+    index: {
+      kind: plan.kind,
+      keyParts: plan.source.kind === 'table' ? plan.source.keyParts : 1,
+      seed: scan.seed,
+      shape,
+      reason: fullReason,
+    },
+    ...(base === null || parent === null
+      ? {}
+      : { parent: base, repack: planRepack(store.data.layout, parent.manifest) }),
+    signal: place.signal,
+    onProgress: ({ entriesDone }) =>
+      place.tell(`${dataset}.${plan.name}: merging, ${entriesDone} of ${runs.entries} entries`),
+  })
+  await runs.close()
+  if (merged.missed.count > 0) throw await changeMissed(deps, dataset, plan, merged.missed)
+  await writer.finish()
+  if (!merged.changed || isSameUncaptured(plan, merged.index)) {
+    await store.data.deleteGeneration(generation)
+    return carried()
+  }
+  const evidence = evidenceOf(plan, merged.index, merged, counts.get(plan.name) ?? null)
+  return { plan, manifest: merged.index, sources: merged.sources, generation, evidence }
+}
+
+/** A source without capture is read in full each time; when it holds what the parent holds, the parent's blocks serve. */
+function isSameUncaptured(plan: IndexPlan, index: IndexManifest): boolean {
+  const { former } = plan
+  return (
+    !isCaptured(plan) &&
+    former !== null &&
+    former.shape === index.shape &&
+    former.count === index.count &&
+    former.sums.join() === index.sums.join()
+  )
+}
+
+function evidenceOf(
+  plan: IndexPlan,
+  index: IndexManifest,
+  merged: MergeResult | null,
+  sourceCount: number | null,
+): IndexEvidence {
+  const parentCount = plan.former?.count ?? 0
+  const net = index.count - parentCount
+  const counts =
+    plan.fullReason === null
+      ? (merged?.counts ?? { inserted: 0, updated: 0, deleted: 0 })
+      : { inserted: Math.max(0, net), updated: null, deleted: Math.max(0, -net) }
+  return {
+    build: index.build,
+    reason: plan.fullReason,
+    parentCount,
+    count: index.count,
+    inserted: counts.inserted,
+    updated: counts.updated,
+    deleted: counts.deleted,
+    sourceCount,
+    duplicates: {
+      count: merged?.duplicates.count ?? 0,
+      sampleKeys: (merged?.duplicates.keys ?? []).map(hashedKey),
+    },
+    formerShape: plan.former !== null && plan.former.shape !== index.shape ? plan.former.shape : null,
+    shape: index.shape,
+    blocksWritten: merged?.blocksWritten ?? 0,
+    bytesWritten: merged?.bytesWritten ?? 0,
+  }
+}
+
+/** Keys are named by hash in evidence: enough to recognise one, nothing to read. */
+function hashedKey(key: string): string {
+  return `sha256:${sha256Hex(key).slice(0, 16)}`
+}
+
+async function seal(
+  deps: Deps,
+  store: Store,
+  { dataset, refreshId }: BuildRequest,
+  {
+    parent,
+    watermark,
+    built,
+    replaces,
+  }: { parent: Parent | null; watermark: Watermark; built: BuiltIndex[]; replaces: string | null },
+): Promise<VersionRef> {
+  const createdAt = new Date()
+  const { tag, ordinal } = await allocateVersion(deps.pool, { dataset, refreshId, day: createdAt })
+  const generations = built.flatMap((index) => (index.generation === null ? [] : [index.generation]))
+  const indexes = Object.fromEntries(built.map((index) => [index.plan.name, index.manifest]))
+  const builds = Object.fromEntries(
+    built.map((index) => [index.plan.name, { index: index.manifest, sources: index.sources }]),
+  )
+  const manifest: Manifest = {
+    format: MANIFEST_FORMAT,
+    minReader: READER_FORMAT,
+    dataset,
+    tag,
+    ordinal,
+    parent: parent === null ? null : { tag: parent.ref.tag, manifest: parent.ref.manifest },
+    createdAt: createdAt.toISOString(),
+    generation: generations[0] ?? (parent as Parent).manifest.generation,
+    watermark,
+    digest: contentDigest(indexes),
+    indexes,
+    sources: await manifestSources(store.data, dataset, parent?.manifest ?? null, builds),
+    writer: WRITER,
+  }
+  const bytes = encodeManifest(manifest)
+  const version: VersionRef = { tag, ordinal, digest: manifest.digest, manifest: manifestHash(bytes) }
+  const counts: BuildEvidence = Object.fromEntries(built.map((index) => [index.plan.name, index.evidence]))
+  // The registry first, with the evidence: a manifest in the store then always has its evidence. An attempt that dies in between leaves a
+  // seal without a manifest, which the next one replaces.
+  await sealVersion(deps.pool, {
+    dataset,
+    tag,
+    digest: version.digest,
+    manifestSha256: version.manifest,
+    watermark,
+    parent: parent?.ref.tag ?? null,
+    counts,
+    generation: manifest.generation,
+    adopted: generations,
+    replaces,
+  })
+  await store.data.putManifest(tag, bytes)
+  return version
+}
+
+async function nothingNew(store: Store, dataset: string, parent: Parent, watermark: Watermark): Promise<BuildResult> {
+  const freshAsOf = { snapshot: watermark.snapshot, at: watermark.at }
+  await changePointer(store.pointer, { kind: 'fresh', expectedTag: parent.ref.tag, freshAsOf }, { dataset })
+  return { changed: false, summary: `nothing new since ${parent.ref.tag}; it is current as of ${watermark.at}` }
+}
+
+async function changeMissed(
+  deps: Deps,
+  dataset: string,
+  plan: IndexPlan,
+  missed: MergeResult['missed'],
+): Promise<SnapflipError> {
+  const keys = missed.keys.map(hashedKey)
+  const error = new SnapflipError(
+    'CHANGE_MISSED',
+    `${missed.count} changes of ${dataset}.${plan.name} remove entries that the parent does not have (keys ${keys.join(', ')}): a change was missed. The index is built in full.`,
+    { dataset, index: plan.name, count: missed.count, keys },
+  )
+  deps.alert({ kind: 'CHANGE_MISSED', dataset, version: null, summary: error.message })
+  await recordEvent(deps.pool, {
+    dataset,
+    actor: null,
+    kind: 'alert.change_missed',
+    detail: { index: plan.name, count: missed.count, keys },
+  })
+  return error
+}
+
+async function tellOfLineage(deps: Deps, dataset: string, parent: Parent | null): Promise<void> {
+  const watermark = parent?.manifest.watermark.id ?? null
+  const summary = `the watermark of ${parent?.ref.tag} is not in this database's history; ${dataset} is built in full`
+  deps.alert({ kind: 'LINEAGE_BROKEN', dataset, version: parent?.ref.tag ?? null, summary })
+  await recordEvent(deps.pool, {
+    dataset,
+    actor: null,
+    kind: 'alert.lineage_broken',
+    version: parent?.ref.tag ?? null,
+    detail: { watermark },
+  })
+}
+
+function summaryOf(built: readonly BuiltIndex[]): string {
+  return built
+    .map(({ plan, evidence }) => {
+      const written = `${(evidence.bytesWritten / 1e6).toFixed(1)} MB written`
+      if (evidence.build === 'unchanged') return `${plan.name}: unchanged`
+      if (plan.fullReason !== null)
+        return `${plan.name}: ${evidence.count} entries built in full (${plan.fullReason}), ${written}`
+      return `${plan.name}: +${evidence.inserted} ~${evidence.updated} -${evidence.deleted} of ${evidence.parentCount}, ${written}`
+    })
+    .join('; ')
+}

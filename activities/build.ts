@@ -1,0 +1,21 @@
+import type { VersionRef } from '../schemas/pointer.ts'
+import { buildVersion } from './build-version.ts'
+import type { Deps } from './deps.ts'
+import { asActivity, heartbeating } from './failure.ts'
+import type { FlipFrom } from './parent.ts'
+
+export interface BuildRequest {
+  refreshId: string
+  dataset: string
+  from: FlipFrom
+  /** Why the changes alone cannot be used, when an earlier attempt found out. */
+  rebuildReason: string | null
+}
+
+export type BuildResult = { changed: false; summary: string } | { changed: true; summary: string; version: VersionRef }
+
+/** Builds and seals the next version, or finds that there is nothing new. */
+export const build =
+  (deps: Deps) =>
+  (request: BuildRequest): Promise<BuildResult> =>
+    asActivity(() => heartbeating((tell, signal) => buildVersion(deps, request, { tell, signal })))

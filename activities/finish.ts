@@ -1,0 +1,45 @@
+import type { RefreshOutcome, RefreshStatus } from '../schemas/refresh.ts'
+import { closeRefresh } from '../src/registry/close-refresh.ts'
+import { gateResults } from '../src/registry/gate-results.ts'
+import type { Deps } from './deps.ts'
+import { asActivity } from './failure.ts'
+
+export interface FinishRequest {
+  refreshId: string
+  dataset: string
+  status: RefreshStatus
+  tag: string | null
+  summary: string
+  durationsMs: Record<string, number>
+}
+
+/** Closes the refresh, whatever became of it, and frees the dataset for the next. */
+export const finish =
+  (deps: Deps) =>
+  (end: FinishRequest): Promise<RefreshOutcome> =>
+    asActivity(async () => {
+      const { refreshId, dataset, status, tag, summary, durationsMs } = end
+      await closeRefresh(deps.pool, { refreshId, status, tag, summary, durationsMs })
+      const gates = tag === null ? [] : await gateResults(deps.pool, dataset, tag)
+      const durationMs = Object.values(durationsMs).reduce((sum, ms) => sum + ms, 0)
+      deps.log.info({ dataset, version: tag, step: 'finish', outcome: status, durationMs }, summary)
+      return {
+        status,
+        refreshId,
+        tag,
+        active: await activeTag(deps, dataset),
+        summary,
+        gates: gates.map(({ at: _at, ...result }) => result),
+        durationsMs,
+      }
+    })
+
+/** For people: a store that does not answer now must not keep a refresh from ending. */
+async function activeTag(deps: Deps, dataset: string): Promise<string | null> {
+  try {
+    return (await (await deps.store(dataset)).pointer.read())?.pointer.active?.tag ?? null
+  } catch (error) {
+    deps.log.warn({ err: error, dataset }, 'the pointer could not be read at the end of the refresh')
+    return null
+  }
+}

@@ -1,0 +1,113 @@
+import type { Epoch, Pointer, VersionRef } from '../schemas/pointer.ts'
+import { rollbackRequestSchema } from '../schemas/refresh.ts'
+import { SnapflipError } from '../src/core/errors.ts'
+import { flipOf } from '../src/registry/flips.ts'
+import { version as versionRow } from '../src/registry/version.ts'
+import { versions } from '../src/registry/versions.ts'
+import type { Store } from '../src/stores/ports.ts'
+import { type Deps, datasetOf } from './deps.ts'
+import { asActivity } from './failure.ts'
+import { makeFlip } from './flip.ts'
+import { readManifest } from './parent.ts'
+import { settleOpenFlips } from './settle-flips.ts'
+
+export interface FlipBackRequest {
+  flipId: string
+  /** As it came from whoever started the workflow: not parsed yet. */
+  request: unknown
+  workflowId: string
+  runId: string
+}
+
+export interface FlippedBack {
+  dataset: string
+  from: string
+  to: string
+  epoch: Epoch
+  summary: string
+}
+
+/** Takes the pointer back, quarantines what it leaves and puts the dataset on hold, all in one compare-and-set. */
+export const flipBack =
+  (deps: Deps) =>
+  (asked: FlipBackRequest): Promise<FlippedBack> =>
+    asActivity(async () => {
+      const { dataset, reason, to } = parseRequest(asked.request)
+      datasetOf(deps.config, dataset)
+      const store = await deps.store(dataset)
+      const actor = await deps.starter(asked.workflowId, asked.runId)
+      const earlier = await flipOf(deps.pool, asked.flipId)
+      if (earlier === null) await settleOpenFlips(deps, store, dataset)
+
+      const pointer = (await store.pointer.read())?.pointer ?? null
+      const from = earlier?.from ?? pointer?.active?.tag ?? null
+      if (pointer === null || from === null) {
+        throw new SnapflipError(
+          'NO_ACTIVE_VERSION',
+          `Expected an active version of ${dataset} to go back from, found none.`,
+          { dataset },
+        )
+      }
+      const target = earlier?.to ?? to ?? (await targetOf(deps, dataset, pointer, from))
+      const ref = await retainedRef(deps, store, dataset, target)
+      const hold = { by: actor, reason, at: new Date().toISOString() }
+      const { watermark } = await versionRow(deps.pool, dataset, target)
+      const epoch = await makeFlip(deps, store, {
+        intent: { flipId: asked.flipId, dataset, kind: 'rollback', from, to: target, reason, actor },
+        change: {
+          expected: { tag: from, epoch: pointer.epoch },
+          to: ref,
+          freshAsOf: watermark === null ? null : { snapshot: watermark.snapshot, at: watermark.at },
+          also: { hold, quarantine: [from] },
+          allowHold: true,
+        },
+        settlement: { hold },
+      })
+      await settleOpenFlips(deps, store, dataset)
+      const summary = `${dataset} is back from ${from} at ${target}; ${from} is quarantined, ${dataset} is on hold until \`snapflip resume ${dataset}\``
+      return { dataset, from, to: target, epoch, summary }
+    })
+
+function parseRequest(request: unknown): { dataset: string; reason: string; to?: string | undefined } {
+  const parsed = rollbackRequestSchema.safeParse(request)
+  if (parsed.success) return parsed.data
+  const issues = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'input'}: ${issue.message}`).join('; ')
+  throw new SnapflipError(
+    'USAGE',
+    `Expected {"dataset": "…", "reason": "…"} to start a rollback, found ${issues}. Start it again with such an input.`,
+  )
+}
+
+/** The version that was active before, as the pointer has it; else the newest retained one that came before. */
+async function targetOf(deps: Deps, dataset: string, pointer: Pointer, from: string): Promise<string> {
+  if (pointer.previous !== null) return pointer.previous.tag
+  const all = await versions(deps.pool, dataset)
+  const ordinal = all.find((row) => row.tag === from)?.ordinal ?? 0
+  const target = all.find(
+    (row) =>
+      row.ordinal < ordinal &&
+      row.state === 'retained' &&
+      !pointer.retired.includes(row.tag) &&
+      !pointer.quarantined.includes(row.tag),
+  )
+  if (target !== undefined) return target.tag
+  throw new SnapflipError(
+    'UNKNOWN_VERSION',
+    `Expected a retained version of ${dataset} before ${from} to go back to, found none. \`snapflip versions ${dataset}\` lists what there is; name one with --to.`,
+    { dataset, from },
+  )
+}
+
+/** The target as the registry knows it, if its manifest is in the store as it was sealed. */
+async function retainedRef(deps: Deps, store: Store, dataset: string, tag: string): Promise<VersionRef> {
+  const row = await versionRow(deps.pool, dataset, tag)
+  if (row.digest === null || row.manifestSha256 === null) {
+    throw new SnapflipError('UNKNOWN_VERSION', `Expected a sealed version of ${dataset}, found ${tag} ${row.state}.`, {
+      dataset,
+      tag,
+    })
+  }
+  const ref = { tag, ordinal: row.ordinal, digest: row.digest, manifest: row.manifestSha256 }
+  await readManifest(store, dataset, ref)
+  return ref
+}

@@ -1,0 +1,75 @@
+import type { VersionRef } from '../schemas/pointer.ts'
+import { isSnapflipError } from '../src/core/errors.ts'
+import type { FlipChange } from '../src/core/pointer.ts'
+import { type FlipIntent, intendFlip } from '../src/registry/intend-flip.ts'
+import { type FlipSettlement, settleFlip } from '../src/registry/settle-flip.ts'
+import { version as versionRow } from '../src/registry/version.ts'
+import { changePointer } from '../src/stores/change-pointer.ts'
+import type { Store } from '../src/stores/ports.ts'
+import type { Deps } from './deps.ts'
+import { asActivity } from './failure.ts'
+import type { FlipFrom } from './parent.ts'
+import { settleOpenFlips } from './settle-flips.ts'
+
+export interface FlipRequest {
+  refreshId: string
+  dataset: string
+  from: FlipFrom
+  version: VersionRef
+  flipId: string
+}
+
+/** Moves the pointer to the version: intent, compare-and-set, outcome. Again with the same flip id: finds it made. */
+export const flip =
+  (deps: Deps) =>
+  ({ refreshId, dataset, from, version, flipId }: FlipRequest): Promise<void> =>
+    asActivity(async () => {
+      const store = await deps.store(dataset)
+      const { watermark } = await versionRow(deps.pool, dataset, version.tag)
+      const freshAsOf = watermark === null ? null : { snapshot: watermark.snapshot, at: watermark.at }
+      await makeFlip(deps, store, {
+        intent: {
+          flipId,
+          dataset,
+          kind: 'flip',
+          from: from.tag,
+          to: version.tag,
+          reason: null,
+          actor: null,
+          refreshId,
+        },
+        change: { expected: from, to: version, freshAsOf },
+      })
+      // Whatever was still undecided has a lower epoch than this flip: it can no longer be made.
+      await settleOpenFlips(deps, store, dataset)
+    })
+
+/**
+ * The protocol of every flip and rollback: the registry issues the epoch and records the intent, the store's pointer is set, the outcome
+ * is recorded. A crash in between leaves an intent whose outcome is read from the store (`settleOpenFlips`).
+ */
+export async function makeFlip(
+  deps: Deps,
+  store: Store,
+  flip: {
+    intent: FlipIntent
+    change: Omit<FlipChange, 'kind' | 'flipId' | 'epoch'>
+    settlement?: Pick<FlipSettlement, 'hold' | 'quarantine'>
+  },
+): Promise<{ registry: number; breakGlass: number }> {
+  const { dataset, flipId, to, kind } = flip.intent
+  const { epoch, outcome } = await intendFlip(deps.pool, flip.intent)
+  if (outcome === 'confirmed') return epoch
+  try {
+    await changePointer(store.pointer, { kind: 'flip', flipId, epoch, ...flip.change }, { dataset })
+  } catch (error) {
+    // Refused is an outcome; a store that does not answer is none, and the next attempt reads it.
+    if (isSnapflipError(error) && error.code !== 'STORE_UNREACHABLE') {
+      await settleFlip(deps.pool, { flipId, outcome: 'refused', detail: { code: error.code, message: error.message } })
+    }
+    throw error
+  }
+  await settleFlip(deps.pool, { flipId, outcome: 'confirmed', detail: { store: store.url }, ...flip.settlement })
+  deps.log.info({ dataset, step: kind, version: to, epoch, flipId }, `${kind} made`)
+  return epoch
+}

@@ -1,0 +1,84 @@
+import type { TableIndex } from '../schemas/config.ts'
+import { type BuildEvidence, buildEvidenceSchema } from '../schemas/evidence.ts'
+import type { Manifest } from '../schemas/manifest.ts'
+import type { VersionRef } from '../schemas/pointer.ts'
+import type { Verdict } from '../schemas/refresh.ts'
+import { type GateSubject, heaviest } from '../src/gates/gate.ts'
+import { judge } from '../src/gates/index.ts'
+import { recordGates } from '../src/registry/record-gates.ts'
+import { setVersionState } from '../src/registry/set-version-state.ts'
+import { version as versionRow } from '../src/registry/version.ts'
+import { verifyIndex } from '../src/snapshot/verify.ts'
+import type { Store } from '../src/stores/ports.ts'
+import { type Deps, datasetOf } from './deps.ts'
+import { measureDrift } from './drift.ts'
+import { asActivity, heartbeating } from './failure.ts'
+import { readManifest } from './parent.ts'
+
+export interface GatesRequest {
+  refreshId: string
+  dataset: string
+  version: VersionRef
+}
+
+/** Judges the sealed version by every gate and keeps the evidence, pass or fail. */
+export const gates =
+  (deps: Deps) =>
+  ({ refreshId, dataset, version }: GatesRequest): Promise<{ verdict: Verdict; summary: string }> =>
+    asActivity(() =>
+      heartbeating(async (tell, signal) => {
+        const definition = datasetOf(deps.config, dataset)
+        const store = await deps.store(dataset)
+        const manifest = await readManifest(store, dataset, version)
+        const evidence = buildEvidenceSchema.parse((await versionRow(deps.pool, dataset, version.tag)).counts)
+        const subjects = subjectsOf(deps, store, { manifest, evidence, signal })
+        const results = await judge(subjects, definition.gates, (result) => {
+          tell(`${result.gate} of ${result.index}: ${result.verdict}`)
+          deps.log.info(
+            {
+              dataset,
+              version: version.tag,
+              step: 'gates',
+              gate: result.gate,
+              index: result.index,
+              verdict: result.verdict,
+            },
+            result.summary,
+          )
+        })
+        await recordGates(deps.pool, refreshId, version.tag, results)
+        const verdict = heaviest(results.map((result) => result.verdict))
+        const telling = results.filter((result) => result.verdict === verdict && verdict !== 'pass')
+        const why = telling.map((result) => `${result.gate} of ${result.index}: ${result.summary}`).join('; ')
+        if (verdict === 'hold') await setVersionState(deps.pool, { dataset, tag: version.tag, to: 'held', why })
+        if (verdict === 'reject') await setVersionState(deps.pool, { dataset, tag: version.tag, to: 'rejected', why })
+        return { verdict, summary: why === '' ? `${results.length} gates passed` : why }
+      }),
+    )
+
+function subjectsOf(
+  deps: Deps,
+  store: Store,
+  { manifest, evidence, signal }: { manifest: Manifest; evidence: BuildEvidence; signal: AbortSignal },
+): GateSubject[] {
+  const { dataset, tag } = manifest
+  return Object.entries(evidence).map(([name, seen]): GateSubject => {
+    const index = manifest.indexes[name]
+    if (index === undefined) throw new Error(`the evidence of ${tag} names index ${name}, which its manifest lacks`)
+    const definition = datasetOf(deps.config, dataset).indexes[name] as TableIndex | { events: true } | undefined
+    return {
+      index: name,
+      kind: index.kind,
+      evidence: seen,
+      reread: async () => {
+        const read = await verifyIndex(store.data, { dataset, index: name, tag }, index, { signal })
+        const faults = read.problems.map((problem) => problem.message)
+        return { count: read.count, blocks: read.blocks, bytes: read.bytes, faults }
+      },
+      drift:
+        definition === undefined || 'events' in definition
+          ? null
+          : (options) => measureDrift(deps, store, { manifest, name, definition, signal, ...options }),
+    }
+  })
+}

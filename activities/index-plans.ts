@@ -1,0 +1,91 @@
+import type { ClientBase } from 'pg'
+import type { DatasetDefinition, IndexDefinition } from '../schemas/config.ts'
+import type { IndexManifest } from '../schemas/manifest.ts'
+import { attach, preflight } from '../src/changelog/capture.ts'
+import { resolveSource } from '../src/changelog/definition.ts'
+import type { Source } from '../src/changelog/source.ts'
+import { watermarkStillThere } from '../src/changelog/watermark.ts'
+import { currentSnapshot } from '../src/changelog/window.ts'
+import { needsRelayout } from '../src/snapshot/layout.ts'
+import type { Parent } from './parent.ts'
+
+/** How one index of the next version will be built. */
+export interface IndexPlan {
+  name: string
+  definition: IndexDefinition
+  source: Source
+  kind: IndexManifest['kind']
+  /** The parent's index of that name and kind, whether or not its blocks can be built upon. */
+  former: IndexManifest | null
+  /** Null: from the changes alone. Else why the source is read in full. */
+  fullReason: string | null
+}
+
+export interface Plans {
+  indexes: IndexPlan[]
+  /** The parent's watermark is not in this database's history. */
+  lineageBroken: boolean
+}
+
+/**
+ * Decides for each index whether the changes since the parent are all there and readable, and says why not. Capture that was taken off or
+ * altered is put back first: the full build then begins a history without gaps.
+ */
+export async function planIndexes(
+  client: ClientBase,
+  options: {
+    dataset: string
+    definition: DatasetDefinition
+    parent: Parent | null
+    fullReason: string | null
+    signal: AbortSignal
+  },
+): Promise<Plans> {
+  const { dataset, definition, parent, signal } = options
+  const sources: Source[] = []
+  for (const [name, index] of Object.entries(definition.indexes)) {
+    sources.push(await resolveSource(client, dataset, name, index))
+  }
+  const lineageBroken = parent !== null && !(await watermarkStillThere(client, parent.manifest.watermark))
+  const faults = new Map<string, string>()
+  if (parent !== null && !lineageBroken) {
+    for (const table of await preflight(client, sources, parent.manifest.watermark, await currentSnapshot(client))) {
+      if (!table.ok) faults.set(table.table, table.reason)
+    }
+  }
+  await attach(client, sources, signal)
+
+  const indexes = sources.map((source): IndexPlan => {
+    const index = definition.indexes[source.index] as IndexDefinition
+    const kind = source.kind === 'table' && source.order !== null ? 'many' : 'unique'
+    const former = parent?.manifest.indexes[source.index]
+    const comparable = former?.kind === kind ? former : null
+    return {
+      name: source.index,
+      definition: index,
+      source,
+      kind,
+      former: comparable,
+      fullReason: whyFull(source, comparable, { lineageBroken, faults, asked: options.fullReason }),
+    }
+  })
+  return { indexes, lineageBroken }
+}
+
+function whyFull(
+  source: Source,
+  former: IndexManifest | null,
+  found: { lineageBroken: boolean; faults: ReadonlyMap<string, string>; asked: string | null },
+): string | null {
+  if (former === null) return 'the first version of this index'
+  if (found.lineageBroken) return "the parent's watermark is not in this database's history (LINEAGE_BROKEN)"
+  if (found.asked !== null) return found.asked
+  if (source.kind === 'table') {
+    if (!source.captured) return 'its source is not captured'
+    const fault = found.faults.get(source.table.name)
+    if (fault !== undefined) return fault
+  }
+  if (former.shape !== source.shape) return 'its definition or the shape of its source changed'
+  if (needsRelayout(former)) return `${former.count} entries no longer suit ${2 ** former.bits} blocks`
+  return null
+}

@@ -1,0 +1,33 @@
+import { build } from './build.ts'
+import { compensationFailed } from './compensation-failed.ts'
+import type { Deps } from './deps.ts'
+import { finish } from './finish.ts'
+import { flip } from './flip.ts'
+import { flipBack } from './flip-back.ts'
+import { gates } from './gates.ts'
+import { plan } from './plan.ts'
+import { preflip } from './preflip.ts'
+import { discard, retire } from './retire.ts'
+import { settle } from './settle.ts'
+import { verify, verifyRollback } from './verify.ts'
+
+/** Every activity a worker runs, one file a verb. */
+export function createActivities(deps: Deps) {
+  return {
+    plan: plan(deps),
+    build: build(deps),
+    gates: gates(deps),
+    preflip: preflip(deps),
+    flip: flip(deps),
+    verify: verify(deps),
+    retire: retire(deps),
+    settle: settle(deps),
+    discard: discard(deps),
+    finish: finish(deps),
+    compensationFailed: compensationFailed(deps),
+    flipBack: flipBack(deps),
+    verifyRollback: verifyRollback(deps),
+  }
+}
+
+export type Activities = ReturnType<typeof createActivities>

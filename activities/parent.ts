@@ -1,0 +1,82 @@
+import type { Manifest } from '../schemas/manifest.ts'
+import type { Epoch, Pointer, VersionRef } from '../schemas/pointer.ts'
+import { SnapflipError } from '../src/core/errors.ts'
+import { compareEpoch, formatEpoch, NO_EPOCH } from '../src/core/pointer.ts'
+import { decodeManifest } from '../src/snapshot/manifest.ts'
+import type { Store } from '../src/stores/ports.ts'
+
+/** The manifest a reference names, checked against it. Throws VERSION_RETIRED when the store has none. */
+export async function readManifest(
+  store: Store,
+  dataset: string,
+  ref: { tag: string; manifest: string },
+): Promise<Manifest> {
+  const bytes = await store.data.readManifest(ref.tag)
+  if (bytes === null) {
+    throw new SnapflipError(
+      'VERSION_RETIRED',
+      `Expected the manifest of ${ref.tag} of ${dataset} in ${store.url}, found none. \`snapflip versions ${dataset}\` lists what there is.`,
+      { dataset, tag: ref.tag, store: store.url },
+    )
+  }
+  return decodeManifest(bytes, { dataset, tag: ref.tag, sha256: ref.manifest })
+}
+
+/** The version a build goes on from. */
+export interface Parent {
+  ref: VersionRef
+  manifest: Manifest
+}
+
+/** Three renewals may be lost before the lease ends. */
+const LEASE_TTL_MS = 60_000
+
+/** The pointer's active version and epoch when the refresh was planned: what its flip expects to find still. */
+export interface FlipFrom {
+  tag: string | null
+  epoch: Epoch
+}
+
+/**
+ * The version that was active when the refresh was planned, leased for as long as `work` runs: the lease is written first, then the pointer
+ * is read, so that either we see that the version was retired or the retirement sees our lease.
+ */
+export async function withParent<T>(
+  store: Store,
+  { dataset, refreshId, from }: { dataset: string; refreshId: string; from: FlipFrom },
+  work: (parent: Parent | null) => Promise<T>,
+): Promise<T> {
+  const { tag } = from
+  if (tag === null) return work(null)
+  const lease = { id: `build:${refreshId}`, tag, kind: 'build', ttlMs: LEASE_TTL_MS } as const
+  await store.leases.put(lease)
+  const renewal = setInterval(() => {
+    // A renewal that fails is tried again; a lease that ended is noticed when the version is sealed.
+    store.leases.put(lease).catch(() => undefined)
+  }, LEASE_TTL_MS / 4)
+  try {
+    const active = requireStillActive((await store.pointer.read())?.pointer ?? null, dataset, { ...from, tag })
+    return await work({ ref: active, manifest: await readManifest(store, dataset, active) })
+  } finally {
+    clearInterval(renewal)
+    await store.leases.drop(lease.id)
+  }
+}
+
+/** Throws CONFLICT when another flip or rollback came since the refresh was planned. */
+export function requireStillActive(
+  pointer: Pointer | null,
+  dataset: string,
+  from: FlipFrom & { tag: string },
+): VersionRef
+export function requireStillActive(pointer: Pointer | null, dataset: string, from: FlipFrom): VersionRef | null
+export function requireStillActive(pointer: Pointer | null, dataset: string, from: FlipFrom): VersionRef | null {
+  const epoch = pointer?.epoch ?? NO_EPOCH
+  const active = pointer?.active ?? null
+  if ((active?.tag ?? null) === from.tag && compareEpoch(epoch, from.epoch) === 0) return active
+  throw new SnapflipError(
+    'CONFLICT',
+    `Pointer of ${dataset} is at ${active?.tag ?? 'no version'} (epoch ${formatEpoch(epoch)}), expected ${from.tag ?? 'no version'} (epoch ${formatEpoch(from.epoch)}), where this refresh began. Another flip came first; see \`snapflip status ${dataset}\`.`,
+    { dataset, active: active?.tag ?? null, expected: from.tag },
+  )
+}

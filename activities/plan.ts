@@ -1,0 +1,91 @@
+import { ApplicationFailure } from '@temporalio/activity'
+import { refreshRequestSchema, WORKFLOW_ID } from '../schemas/refresh.ts'
+import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
+import { NO_EPOCH } from '../src/core/pointer.ts'
+import { requireApplied } from '../src/registry/current-definition.ts'
+import { openRefresh } from '../src/registry/open-refresh.ts'
+import { raiseEpoch } from '../src/registry/raise-epoch.ts'
+import { type Deps, datasetOf } from './deps.ts'
+import { asActivity } from './failure.ts'
+import type { FlipFrom } from './parent.ts'
+import { settleOpenFlips } from './settle-flips.ts'
+
+export interface PlanRequest {
+  refreshId: string
+  /** As it came from whoever started the workflow: not parsed yet. */
+  request: unknown
+  workflowId: string
+  runId: string
+}
+
+export interface Plan {
+  dataset: string
+  from: FlipFrom
+  summary: string
+  /** Whether the workflow may write our search attributes. */
+  searchable: boolean
+}
+
+/** Opens the refresh: one a dataset. What an earlier one left undecided is read and settled first. */
+export const plan =
+  (deps: Deps) =>
+  (asked: PlanRequest): Promise<Plan> =>
+    asActivity(async () => {
+      const { dataset, reason, full } = parseRequest(asked.request)
+      const definition = datasetOf(deps.config, dataset)
+      requireOwnId(dataset, asked.workflowId)
+      await requireApplied(deps.pool, { dataset, definition })
+      const store = await deps.store(dataset)
+      await settleOpenFlips(deps, store, dataset)
+      await openOnce(deps, { ...asked, dataset, reason: reason ?? null, full: full ?? false })
+
+      const pointer = (await store.pointer.read())?.pointer ?? null
+      const from = { tag: pointer?.active?.tag ?? null, epoch: pointer?.epoch ?? NO_EPOCH }
+      await raiseEpoch(deps.pool, dataset, from.epoch.registry)
+      deps.log.info({ dataset, step: 'plan', refreshId: asked.refreshId, from: from.tag }, 'refresh opened')
+      const summary = from.tag === null ? 'building the first version' : `building on ${from.tag}`
+      return { dataset, from, summary, searchable: deps.searchable }
+    })
+
+function parseRequest(request: unknown): { dataset: string; reason?: string | undefined; full?: boolean | undefined } {
+  const parsed = refreshRequestSchema.safeParse(request)
+  if (parsed.success) return parsed.data
+  const issues = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'input'}: ${issue.message}`).join('; ')
+  throw new SnapflipError(
+    'USAGE',
+    `Expected {"dataset": "…", "reason": "…"} to start a refresh, found ${issues}. Start it again with such an input.`,
+  )
+}
+
+/** The id is what makes Temporal run one refresh a dataset; the registry's row holds it even so. */
+function requireOwnId(dataset: string, workflowId: string): void {
+  const expected = WORKFLOW_ID.refresh(dataset)
+  if (workflowId === expected) return
+  throw new SnapflipError(
+    'USAGE',
+    `A refresh of ${dataset} has the workflow id ${expected}, found ${workflowId}. Start it again with that id.`,
+    { dataset, expected, workflowId },
+  )
+}
+
+/** Waiting for another refresh is the caller's to decide, not a retry policy's. */
+async function openOnce(
+  deps: Deps,
+  refresh: {
+    refreshId: string
+    dataset: string
+    workflowId: string
+    runId: string
+    reason: string | null
+    full: boolean
+  },
+): Promise<void> {
+  const { refreshId, dataset, workflowId, runId, reason, full } = refresh
+  const requestedBy = await deps.starter(workflowId, runId)
+  try {
+    await openRefresh(deps.pool, { refreshId, dataset, workflowId, runId, reason, full, requestedBy })
+  } catch (error) {
+    if (!isSnapflipError(error, 'REFRESH_RUNNING')) throw error
+    throw ApplicationFailure.nonRetryable(error.message, error.code, error.details)
+  }
+}

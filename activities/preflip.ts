@@ -1,0 +1,81 @@
+import type { Manifest } from '../schemas/manifest.ts'
+import type { VersionRef } from '../schemas/pointer.ts'
+import { watermarkStillThere } from '../src/changelog/watermark.ts'
+import { SnapflipError } from '../src/core/errors.ts'
+import { heaviest } from '../src/gates/gate.ts'
+import { activeHold } from '../src/registry/active-hold.ts'
+import { gateResults } from '../src/registry/gate-results.ts'
+import { version as versionRow } from '../src/registry/version.ts'
+import { indexSources } from '../src/snapshot/read.ts'
+import type { Store } from '../src/stores/ports.ts'
+import { type Deps, datasetOf } from './deps.ts'
+import { asActivity, heartbeating } from './failure.ts'
+import { type FlipFrom, readManifest, requireStillActive } from './parent.ts'
+
+export interface PreflipRequest {
+  dataset: string
+  from: FlipFrom
+  version: VersionRef
+}
+
+/** The last look before the flip: that what the gates judged is what would be flipped to, and that nothing came in between. */
+export const preflip =
+  (deps: Deps) =>
+  ({ dataset, from, version }: PreflipRequest): Promise<void> =>
+    asActivity(() =>
+      heartbeating(async (tell) => {
+        const refuse = (expected: string, found: string) =>
+          new SnapflipError(
+            'PREFLIP_REFUSED',
+            `${version.tag} of ${dataset} is not flipped to: expected ${expected}, found ${found}. Refresh again.`,
+            { dataset, tag: version.tag },
+          )
+        const store = await deps.store(dataset)
+        const row = await versionRow(deps.pool, dataset, version.tag)
+        if (row.manifestSha256 !== version.manifest || row.digest !== version.digest) {
+          throw refuse(`manifest ${version.manifest}`, `${row.manifestSha256} in the registry`)
+        }
+        if (row.state !== 'sealed') throw refuse('a sealed version', `it ${row.state}`)
+
+        const results = await gateResults(deps.pool, dataset, version.tag)
+        const verdict = heaviest(results.map((result) => result.verdict))
+        if (results.length === 0) throw refuse('the evidence of its gates', 'none')
+        if (verdict === 'hold' || verdict === 'reject') throw refuse('gates that passed', verdict)
+        const oldest = Math.min(...results.map((result) => result.at.getTime()))
+        const maxAgeMs = datasetOf(deps.config, dataset).evidenceMaxAgeMs
+        if (Date.now() - oldest > maxAgeMs)
+          throw refuse(`evidence younger than ${maxAgeMs} ms`, `it ${Date.now() - oldest} ms old`)
+
+        tell('reading manifest and pages')
+        const manifest = await readManifest(store, dataset, version)
+        await requireObjects(store, manifest)
+        const client = await deps.builder()
+        try {
+          if (!(await watermarkStillThere(client, manifest.watermark)))
+            throw refuse('its watermark in the database', 'none')
+        } finally {
+          await client.end()
+        }
+        const hold = await activeHold(deps.pool, dataset)
+        const pointer = (await store.pointer.read())?.pointer ?? null
+        const held = hold ?? pointer?.hold ?? null
+        if (held !== null) {
+          throw new SnapflipError(
+            'ON_HOLD',
+            `${dataset} is on hold by ${held.by} (${held.reason}), expected no hold. \`snapflip resume ${dataset}\` lifts it.`,
+            { dataset },
+          )
+        }
+        if (pointer?.quarantined.includes(version.tag))
+          throw refuse('a version that is not quarantined', 'it quarantined')
+        requireStillActive(pointer, dataset, from)
+      }),
+    )
+
+/** Reads every page and node, each checked against its parent's hash, and one object of each pack. Throws CORRUPT. */
+async function requireObjects(store: Store, manifest: Manifest): Promise<void> {
+  const { dataset, tag } = manifest
+  for (const [index, built] of Object.entries(manifest.indexes)) {
+    await indexSources(store.data, { dataset, index, tag }, built)
+  }
+}

@@ -1,0 +1,150 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Client } from 'pg'
+import type { Watermark } from '../schemas/manifest.ts'
+import { planRanges, type Range } from '../src/changelog/ranges.ts'
+import { scanSource } from '../src/changelog/scan.ts'
+import type { Source, TableSource } from '../src/changelog/source.ts'
+import { inWatermark } from '../src/changelog/watermark.ts'
+import { windowSource } from '../src/changelog/window.ts'
+import type { EntrySource } from '../src/snapshot/entry.ts'
+import { openRuns, type Runs } from '../src/snapshot/runs.ts'
+import type { IndexPlan } from './index-plans.ts'
+
+/** Rows of a table that are read in one transaction; a killed build reads at most this many twice. */
+const CHUNK_ROWS = 50_000
+
+/** Where a build is: its folder, what it tells of its progress, how it is stopped. */
+export interface Workplace {
+  dataset: string
+  /** The refresh's folder of runs: a retry on this machine goes on from what it finds there. */
+  folder: string
+  tell: (progress: string) => void
+  signal: AbortSignal
+}
+
+/** What was written down before the first chunk was read, so that a retry reads the same ranges into the same layout. */
+interface ScanPlan {
+  /** Changes with the definition, the table and its shape. */
+  fingerprint: string
+  seed: string
+  ranges: readonly Range[]
+}
+
+/** What is kept with a finished chunk. */
+interface ChunkNote {
+  range: Range
+  watermark: Watermark
+}
+
+/**
+ * An index's entries on their way into runs. A source that can be read in ranges is read before the version's watermark is taken, a
+ * transaction a range, each at its own snapshot; the changes between those and the watermark are folded in afterwards.
+ */
+export class IndexScan {
+  readonly plan: IndexPlan
+  readonly runs: Runs
+  readonly seed: string
+  readonly #place: Workplace
+  readonly #ranges: readonly Range[] | null
+
+  private constructor(plan: IndexPlan, runs: Runs, seed: string, place: Workplace, ranges: readonly Range[] | null) {
+    this.plan = plan
+    this.runs = runs
+    this.seed = seed
+    this.#place = place
+    this.#ranges = ranges
+  }
+
+  static async open(client: Client, plan: IndexPlan, place: Workplace): Promise<IndexScan> {
+    const folder = join(place.folder, createHash('sha256').update(plan.name).digest('hex').slice(0, 16))
+    const inRanges = plan.fullReason !== null && isRanged(plan.source)
+    const drawn = plan.former?.seed ?? randomBytes(8).toString('hex')
+    const ranged = inRanges ? await rangesOf(client, plan.source as TableSource, folder, drawn) : null
+    const seed = ranged?.seed ?? drawn
+    const ranges = ranged?.ranges ?? null
+    const runs = await openRuns({
+      dataset: place.dataset,
+      index: plan.name,
+      kind: plan.kind,
+      seed,
+      keyBytesMax: plan.definition.keyBytesMax,
+      valueBytesMax: plan.definition.valueBytesMax,
+      folder,
+      durable: ranges !== null,
+    })
+    return new IndexScan(plan, runs, seed, place, ranges)
+  }
+
+  /** Reads the ranges that no earlier attempt has read. */
+  async beforeWatermark(client: Client): Promise<void> {
+    if (this.#ranges === null) return
+    const { dataset, signal, tell } = this.#place
+    const done = new Set(this.runs.finished.map((chunk) => chunk.id))
+    for (const [n, range] of this.#ranges.entries()) {
+      const id = `range-${n}`
+      tell(`${dataset}.${this.plan.name}: range ${n + 1} of ${this.#ranges.length}${done.size > 0 ? ', going on' : ''}`)
+      if (done.has(id)) continue
+      const writer = this.runs.begin(id)
+      const watermark = await inWatermark(client, [this.plan.source], 'chunk', async (at) => {
+        await scanSource(client, this.plan.source, range).read(writer, signal)
+        return at
+      })
+      // Only a range whose watermark is durable counts.
+      await writer.finish({ range, watermark } satisfies ChunkNote)
+    }
+  }
+
+  /** Reads, in the transaction of the version's watermark, what can only be read there. */
+  async atWatermark(client: Client): Promise<void> {
+    if (this.plan.fullReason === null || this.#ranges !== null) return
+    this.#place.tell(`${this.#place.dataset}.${this.plan.name}: reading the source`)
+    await this.#take('source', scanSource(client, this.plan.source))
+  }
+
+  /** Reads the changes up to the version's watermark: since the parent's, or since each range's own. */
+  async afterWatermark(client: Client, parent: Watermark | null, watermark: Watermark): Promise<void> {
+    const to = watermark.snapshot
+    if (this.plan.fullReason === null && parent !== null) {
+      this.#place.tell(`${this.#place.dataset}.${this.plan.name}: reading the changes`)
+      await this.#take('changes', windowSource(client, this.plan.source, { from: parent, to }))
+    }
+    if (this.#ranges === null) return
+    for (const chunk of this.runs.finished.filter((finished) => finished.id.startsWith('range-'))) {
+      const { range, watermark: from } = chunk.note as ChunkNote
+      await this.#take(`changes-${chunk.id}`, windowSource(client, this.plan.source, { from, to }, { range }))
+    }
+  }
+
+  async #take(id: string, source: EntrySource): Promise<void> {
+    // Not durable: a retry takes another watermark, and reads up to that.
+    const writer = this.runs.begin(id, { durable: false })
+    await source.read(writer, this.#place.signal)
+    await writer.finish()
+  }
+}
+
+function isRanged(source: Source): boolean {
+  return source.kind === 'table' && source.captured && source.primaryKey !== null
+}
+
+async function rangesOf(client: Client, source: TableSource, folder: string, seed: string): Promise<ScanPlan> {
+  const fingerprint = createHash('sha256')
+    .update(JSON.stringify([source.shape, source.table.relid]))
+    .digest('hex')
+  const text = await readFile(join(folder, 'plan'), 'utf8').catch(() => null)
+  const known = text === null ? null : (JSON.parse(text) as ScanPlan)
+  if (known?.fingerprint === fingerprint) return known
+  // Runs of another definition are of no use.
+  await rm(folder, { recursive: true, force: true })
+  const plan: ScanPlan = { fingerprint, seed, ranges: await planRanges(client, source, CHUNK_ROWS) }
+  await writeWhole(folder, 'plan', JSON.stringify(plan))
+  return plan
+}
+
+async function writeWhole(folder: string, name: string, text: string): Promise<void> {
+  await mkdir(folder, { recursive: true })
+  await writeFile(join(folder, `${name}.new`), text)
+  await rename(join(folder, `${name}.new`), join(folder, name))
+}
