@@ -67,12 +67,18 @@ describe('Redis store', () => {
       code: 'STORE_FULL',
     })
 
+    // What was refused left a little room; now there is certainly none.
+    const operator = admin(redis.url)
+    await operator.config('SET', 'maxmemory', '1mb')
+    await expect(store.check()).rejects.toMatchObject({ code: 'STORE_FULL' })
+    expect(await store.freeBytes()).toBe(0)
     expect(await store.data.read(kept)).toEqual([Buffer.from('kept')])
     const now = await store.pointer.read()
     await changePointer(store.pointer, flipFrom(now?.pointer ?? null, 2, 'flip-2'), { dataset: 'shop' })
     await store.leases.put({ id: 'reader', tag: tagOf(2), kind: 'reader', ttlMs: 60_000 })
     expect(await store.leases.list()).toHaveLength(1)
 
+    await operator.config('SET', 'maxmemory', '12mb')
     await store.data.deleteGeneration(writer.generation)
     await store.check()
     await put(store, [Buffer.alloc(1 << 20)])
@@ -118,9 +124,18 @@ describe('Redis store', () => {
     await expect(change).rejects.toMatchObject({ code: 'STORE_REBOUND' })
   })
 
+  it.each(['i', 'm'])('refuses writes of the pointer when its binding differs in %s alone', async (field) => {
+    const redis = await start({})
+    const store = await open(redis.url)
+    await changePointer(store.pointer, flipFrom(null, 1, 'flip-1'), { dataset: 'shop' })
+    await admin(redis.url).hset('{sf:shop}:p', field, '0'.repeat(40))
+    const change = changePointer(store.pointer, { kind: 'quarantine', tag: tagOf(9) }, { dataset: 'shop' })
+    await expect(change).rejects.toMatchObject({ code: 'STORE_REBOUND' })
+  })
+
   it('waits for replicas when told to, and reads no flip as made that they do not have', async () => {
     const primary = await start({ settings: { 'repl-diskless-sync-delay': '0' } })
-    const store = await open(`${primary.url}?waitReplicas=1&commandTimeoutMs=400`)
+    const store = await open(`${primary.url}?waitReplicas=1&commandTimeoutMs=1000`)
     await expect(store.check()).rejects.toMatchObject({ code: 'STORE_UNSUITABLE' })
     const flip = flipFrom(null, 1, 'flip-1')
     await expect(changePointer(store.pointer, flip, { dataset: 'shop' })).rejects.toMatchObject({
@@ -130,7 +145,11 @@ describe('Redis store', () => {
     const replica = await start({})
     await admin(replica.url).replicaof('127.0.0.1', primary.port)
     await vi.waitFor(() => store.check(), { timeout: 20_000, interval: 200 })
-    expect(await changePointer(store.pointer, flip, { dataset: 'shop' })).toMatchObject({ outcome: 'already' })
+    await vi.waitFor(
+      async () =>
+        expect(await changePointer(store.pointer, flip, { dataset: 'shop' })).toMatchObject({ outcome: 'already' }),
+      { timeout: 20_000 },
+    )
     const locations = await put(store, [Buffer.from('replicated')])
     expect(await (await open(replica.url)).data.read(locations)).toEqual([Buffer.from('replicated')])
     await expect((await open(replica.url)).check()).rejects.toMatchObject({ code: 'STORE_UNSUITABLE' })

@@ -14,6 +14,17 @@ beforeAll(async () => {
 
 describe('S3 store', () => {
   storeContract((dataset) => openStore(bucket.url, { dataset }))
+
+  it('ends no lease early, though its clock tells whole seconds', async () => {
+    const store = await openStore(bucket.url, { dataset: 'grain' })
+    // At the end of a second: taken by whole seconds alone, the lease would end 0.4 s early.
+    await vi.waitFor(() => expect(Date.now() % 1000).toBeGreaterThan(880), { timeout: 2000, interval: 20 })
+    const from = Date.now()
+    await store.leases.put({ id: 'short', tag: tagOf(1), kind: 'reader', ttlMs: 1500 })
+    await vi.waitFor(async () => expect(await store.leases.list()).toEqual([]), { timeout: 10_000, interval: 50 })
+    expect(Date.now() - from).toBeGreaterThanOrEqual(1500)
+    await store.close()
+  })
 })
 
 describe('S3 store behind a network', () => {

@@ -19,6 +19,8 @@ export class RedisData implements DataStore {
   readonly layout = 'keys'
   readonly #connection: RedisConnection
   readonly #keys: RedisKeys
+  /** On their way. */
+  #reads = 0
 
   constructor(connection: RedisConnection, keys: RedisKeys) {
     this.#connection = connection
@@ -32,26 +34,35 @@ export class RedisData implements DataStore {
     return new RedisGeneration(generation, this.#connection, this.#keys)
   }
 
-  async read(locations: readonly Location[]): Promise<Array<Uint8Array | null>> {
-    try {
-      // A reader's get: one block, one round trip.
-      if (locations.length === 1) return [await this.#get(locations[0] as Location)]
-      const objects = new Array<Uint8Array | null>(locations.length).fill(null)
-      await forEachBounded(batches(locations), READ_BATCHES_MAX, async ({ from, upto }) => {
-        const batch = await Promise.all(locations.slice(from, upto).map((location) => this.#get(location)))
-        for (let index = 0; index < batch.length; index++) objects[from + index] = batch[index] as Uint8Array | null
-      })
-      return objects
-    } catch (error) {
-      throw this.#connection.translate(error, 'reading blocks')
-    }
+  read(locations: readonly Location[]): Promise<Array<Uint8Array | null>> {
+    // A reader's get: one block, one round trip, one callback on the way.
+    return locations.length === 1 ? this.#get(locations[0] as Location, (bytes) => [bytes]) : this.#readMany(locations)
   }
 
-  #get(location: Location): Promise<Buffer | null> {
-    this.#connection.cork()
-    return this.#connection.redis
-      .getBuffer(this.#keys.object(location.generation, location.offset))
-      .then((bytes) => (bytes !== null && bytes.length === location.length ? bytes : null))
+  async #readMany(locations: readonly Location[]): Promise<Array<Uint8Array | null>> {
+    const objects = new Array<Uint8Array | null>(locations.length).fill(null)
+    await forEachBounded(batches(locations), READ_BATCHES_MAX, async ({ from, upto }) => {
+      const batch = await Promise.all(
+        locations.slice(from, upto).map((location) => this.#get(location, (bytes) => bytes)),
+      )
+      for (let index = 0; index < batch.length; index++) objects[from + index] = batch[index] as Uint8Array | null
+    })
+    return objects
+  }
+
+  #get<T>(location: Location, then: (bytes: Buffer | null) => T): Promise<T> {
+    // Alone it goes at once; what comes while it is on its way goes together.
+    if (this.#reads++ > 0) this.#connection.cork()
+    return this.#connection.redis.getBuffer(this.#keys.object(location.generation, location.offset)).then(
+      (bytes) => {
+        this.#reads--
+        return then(bytes !== null && bytes.length === location.length ? bytes : null)
+      },
+      (error: unknown) => {
+        this.#reads--
+        throw this.#connection.translate(error, 'reading blocks')
+      },
+    )
   }
 
   putManifest(tag: string, bytes: Uint8Array): Promise<'created' | 'same'> {

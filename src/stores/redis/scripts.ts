@@ -17,7 +17,6 @@ export const SWAP_POINTER = `#!lua flags=allow-oom
 ${IDENTITY}
 local held = redis.call('HMGET', KEYS[1], 'r', 'i', 'm')
 if held[1] and (held[2] ~= run or held[3] ~= repl) then return {'rebound', held[2], held[3], run, repl} end
-if held[1] == ARGV[2] then return {'set'} end
 if (held[1] or '') ~= ARGV[1] then return {'moved'} end
 redis.call('HSET', KEYS[1], 'r', ARGV[2], 'v', ARGV[3], 'i', run, 'm', repl)
 redis.call('PUBLISH', ARGV[4], ARGV[2])
@@ -28,7 +27,6 @@ return {'set'}
 export const REBIND_POINTER = `#!lua flags=allow-oom
 ${IDENTITY}
 local held = redis.call('HMGET', KEYS[1], 'r', 'i', 'm')
-if held[1] == ARGV[1] then return {'set'} end
 if held[1] and held[2] == run and held[3] == repl then return {'bound'} end
 redis.call('HSET', KEYS[1], 'r', ARGV[1], 'v', ARGV[2], 'i', run, 'm', repl)
 redis.call('PUBLISH', ARGV[3], ARGV[1])
