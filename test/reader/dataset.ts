@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import type { IndexManifest, Manifest } from '../../schemas/manifest.ts'
+import type { IndexManifest, Location, Manifest } from '../../schemas/manifest.ts'
 import type { Pointer, VersionRef } from '../../schemas/pointer.ts'
 import { NO_EPOCH } from '../../src/core/pointer.ts'
 import { ADD, encodeKey, REMOVE } from '../../src/snapshot/entry.ts'
@@ -42,6 +42,10 @@ export class TestDataset {
   constructor(name: string, store: Store) {
     this.name = name
     this.store = store
+  }
+
+  get nextOrdinal(): number {
+    return this.#ordinal + 1
   }
 
   /** Builds and seals the next version; on top of `parent`, only what changed is written. */
@@ -154,7 +158,10 @@ export class TestDataset {
     this.versions.delete(tag)
     const retained = [...this.versions.values()].map(({ manifest }) => manifest)
     const dead = deadUnits(this.store.data, version.manifest, retained)
-    for await (const batch of dead.units) await this.store.data.deleteUnits(batch)
+    const batches: Location[][] = []
+    for await (const batch of dead.units) batches.push(batch)
+    // Found parents first, and from their pages: what leads to an object goes after it.
+    for (const batch of batches.reverse()) await this.store.data.deleteUnits(batch)
     await this.store.data.deleteManifest(tag)
     for (const generation of dead.generations) await this.store.data.deleteGeneration(generation)
     await changePointer(this.store.pointer, { kind: 'forget', tag }, { dataset: this.name })

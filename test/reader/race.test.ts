@@ -1,0 +1,36 @@
+import { expect, test } from 'vitest'
+import { race } from './race.ts'
+import { type StoreKind, storeKinds, testStore } from './stores.ts'
+import { twoStepPointer } from './two-step-pointer.ts'
+
+/** A flip costs the S3 server of the tests half a second. */
+const flipsOf = (kind: StoreKind) => (kind === 's3' ? 40 : 200)
+
+test.each(storeKinds)(
+  'eight readers of a %s store see no mix of two versions, no wrong miss and no late version in flips and rollbacks',
+  { timeout: 300_000 },
+  async (kind) => {
+    const flips = flipsOf(kind)
+    const { url, store, dataset } = await testStore(kind)
+    const result = await race({ url, store, dataset: dataset.name, flips })
+    await store.close()
+    expect({ tears: result.tears, late: result.late, errors: result.errors, first: result.firstErrors }).toEqual({
+      tears: [],
+      late: [],
+      errors: {},
+      first: [],
+    })
+    // The test means something only when much was read, pinned, followed and deleted.
+    expect(result.reads).toBeGreaterThan(2_000)
+    expect(result.pins).toBeGreaterThan(100)
+    expect(result.flips).toBeGreaterThan(flips)
+    expect(result.swept).toBeGreaterThan(flips / 3)
+  },
+)
+
+test('the same race finds mixes when the pointer is moved in two steps', { timeout: 300_000 }, async () => {
+  const { url, store, dataset } = await testStore('redis')
+  const result = await race({ url, store: twoStepPointer(store, dataset.name), dataset: dataset.name, flips: 30 })
+  await store.close()
+  expect(result.tears.length).toBeGreaterThan(0)
+})
