@@ -1,3 +1,4 @@
+import { endianness } from 'node:os'
 import type { Location } from '../../schemas/manifest.ts'
 import { corrupt, type Where } from './corrupt.ts'
 import { sha256 } from './hash.ts'
@@ -157,6 +158,31 @@ function begin(
   return out
 }
 
+const LITTLE_ENDIAN = endianness() === 'LE'
+
+/** Writes a column at `at`; returns where the next one begins. Copied whole: number by number, pages cost more than their blocks' checksums. */
+function writeColumn(out: Buffer, at: number, column: Uint16Array | Uint32Array | BigUint64Array): number {
+  const bytes = Buffer.from(column.buffer, column.byteOffset, column.byteLength)
+  bytes.copy(out, at)
+  const end = at + bytes.length
+  if (!LITTLE_ENDIAN) swap(out.subarray(at, end), column.BYTES_PER_ELEMENT)
+  return end
+}
+
+/** Fills a column from `at`; returns where the next one begins. */
+function readColumn(bytes: Buffer, at: number, column: Uint16Array | Uint32Array | BigUint64Array): number {
+  const target = Buffer.from(column.buffer, column.byteOffset, column.byteLength)
+  bytes.copy(target, 0, at)
+  if (!LITTLE_ENDIAN) swap(target, column.BYTES_PER_ELEMENT)
+  return at + target.length
+}
+
+function swap(bytes: Buffer, width: number): void {
+  if (width === 2) bytes.swap16()
+  else if (width === 4) bytes.swap32()
+  else bytes.swap64()
+}
+
 /** Drops sources that no block names any more, in order of first use: equal pages have equal bytes. */
 export function encodeLocationPage(page: LocationPage): Buffer {
   const rows = page.source.length
@@ -167,10 +193,8 @@ export function encodeLocationPage(page: LocationPage): Buffer {
       renumbered.set(source, sources.push(page.sources[source] as Source) - 1)
   const out = begin(18 * rows, 'location', 0, page.first, rows, sources)
   let at = HEADER + SOURCE * sources.length
-  for (const source of page.source) at = out.writeUInt16LE(renumbered.get(source) ?? EMPTY, at)
-  for (const offset of page.offset) at = out.writeUInt32LE(offset, at)
-  for (const length of page.length) at = out.writeUInt32LE(length, at)
-  for (const checksum of page.checksum) at = out.writeBigUInt64LE(checksum, at)
+  const indexes = page.source.map((source) => renumbered.get(source) ?? EMPTY)
+  for (const column of [indexes, page.offset, page.length, page.checksum]) at = writeColumn(out, at, column)
   return out
 }
 
@@ -178,9 +202,7 @@ export function encodeAuditPage(page: AuditPage): Buffer {
   const rows = page.count.length
   const out = begin(36 * rows, 'audit', 0, page.first, rows, [])
   let at = HEADER
-  for (const count of page.count) at = out.writeUInt32LE(count, at)
-  for (const sum of page.sum1) at = out.writeBigUInt64LE(sum, at)
-  for (const sum of page.sum2) at = out.writeBigUInt64LE(sum, at)
+  for (const column of [page.count, page.sum1, page.sum2]) at = writeColumn(out, at, column)
   page.sha.copy(out, at)
   return out
 }
@@ -252,10 +274,7 @@ export function decodeLocationPage(stored: Uint8Array | null, expected: Expected
   let at = opened.at
   const page = emptyLocationPage(expected.first, expected.rows)
   page.sources = sources
-  for (let i = 0; i < expected.rows; i++, at += 2) page.source[i] = bytes.readUInt16LE(at)
-  for (let i = 0; i < expected.rows; i++, at += 4) page.offset[i] = bytes.readUInt32LE(at)
-  for (let i = 0; i < expected.rows; i++, at += 4) page.length[i] = bytes.readUInt32LE(at)
-  for (let i = 0; i < expected.rows; i++, at += 8) page.checksum[i] = bytes.readBigUInt64LE(at)
+  for (const column of [page.source, page.offset, page.length, page.checksum]) at = readColumn(bytes, at, column)
   for (const source of page.source)
     if (source !== EMPTY && source >= sources.length)
       throw corrupt(where, objectName(expected), `a source below ${sources.length}`, `${source}`)
@@ -268,9 +287,7 @@ export function decodeAuditPage(stored: Uint8Array | null, expected: Expected, w
   const { bytes } = opened
   let at = opened.at
   const page = emptyAuditPage(expected.first, expected.rows)
-  for (let i = 0; i < expected.rows; i++, at += 4) page.count[i] = bytes.readUInt32LE(at)
-  for (let i = 0; i < expected.rows; i++, at += 8) page.sum1[i] = bytes.readBigUInt64LE(at)
-  for (let i = 0; i < expected.rows; i++, at += 8) page.sum2[i] = bytes.readBigUInt64LE(at)
+  for (const column of [page.count, page.sum1, page.sum2]) at = readColumn(bytes, at, column)
   bytes.copy(page.sha, 0, at)
   return page
 }

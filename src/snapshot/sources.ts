@@ -17,9 +17,16 @@ export function sourceName(source: { generation: string; pack: number }): string
 /** Counts live objects and bytes by where they lie. */
 export class SourceTally {
   readonly #tally = new Map<string, SourceDelta>()
+  /** The one counted last: a build's objects come in long rows from one source. */
+  #last: SourceDelta | undefined
 
   count(location: Location, sign: 1 | -1): void {
-    this.fold([{ generation: location.generation, pack: location.pack, objects: sign, bytes: sign * location.length }])
+    if (this.#last?.generation !== location.generation || this.#last.pack !== location.pack) {
+      this.fold([{ generation: location.generation, pack: location.pack, objects: 0, bytes: 0 }])
+      this.#last = this.#tally.get(sourceName(location)) as SourceDelta
+    }
+    this.#last.objects += sign
+    this.#last.bytes += sign * location.length
   }
 
   fold(deltas: readonly SourceDelta[], sign: 1 | -1 = 1): void {
