@@ -2,7 +2,15 @@ import pRetry from 'p-retry'
 import type { ClientBase } from 'pg'
 import type { Watermark } from '../../schemas/manifest.ts'
 import { SnapflipError } from '../core/errors.ts'
-import { captureFault, factsDiffer, leavesOf, ROW_TRIGGER, type TableFacts, TRUNCATE_TRIGGER } from './facts.ts'
+import {
+  captureFault,
+  factsDiffer,
+  formerOf,
+  leavesOf,
+  ROW_TRIGGER,
+  type TableFacts,
+  TRUNCATE_TRIGGER,
+} from './facts.ts'
 import { sqlState, translate } from './failure.ts'
 import { capturedTables, type Source } from './source.ts'
 import { factsSince, truncatedIn } from './window.ts'
@@ -51,6 +59,7 @@ async function attachTable(client: ClientBase, relid: number): Promise<boolean> 
         await client.query(statement)
       for (const statement of createStatements(table)) await client.query(statement)
     }
+    await client.query('delete from snapflip.captures where name = $1 and relid <> $2', [table.name, relid])
     await client.query(
       `insert into snapflip.captures (relid, name, members) values ($1, $2, $3::oid[])
        on conflict (relid) do update set name = excluded.name, members = excluded.members`,
@@ -140,12 +149,10 @@ export async function preflight(
     const results: Preflight[] = []
     for (const { relid, name } of capturedTables(sources)) {
       const table = now.find((candidate) => candidate.relid === relid)
-      const former =
-        before.find((candidate) => candidate.relid === relid) ?? before.find((candidate) => candidate.name === name)
       const reason =
         table === undefined
           ? `${name} is gone`
-          : (factsDiffer(former, table) ?? (await truncatedIn(client, table, { from, to })))
+          : (factsDiffer(formerOf(before, table), table) ?? (await truncatedIn(client, table, { from, to })))
       results.push(reason === null ? { table: name, ok: true } : { table: name, ok: false, reason })
     }
     return results

@@ -52,6 +52,11 @@ export function captureFault(table: TableFacts): string | null {
   return null
 }
 
+/** A table's facts among those of another moment: by identity, else (dropped and created again) by name. */
+export function formerOf(facts: readonly TableFacts[], table: TableFacts): TableFacts | undefined {
+  return facts.find(({ relid }) => relid === table.relid) ?? facts.find(({ name }) => name === table.name)
+}
+
 /** Why changes between two moments with these facts may be missing or unreadable; null when all are there. The most telling reason comes first. */
 export function factsDiffer(before: TableFacts | undefined, now: TableFacts): string | null {
   if (before === undefined) return `${now.name} was not captured when the parent was built`
@@ -77,13 +82,13 @@ export function factsDiffer(before: TableFacts | undefined, now: TableFacts): st
     const former = leavesBefore.get(leaf.relid)
     if (JSON.stringify(former?.columns) !== JSON.stringify(leaf.columns))
       return `columns of partition ${leaf.name} changed`
-    if (former?.xmins !== leaf.xmins)
-      return `columns of ${leaf.name} were altered (ALTER COLUMN may change values without firing a trigger)`
     for (const trigger of [ROW_TRIGGER, TRUNCATE_TRIGGER]) {
-      const [was, is] = [former.triggers[trigger], leaf.triggers[trigger]]
+      const [was, is] = [former?.triggers[trigger], leaf.triggers[trigger]]
       if (was?.[0] !== is?.[0]) return `trigger ${trigger} on ${leaf.name} was created again`
       if (was?.[1] !== is?.[1]) return `trigger ${trigger} on ${leaf.name} was altered (disabled and enabled again)`
     }
+    if (former?.xmins !== leaf.xmins)
+      return `columns of ${leaf.name} were altered (ALTER COLUMN may change values without firing a trigger)`
   }
   if (before.name !== now.name) return `${before.name} was renamed to ${now.name}`
   return null

@@ -3,7 +3,7 @@ import type { Watermark } from '../../schemas/manifest.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { ADD, type EntrySource, REMOVE, SET } from '../snapshot/entry.ts'
 import { copyEntries } from './copy.ts'
-import { factsDiffer, leavesOf, type TableFacts } from './facts.ts'
+import { factsDiffer, formerOf, leavesOf, type TableFacts } from './facts.ts'
 import { translate } from './failure.ts'
 import { entriesOf, leafGroups, literal } from './projection.ts'
 import { type Range, rangeCondition } from './ranges.ts'
@@ -106,11 +106,7 @@ async function expectReadable(client: ClientBase, sources: readonly Source[], wi
   const { before, now } = await factsSince(client, window.from, sources)
   expectAsResolved(sources, now)
   for (const table of now) {
-    const reason =
-      factsDiffer(
-        before.find((candidate) => candidate.relid === table.relid),
-        table,
-      ) ?? (await truncatedIn(client, table, window))
+    const reason = factsDiffer(formerOf(before, table), table) ?? (await truncatedIn(client, table, window))
     if (reason !== null) {
       throw new SnapflipError(
         'SOURCE_CHANGED',
