@@ -1,0 +1,152 @@
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+import { Client, Connection } from '@temporalio/client'
+import type pg from 'pg'
+import { onTestFinished } from 'vitest'
+import type { Deps } from '../../activities/deps.ts'
+import { type Config, type ConfigInput, configSchema } from '../../schemas/config.ts'
+import type { Pointer } from '../../schemas/pointer.ts'
+import type { RefreshOutcome, RefreshRequest, RollbackOutcome, RollbackRequest } from '../../schemas/refresh.ts'
+import { WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { attach } from '../../src/changelog/capture.ts'
+import { resolveSource } from '../../src/changelog/definition.ts'
+import { open, type Reader } from '../../src/index.ts'
+import { createLog } from '../../src/observe/log.ts'
+import { applyDefinition } from '../../src/registry/apply-definition.ts'
+import { openStore } from '../../src/stores/open.ts'
+import type { Store } from '../../src/stores/ports.ts'
+import { type RunningWorker, startWorker } from '../../src/worker.ts'
+import { testDatabase, testFolder, testTemporal, uniqueName } from './services.ts'
+
+/** A dataset of its own on real services: database, store, Temporal task queue, and a worker when asked for. */
+export interface World {
+  dataset: string
+  config: Config
+  /** Connects as superuser. */
+  pool: pg.Pool
+  workDir: string
+  /** Lines that the worker logged. */
+  logged: Array<Record<string, unknown>>
+  /** Makes the database what the definition says; again after `definition` changed. */
+  apply(): Promise<void>
+  /** Starts a worker in this process; it ends with the test. */
+  worker(decorate?: (deps: Deps) => Deps): Promise<RunningWorker>
+  client: Client
+  refresh(request?: Partial<RefreshRequest>): Promise<RefreshOutcome>
+  /** The failure of a refresh that must fail. */
+  refreshFailure(request?: Partial<RefreshRequest>): Promise<unknown>
+  rollback(request?: Partial<RollbackRequest>): Promise<RollbackOutcome>
+  store(): Promise<Store>
+  pointer(): Promise<Pointer>
+  reader(): Promise<Reader>
+}
+
+export interface WorldOptions {
+  /** SQL run before anything else: tables and rows. */
+  schema: string
+  dataset: Omit<NonNullable<ConfigInput['datasets'][string]>, 'stores'>
+  /** URL of the store; a folder without it. */
+  storeUrl?: string
+  version?: '15' | '18'
+}
+
+/** Everything ends with the test that made it. */
+export async function makeWorld(options: WorldOptions): Promise<World> {
+  const database = await testDatabase({ version: options.version ?? '18' })
+  const temporal = await testTemporal()
+  const folder = await testFolder()
+  const dataset = `d${uniqueName()}`
+  const storeUrl = options.storeUrl ?? `file:${join(folder.path, 'versions')}`
+  const config = configSchema.parse({
+    database: database.url,
+    temporal,
+    stores: { main: storeUrl },
+    datasets: { [dataset]: { retireAfterMs: 0, ...options.dataset, stores: ['main'] } },
+  } satisfies ConfigInput)
+  await database.pool.query(options.schema)
+
+  const closers: Array<() => Promise<unknown>> = []
+  onTestFinished(async () => {
+    for (const close of closers.reverse()) await close()
+  })
+  const connection = await Connection.connect({ address: temporal.address })
+  closers.push(() => connection.close())
+  const client = new Client({ connection, namespace: temporal.namespace })
+  const logged: Array<Record<string, unknown>> = []
+  const log = createLog({
+    level: 'debug',
+    destination: { write: (line: string) => void logged.push(JSON.parse(line)) },
+  })
+
+  const start = <T>(type: 'refresh' | 'rollback', request: object) =>
+    client.workflow.execute<(request: object) => Promise<T>>(type, {
+      workflowId: WORKFLOW_ID[type](dataset),
+      taskQueue: temporal.taskQueue,
+      args: [{ dataset, ...request }],
+    })
+  const opened = async <T extends { close(): Promise<void> }>(opening: Promise<T>): Promise<T> => {
+    const resource = await opening
+    closers.push(() => resource.close())
+    return resource
+  }
+  let store: Promise<Store> | undefined
+  const world: World = {
+    dataset,
+    config,
+    pool: database.pool,
+    workDir: join(folder.path, 'work'),
+    logged,
+    client,
+    async apply() {
+      const definition = world.config.datasets[dataset]
+      if (definition === undefined) throw new Error(`the definition has no ${dataset}`)
+      const connected = await database.pool.connect()
+      try {
+        for (const [name, index] of Object.entries(definition.indexes)) {
+          await attach(connected, [await resolveSource(connected, dataset, name, index)])
+        }
+      } finally {
+        connected.release()
+      }
+      await applyDefinition(database.pool, { dataset, definition, by: null })
+    },
+    async worker(decorate) {
+      const worker = await startWorker(world.config, { log, workDir: world.workDir, ...(decorate ? { decorate } : {}) })
+      closers.push(async () => {
+        worker.shutdown()
+        await worker.run
+      })
+      return worker
+    },
+    refresh: (request = {}) => start<RefreshOutcome>('refresh', request),
+    async refreshFailure(request = {}) {
+      const outcome = await start<RefreshOutcome>('refresh', request).catch((error: unknown) => ({ error }))
+      if ('error' in outcome) return outcome.error
+      throw new Error(`Expected the refresh to fail, found it ${outcome.status}: ${outcome.summary}`)
+    },
+    rollback: (request = {}) => start<RollbackOutcome>('rollback', { reason: 'a test', ...request }),
+    store: () => {
+      store ??= opened(openStore(storeUrl, { dataset }))
+      return store
+    },
+    async pointer() {
+      const read = await (await world.store()).pointer.read()
+      if (read === null) throw new Error(`${dataset} has no pointer`)
+      return read.pointer
+    },
+    reader: () => opened(open(storeUrl, dataset, { followLagMs: 50 })),
+  }
+  await world.apply()
+  return world
+}
+
+/** The table as a version of it must read: key → value, in one statement. */
+export async function tableAs<V>(pool: pg.Pool, sql: string): Promise<Map<string, V>> {
+  const { rows } = await pool.query<{ key: string; value: V }>(sql)
+  return new Map(rows.map((row) => [row.key, row.value]))
+}
+
+/** A hash that tells two states of a table apart. */
+export function fingerprint(value: unknown): string {
+  return createHash('sha256').update(JSON.stringify(value)).digest('hex')
+}
