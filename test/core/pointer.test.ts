@@ -62,6 +62,7 @@ describe('a flip', () => {
     ['starts a dataset without a pointer', null, flipFrom(emptyPointer(DATASET), 1), 'applied'],
     ['moves forward', at3, flipFrom(at3, 4), 'applied'],
     ['made twice is already there', at3, flipFrom(flipped(1, 2), 3), 'already'],
+    ['made and overtaken is already there', at3, flipFrom(flipped(1), 2), 'already'],
     ['with the same epoch is superseded', at3, flipFrom(at3, 4, { epoch: epoch(3) }), 'SUPERSEDED'],
     ['with a lower epoch is superseded', at3, flipFrom(at3, 4, { epoch: epoch(2, 9) }), 'SUPERSEDED'],
     ['with a higher break-glass count alone is taken', at3, flipFrom(at3, 4, { epoch: epoch(3, 1) }), 'applied'],
@@ -113,7 +114,7 @@ describe('a flip', () => {
 
   it('that comes late is refused after v1→v0→v1, though the same version is active again', () => {
     const before = flipped(2)
-    const late = flipFrom(before, 3, { epoch: epoch(9) })
+    const late = flipFrom(before, 3, { flipId: 'late', epoch: epoch(9) })
     const after = flipped(2, 1, 2)
     expect(after.active).toEqual(before.active)
     expect(applyChange(after, late, DATASET)).toMatchObject({ outcome: 'refused', code: 'CONFLICT' })
