@@ -270,8 +270,6 @@ class Definition {
         `${what} has a literal that means the time of the build.`,
         'Write the moment itself, or keep it in the row.',
       )
-    if ((tree.match(/\{RANGETBLENTRY /g) ?? []).length > RANGE_TABLE_ENTRIES)
-      this.#refuse(`${what} reads more than its row.`, 'A definition reads only its own row.')
     const calls = await this.#functions(
       what,
       [...tree.matchAll(FUNCTION_OID)].map((match) => Number(match[1])),
@@ -408,9 +406,6 @@ const KINDS: Readonly<Record<TableFacts['kind'], string>> = {
   m: 'materialized view',
   f: 'foreign table',
 }
-
-/** A view's tree names the table, and up to PostgreSQL 15 the old and new row of the rule besides. */
-const RANGE_TABLE_ENTRIES = 3
 
 /** A column's exact name, or what PostgreSQL would read the text as when it is a bare or quoted identifier. */
 function columnNamed(text: string, table: TableFacts): string | undefined {
