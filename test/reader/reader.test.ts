@@ -1,35 +1,16 @@
-import { afterEach, describe, expect, test } from 'vitest'
-import { maxStale, open } from '../../src/index.ts'
-import type { Content } from './dataset.ts'
+import { describe, expect, test } from 'vitest'
+import { z } from 'zod'
+import { atLeast, maxStale, open } from '../../src/index.ts'
+import { openReader } from '../../src/reader/open.ts'
+import { breakable } from './breakable-store.ts'
+import { kept } from './closing.ts'
+import { shop } from './shop.ts'
 import { storeKinds, testStore } from './stores.ts'
-
-const closing: Array<() => Promise<void>> = []
-afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close()
-})
-function kept<R extends { close(): Promise<void> }>(reader: R): R {
-  closing.push(() => reader.close())
-  return reader
-}
-
-/** 1500 products in 2^10 blocks, which are four pages below one node. */
-function shop(mark: number, changed = 1500): Content {
-  const ids = Array.from({ length: 1500 }, (_, id) => id)
-  const markOf = (id: number) => (id < changed ? mark : 1)
-  return {
-    products: { kind: 'unique', bits: 10, entries: ids.map((id) => [`${id}`, { id, mark: markOf(id) }] as const) },
-    byCategory: {
-      kind: 'many',
-      entries: ids.slice(0, 60).map((id) => [`c${id % 7}`, { id, mark }] as const),
-    },
-    prices: { kind: 'unique', keyParts: 2, entries: [[['de', '7'], mark * 100] as const] },
-  }
-}
 
 describe.each(storeKinds)('a reader of a %s store', (kind) => {
   test('answers get, getMany, list and has from the active version', async () => {
     const { url, store, dataset } = await testStore(kind)
-    closing.push(() => store.close())
+    kept(store)
     const version = await dataset.publish(shop(1))
     const reader = kept(await open(url, dataset.name))
     expect(reader.version).toEqual(version.ref)
@@ -62,7 +43,7 @@ describe.each(storeKinds)('a reader of a %s store', (kind) => {
 
   test('follows a flip within its follow lag, and a flip back', async () => {
     const { url, store, dataset } = await testStore(kind)
-    closing.push(() => store.close())
+    kept(store)
     const first = await dataset.publish(shop(1))
     const reader = kept(await open(url, dataset.name))
     expect(await reader.get('products', 1)).toEqual({ id: 1, mark: 1 })
@@ -78,4 +59,145 @@ describe.each(storeKinds)('a reader of a %s store', (kind) => {
     await dataset.flip(first)
     expect(await reader.get('products', 1, { fresh: maxStale(0) })).toEqual({ id: 1, mark: 1 })
   })
+})
+
+async function folderShop(options = {}) {
+  const { url, store, dataset, connect } = await testStore('folder')
+  kept(store)
+  const version = await dataset.publish(shop(1))
+  const reader = kept(await open(url, dataset.name, options))
+  return { url, store, dataset, connect, version, reader }
+}
+
+test('an index that is not there, of another kind or with other key parts gets an error that says what there is', async () => {
+  const { reader } = await folderShop()
+  await expect(reader.get('product', 1)).rejects.toMatchObject({
+    code: 'UNKNOWN_INDEX',
+    message: expect.stringContaining('expected one of byCategory, prices, products'),
+  })
+  await expect(reader.get('byCategory', 'c1')).rejects.toMatchObject({
+    code: 'SHAPE_MISMATCH',
+    message: expect.stringContaining('use list'),
+  })
+  await expect(reader.list('products', 1)).rejects.toMatchObject({
+    code: 'SHAPE_MISMATCH',
+    message: expect.stringContaining('use get'),
+  })
+  await expect(reader.get('prices', 'de')).rejects.toMatchObject({
+    code: 'SHAPE_MISMATCH',
+    message: expect.stringContaining('has 2 parts, found 1'),
+  })
+})
+
+test('what can be no key is refused, never looked up as another key', async () => {
+  const { reader } = await folderShop()
+  for (const key of ['a\ud800', 2 ** 60, null, undefined, {}])
+    await expect(reader.get('products', key as string)).rejects.toMatchObject({ code: 'USAGE' })
+  expect(await reader.get('products', '\0')).toBeUndefined()
+})
+
+test('a typed reader that meets another shape gets one error that names both shapes and the version', async () => {
+  const schemas = { products: z.object({ id: z.number(), title: z.string() }) }
+  const { url, dataset, reader } = await folderShop({ schemas })
+  await expect(reader.get('products', 1)).rejects.toMatchObject({
+    code: 'SHAPE_MISMATCH',
+    message: expect.stringMatching(
+      /at v20260518-01 .* expected title: .*; found \{id: number, mark: number\} \(definition test\)/,
+    ),
+  })
+  const declared = kept(await open(url, dataset.name, { shapes: { products: 'other' } }))
+  await expect(declared.has('products', 1)).rejects.toMatchObject({
+    code: 'SHAPE_MISMATCH',
+    details: { declared: 'other', found: 'test', tag: 'v20260518-01' },
+  })
+  const typed = kept(await open(url, dataset.name, { schemas: { products: z.object({ mark: z.number() }) } }))
+  expect((await typed.get('products', 1))?.mark).toBe(1)
+})
+
+test('numbers that a double cannot hold come whole through a parser of the caller', async () => {
+  const { url, store, dataset } = await testStore('folder')
+  kept(store)
+  await dataset.publish({ big: { kind: 'unique', entries: [['1', 1]] } })
+  const reader = kept(await open(url, dataset.name, { parse: (text, index) => `${index}:${text}` }))
+  expect(await reader.get('big', 1)).toBe('big:1')
+})
+
+test('many readers of one cold page fetch it once, and a warm get is one read of one block', async () => {
+  const { dataset, connect } = await folderShop()
+  const watched = breakable(await connect())
+  const reader = kept(await openReader([watched.store], dataset.name))
+  const before = watched.calls.read ?? 0
+  await Promise.all(Array.from({ length: 50 }, () => reader.get('products', 7)))
+  // One for the page, one for each get's block.
+  expect((watched.calls.read ?? 0) - before).toBe(51)
+  await reader.get('products', 7)
+  expect((watched.calls.read ?? 0) - before).toBe(52)
+  await reader.getMany('products', [7, 7, 7])
+  expect((watched.calls.read ?? 0) - before).toBe(53)
+})
+
+test('a flip fetches the pages that changed among those cached, and shares all others', async () => {
+  const { dataset, connect, version } = await folderShop()
+  const watched = breakable(await connect())
+  const reader = kept(await openReader([watched.store], dataset.name))
+  await reader.getMany(
+    'products',
+    Array.from({ length: 1500 }, (_, id) => id),
+  )
+  const pages = reader.counters.pageReads as number
+  // Three roots, four pages below one of them.
+  expect(pages).toBe(7)
+  const changed = shop(1)
+  changed.products = {
+    ...(changed.products as (typeof changed)[string]),
+    entries: (changed.products?.entries ?? []).map(([key, value]) => [key, key === '7' ? { id: 7, mark: 2 } : value]),
+  }
+  const next = await dataset.publish(changed, version)
+  await expect.poll(() => reader.version.tag, { interval: 5 }).toBe(next.ref.tag)
+  // The node above the changed page, and that page; before anybody asked for it.
+  expect(reader.counters.pageReads).toBe(pages + 2)
+  expect(await reader.get('products', 7)).toEqual({ id: 7, mark: 2 })
+  expect(reader.counters.pageReads).toBe(pages + 2)
+})
+
+test('a page cache smaller than a page is slow, not wrong', async () => {
+  const { reader } = await folderShop({ pageCacheBytesMax: 0 })
+  const ids = Array.from({ length: 1500 }, (_, id) => id)
+  expect(await reader.getMany('products', ids)).toEqual(ids.map((id) => ({ id, mark: 1 })))
+  expect(await reader.get('products', 7)).toEqual({ id: 7, mark: 1 })
+})
+
+test('cached blocks answer without the store, and bytes handed out are the caller’s own', async () => {
+  const { reader } = await folderShop({ blockCacheBytesMax: 1 << 20 })
+  const bytes = await reader.getBytes('products', 7)
+  bytes?.fill(0)
+  expect(await reader.getEntry('products', 7)).toMatchObject({ value: { id: 7, mark: 1 }, source: 'memory' })
+})
+
+test('atLeast waits for the version, and gives up after the time it was given', async () => {
+  const { url, dataset, version } = await folderShop()
+  const reader = kept(await open(url, dataset.name, { waitMs: 300 }))
+  const second = await dataset.build(shop(2), version)
+  expect(await reader.get('products', 1, { fresh: atLeast(version.ref.tag) })).toEqual({ id: 1, mark: 1 })
+  await expect(reader.get('products', 1, { fresh: atLeast(second.ref.tag) })).rejects.toMatchObject({
+    code: 'READER_STALE',
+  })
+  const waiting = reader.get('products', 1, { fresh: atLeast(second.ref.tag) })
+  await dataset.flip(second)
+  expect(await waiting).toEqual({ id: 1, mark: 2 })
+  // After a rollback the reader is behind it again.
+  await dataset.flip(version)
+  expect(await reader.get('products', 1, { fresh: maxStale(0) })).toEqual({ id: 1, mark: 1 })
+  await expect(reader.get('products', 1, { fresh: atLeast(second.ref.tag) })).rejects.toMatchObject({
+    code: 'READER_STALE',
+  })
+})
+
+test('a closed reader, and its pins, say so', async () => {
+  const { reader } = await folderShop()
+  const pin = await reader.pin()
+  await reader.close()
+  await expect(reader.get('products', 1)).rejects.toMatchObject({ code: 'READER_CLOSED' })
+  await expect(reader.pin()).rejects.toMatchObject({ code: 'READER_CLOSED' })
+  await expect(pin.get('products', 1)).rejects.toMatchObject({ code: 'READER_CLOSED' })
 })

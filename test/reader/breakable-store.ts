@@ -1,0 +1,62 @@
+import { SnapflipError } from '../../src/core/errors.ts'
+import type { Store } from '../../src/stores/ports.ts'
+
+/** What the test can do to a store while readers use it. */
+export interface Breakable {
+  store: Store
+  /** Every call fails as unreachable. */
+  down: boolean
+  /** Leases are refused, as by a user that may not write. */
+  readOnly: boolean
+  /** Called before each read of the pointer, which waits for it. */
+  beforePointer: (() => Promise<void>) | null
+  calls: Record<string, number>
+}
+
+export function breakable(store: Store): Breakable {
+  const state: Breakable = { store, down: false, readOnly: false, beforePointer: null, calls: {} }
+  const guarded = async <T>(name: string, call: () => Promise<T>): Promise<T> => {
+    state.calls[name] = (state.calls[name] ?? 0) + 1
+    if (state.down) throw new SnapflipError('STORE_UNREACHABLE', `${store.url} is down, by the test.`)
+    return call()
+  }
+  const { data, pointer, leases } = store
+  state.store = {
+    url: store.url,
+    check: () => store.check(),
+    freeBytes: () => store.freeBytes(),
+    close: () => store.close(),
+    data: {
+      layout: data.layout,
+      begin: (generation) => data.begin(generation),
+      read: (locations) => guarded('read', () => data.read(locations)),
+      putManifest: (tag, bytes) => data.putManifest(tag, bytes),
+      readManifest: (tag) => guarded('readManifest', () => data.readManifest(tag)),
+      listManifests: () => data.listManifests(),
+      deleteManifest: (tag) => data.deleteManifest(tag),
+      generations: () => data.generations(),
+      deleteUnits: (locations) => data.deleteUnits(locations),
+      deleteGeneration: (generation) => data.deleteGeneration(generation),
+    },
+    pointer: {
+      read: () =>
+        guarded('pointer', async () => {
+          await state.beforePointer?.()
+          return pointer.read()
+        }),
+      swap: (token, next) => pointer.swap(token, next),
+      rebind: (next) => pointer.rebind(next),
+      watch: (options) => pointer.watch(options),
+    },
+    leases: {
+      put: (lease) =>
+        guarded('lease', async () => {
+          if (state.readOnly) throw new SnapflipError('STORE_UNSUITABLE', `${store.url} refuses writes, by the test.`)
+          return leases.put(lease)
+        }),
+      drop: (id) => guarded('drop', () => leases.drop(id)),
+      list: () => leases.list(),
+    },
+  }
+  return state
+}
