@@ -1,3 +1,4 @@
+import type { WorkflowHandle } from '@temporalio/client'
 import type { Command } from 'commander'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { isSnapflipError } from '../core/errors.ts'
@@ -27,13 +28,10 @@ async function run(session: Session, options: Options, dataset: string): Promise
   await session.dataset(dataset)
   const client = await session.temporal()
   const handle = client.workflow.getHandle(WORKFLOW_ID.refresh(dataset))
-  const { WorkflowNotFoundError } = await import('@temporalio/client')
-  try {
-    await handle.cancel()
-  } catch (error) {
-    if (!(error instanceof WorkflowNotFoundError)) throw temporalFailure(error, await temporalOf(session))
+  if (!(await isRunning(session, handle))) {
     return { json: { dataset, cancelled: false, outcome: null }, text: `No refresh of ${dataset} is running.` }
   }
+  await handle.cancel()
   if (!options.wait) return { json: { dataset, cancelled: null, outcome: null }, text: `${dataset}: asked to end.` }
   try {
     const outcome = await follow<{ status: string; summary: string }>(session, client, handle)
@@ -48,5 +46,16 @@ async function run(session: Session, options: Options, dataset: string): Promise
   } catch (error) {
     if (!isSnapflipError(error, 'CANCELLED')) throw error
     return { json: { dataset, cancelled: true, outcome: null }, text: `${dataset}: ${error.message}` }
+  }
+}
+
+/** The server takes a request to cancel a workflow that has ended without a word. */
+async function isRunning(session: Session, handle: WorkflowHandle): Promise<boolean> {
+  const { WorkflowNotFoundError } = await import('@temporalio/client')
+  try {
+    return (await handle.describe()).status.name === 'RUNNING'
+  } catch (error) {
+    if (error instanceof WorkflowNotFoundError) return false
+    throw temporalFailure(error, await temporalOf(session))
   }
 }

@@ -56,11 +56,14 @@ async function run(session: Session, options: Options, dataset: string): Promise
   return { json: { dataset, entries, ...(chain === null ? {} : { chain }) }, text: lines.join('\n') }
 }
 
-/** The reason first, since it is what people look for. */
+/** What people look for: the reason first, and no ids nor hashes, which --json has. */
 function summary(detail: Record<string, unknown>): string {
   const { reason, ...others } = detail
   const parts = Object.entries(others)
-    .filter(([, value]) => value !== null && typeof value !== 'object')
+    .filter(
+      ([name, value]) =>
+        value !== null && typeof value !== 'object' && !/Id$|^digest$|^manifest$|^generation$/.test(name),
+    )
     .map(([name, value]) => `${name} ${value}`)
   const text = [...(typeof reason === 'string' && reason !== '' ? [reason] : []), ...parts].join('; ')
   return text.length > DETAIL_CHARS_MAX ? `${text.slice(0, DETAIL_CHARS_MAX - 1)}…` : text

@@ -70,7 +70,7 @@ export async function planOf(session: Session, client: Client, registry: Pool, d
   const freeBytes = await store.freeBytes()
   // An incremental build writes changed blocks only: nobody knows yet how many, so only what is built in full counts.
   const full = indexes.filter(({ build }) => build === 'full')
-  const neededBytes = full.some(({ bytes }) => bytes === null)
+  const neededBytes = full.some(({ from, bytes }) => from !== null && bytes === null)
     ? null
     : Math.ceil(full.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0) * STORED_SHARE)
   return {

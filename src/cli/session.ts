@@ -101,7 +101,7 @@ export class Session {
   temporal(): Promise<TemporalClient> {
     this.#temporal ??= (async () => {
       const { temporal } = await this.config()
-      const client = await connectTemporal(temporal, `snapflip:${this.actor}`)
+      const client = await connectTemporal(temporal, this.actor)
       this.#closers.push(() => client.connection.close())
       return client
     })()

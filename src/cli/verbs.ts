@@ -3,10 +3,12 @@ import { apply } from './apply.ts'
 import { cancel } from './cancel.ts'
 import { detach } from './detach.ts'
 import { diff } from './diff.ts'
+import { doctor } from './doctor.ts'
 import { explain } from './explain.ts'
 import { get } from './get.ts'
 import { history } from './history.ts'
 import { hold } from './hold.ts'
+import { init } from './init.ts'
 import { migrate } from './migrate.ts'
 import { plan } from './plan.ts'
 import { refresh } from './refresh.ts'
@@ -14,16 +16,19 @@ import { resume } from './resume.ts'
 import { rollback } from './rollback.ts'
 import { show } from './show.ts'
 import { status } from './status.ts'
+import { up } from './up.ts'
 import { verify } from './verify.ts'
 import { versions } from './versions.ts'
 import { worker } from './worker.ts'
 
 /** In the order of the help. */
 export const VERBS: readonly ((program: Command) => void)[] = [
+  init,
   plan,
   apply,
   detach,
   worker,
+  up,
   refresh,
   cancel,
   rollback,
@@ -38,4 +43,5 @@ export const VERBS: readonly ((program: Command) => void)[] = [
   verify,
   history,
   migrate,
+  doctor,
 ]

@@ -1,0 +1,255 @@
+import type { Command } from 'commander'
+import type { Client, Pool } from 'pg'
+import { resolveSource } from '../changelog/definition.ts'
+import { captureFault } from '../changelog/facts.ts'
+import { capturedTables, type Source } from '../changelog/source.ts'
+import { isSnapflipError, SnapflipError } from '../core/errors.ts'
+import { requireApplied } from '../registry/current-definition.ts'
+import { openFlips } from '../registry/flips.ts'
+import { migrationsPending } from '../registry/migrate.ts'
+import { SEARCH_ATTRIBUTES } from '../temporal/search-attributes.ts'
+import { bad, type Check, checked, good } from './check.ts'
+import { temporalOf, workersPolling } from './follow.ts'
+import { grantsText } from './grants.ts'
+import { hideCredentials } from './print-error.ts'
+import type { Session } from './session.ts'
+import { formatBytes, table } from './table.ts'
+import { temporalFailure } from './temporal.ts'
+import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+
+interface Options extends CommonOptions {
+  grants?: boolean
+}
+
+/** Below this much of its memory or disk a store is said to be short. */
+const FREE_BYTES_MIN = 64 << 20
+
+export function doctor(program: Command): void {
+  verb(program, {
+    usage: 'doctor',
+    summary:
+      'look at everything a refresh needs and say what to do about what is not well; exit code 0 only when all is',
+    examples: [
+      ['snapflip doctor', 'definition, PostgreSQL, capture, stores, Temporal, worker'],
+      ['snapflip doctor --grants', 'prints SQL for the roles and a Redis ACL for readers'],
+    ],
+  })
+    .option('--grants', 'print the roles for capture, worker and reader instead')
+    .action(act<Options>(run))
+}
+
+async function run(session: Session, options: Options): Promise<Answer> {
+  // Without a definition there is nothing to look at.
+  await session.config()
+  if (options.grants) {
+    const grants = await grantsText(session)
+    return { json: grants, text: Object.values(grants).join('\n') }
+  }
+  const checks: Check[] = [
+    ...(await lookAtPostgres(session)),
+    ...(await lookAtStores(session)),
+    ...(await lookAtTemporal(session)),
+  ]
+  const sick = checks.filter(({ ok }) => !ok)
+  const rows = checks.map(({ check, ok, found }) => [
+    ok ? 'ok' : 'NOT OK',
+    check,
+    hideCredentials(ok ? found : (found.split('\n')[0] ?? '')),
+  ])
+  const lines = [table(['', 'what', 'found'], rows)]
+  if (sick.length > 0) {
+    lines.push('', 'To do:')
+    for (const { check, found, todo } of sick) lines.push(`  ${check}: ${hideCredentials(todo ?? found)}`)
+  } else lines.push('', 'All is well.')
+  const code = sick[0]?.code ?? null
+  return {
+    json: { ok: sick.length === 0, checks, ...(code === null ? {} : { code }) },
+    text: lines.join('\n'),
+    ...(code === null ? {} : { code }),
+  }
+}
+
+async function lookAtPostgres(session: Session): Promise<Check[]> {
+  const checks: Check[] = []
+  let pool: Pool
+  try {
+    pool = await session.database()
+  } catch (error) {
+    return [failed('postgres', error)]
+  }
+  const { rows } = await pool.query<{ version: string; role: string }>(
+    `select current_setting('server_version') as version, current_user as role`,
+  )
+  checks.push(good('postgres', `PostgreSQL ${rows[0]?.version}, a primary, as ${rows[0]?.role}`))
+  const pending = await migrationsPending(pool)
+  if (pending.length > 0) {
+    return [
+      ...checks,
+      bad('tables', 'REGISTRY_NOT_MIGRATED', `missing: ${pending.join(', ')}`, 'Run `snapflip migrate`.'),
+    ]
+  }
+  checks.push(good('tables', 'those of this snapflip'))
+  checks.push(await checked('grants', () => requireGrants(pool)))
+  let client: Client
+  try {
+    client = await session.builder()
+  } catch (error) {
+    return [...checks, failed('postgres', error)]
+  }
+  for (const [dataset, definition] of Object.entries((await session.config()).datasets)) {
+    checks.push(
+      await checked(`definition ${dataset}`, async () => {
+        for (const [index, declared] of Object.entries(definition.indexes))
+          await resolveSource(client, dataset, index, declared)
+        await requireApplied(pool, { dataset, definition })
+        return 'fits the database, and is applied'
+      }),
+    )
+    checks.push(...(await lookAtCapture(client, dataset, definition)))
+    const unsettled = await openFlips(pool, dataset)
+    if (unsettled.length > 0)
+      checks.push(
+        bad(
+          `flips ${dataset}`,
+          'CONFLICT',
+          `${unsettled.length} without an outcome`,
+          `\`snapflip refresh ${dataset}\` reads their outcome from the store and settles them.`,
+        ),
+      )
+  }
+  return checks
+}
+
+async function lookAtCapture(
+  client: Client,
+  dataset: string,
+  definition: Awaited<ReturnType<Session['dataset']>>,
+): Promise<Check[]> {
+  const sources: Source[] = []
+  try {
+    for (const [index, declared] of Object.entries(definition.indexes))
+      sources.push(await resolveSource(client, dataset, index, declared))
+  } catch {
+    // Told by the look at the definition.
+    return []
+  }
+  return capturedTables(sources).map((table) => {
+    const fault = captureFault(table)
+    return fault === null
+      ? good(`capture ${table.name}`, 'row and truncate triggers, enabled always')
+      : bad(
+          `capture ${table.name}`,
+          'NOT_APPLIED',
+          fault,
+          `${fault}. Run \`snapflip apply ${dataset}\`; the next refresh builds in full.`,
+        )
+  })
+}
+
+/** What a worker's role must be able to do; the statements that give it are those of --grants. */
+async function requireGrants(pool: Pool): Promise<string> {
+  const { rows } = await pool.query<{ lacking: string[] | null; role: string }>(
+    `select current_user as role, array_agg(needed) filter (where not has) as lacking from (
+       select 'insert on snapflip.' || name as needed, has_table_privilege('snapflip.' || name, 'insert') as has
+         from unnest(array['refreshes', 'versions', 'builds', 'flips', 'holds', 'quarantines', 'gate_results', 'watermarks']) as name
+       union all
+       select 'execute on snapflip.record', has_function_privilege('snapflip.record(text, text, text, text, jsonb)', 'execute')
+     ) as rights`,
+  )
+  const lacking = rows[0]?.lacking ?? []
+  if (lacking.length === 0) return `${rows[0]?.role} may do what a worker does`
+  throw new SnapflipError(
+    'PRIVILEGE_MISSING',
+    `Expected ${rows[0]?.role} to have what a worker needs, found it lacks ${lacking.join(', ')}. Run what \`snapflip doctor --grants\` prints, then grant snapflip_worker to it.`,
+    { lacking },
+  )
+}
+
+async function lookAtStores(session: Session): Promise<Check[]> {
+  const { datasets, stores } = await session.config()
+  const checks: Check[] = []
+  for (const name of Object.keys(stores)) {
+    const using = Object.entries(datasets).filter(([, definition]) => definition.stores.includes(name))
+    const [first] = using
+    if (first === undefined) {
+      checks.push(good(`store ${name}`, 'no dataset uses it: not looked at'))
+      continue
+    }
+    checks.push(
+      await checked(`store ${name}`, async () => {
+        const store = await session.store(first[0])
+        await store.check()
+        const free = await store.freeBytes()
+        if (free !== null && free < FREE_BYTES_MIN) {
+          throw new SnapflipError(
+            'STORE_FULL',
+            `Expected at least ${formatBytes(FREE_BYTES_MIN)} free in ${store.url}, found ${formatBytes(free)}. Give it more, or lower \`keep\`.`,
+            { store: store.url, freeBytes: free },
+          )
+        }
+        return `${store.url}: writable, keeps what it is given${free === null ? '' : `, ${formatBytes(free)} free`}`
+      }),
+    )
+    for (const [dataset] of using) {
+      checks.push(
+        await checked(`pointer ${dataset}`, async () => {
+          const store = await session.store(dataset)
+          const pointer = (await store.pointer.read())?.pointer ?? null
+          if (pointer?.active == null) return 'no version yet'
+          if ((await store.data.readManifest(pointer.active.tag)) !== null) return `at ${pointer.active.tag}`
+          throw new SnapflipError(
+            'CORRUPT',
+            `Expected the manifest of ${pointer.active.tag}, which the pointer of ${dataset} names, found none in ${store.url}. \`snapflip rollback ${dataset} --reason …\`, or \`snapflip refresh ${dataset} --full\`.`,
+            { dataset, tag: pointer.active.tag },
+          )
+        }),
+      )
+    }
+  }
+  return checks
+}
+
+async function lookAtTemporal(session: Session): Promise<Check[]> {
+  const { temporal } = await session.config()
+  const at = await temporalOf(session)
+  try {
+    const client = await session.temporal()
+    const { namespace } = client.options
+    await client.workflowService.describeNamespace({ namespace })
+    const checks = [good('temporal', `${temporal.address}, namespace ${namespace}`)]
+    // An operator's call that a namespace's own key may not make: then nothing is known of them, which is no fault.
+    const known = await client.connection.operatorService.listSearchAttributes({ namespace }).catch(() => null)
+    const missing = SEARCH_ATTRIBUTES.filter((name) => known?.customAttributes?.[name] === undefined)
+    checks.push(
+      known === null
+        ? good('search attributes', 'not allowed to ask; the worker says when it runs without')
+        : missing.length === 0
+          ? good('search attributes', SEARCH_ATTRIBUTES.join(', '))
+          : bad(
+              'search attributes',
+              'TEMPORAL_UNREACHABLE',
+              `missing: ${missing.join(', ')}`,
+              `Start a worker, which registers them, or: temporal operator search-attribute create ${missing.map((name) => `--name ${name} --type Keyword`).join(' ')}`,
+            ),
+    )
+    const workers = await workersPolling(client, temporal.taskQueue)
+    checks.push(
+      workers > 0
+        ? good('worker', `${workers} poll${workers === 1 ? 's' : ''} task queue ${temporal.taskQueue}`)
+        : bad(
+            'worker',
+            'TEMPORAL_UNREACHABLE',
+            `none polls task queue ${temporal.taskQueue}`,
+            'Start one with `snapflip worker`.',
+          ),
+    )
+    return checks
+  } catch (error) {
+    return [failed('temporal', temporalFailure(error, at))]
+  }
+}
+
+function failed(name: string, error: unknown): Check {
+  const message = error instanceof Error ? error.message : String(error)
+  return { check: name, ok: false, found: message, todo: null, code: isSnapflipError(error) ? error.code : 'INTERNAL' }
+}

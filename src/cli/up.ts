@@ -1,0 +1,117 @@
+import { chmod, mkdir, writeFile } from 'node:fs/promises'
+import { connect as connectSocket } from 'node:net'
+import { dirname, join, resolve } from 'node:path'
+import type { Command } from 'commander'
+import { SnapflipError } from '../core/errors.ts'
+import { migrate } from '../registry/migrate.ts'
+import type { Session } from './session.ts'
+import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+import { runWorker } from './worker.ts'
+
+interface Options extends CommonOptions {
+  dataDir: string
+}
+
+const POSTGRES_PORT = 54_329
+const REDIS_PORT = 6_379
+const TEMPORAL_PORT = 7_233
+/** As `temporal server start-dev` has it. */
+const UI_ABOVE_PORT = 1_000
+const PROBE_TIMEOUT_MS = 1_000
+
+export function up(program: Command): void {
+  verb(program, {
+    usage: 'up',
+    summary: 'for development: start what is not there of PostgreSQL, Redis and Temporal on this machine, and a worker',
+    examples: [['snapflip up', 'until Ctrl-C; everything stays in .snapflip/']],
+  })
+    .option('--data-dir <folder>', 'where the local services keep their data', '.snapflip')
+    .action(act<Options>(run))
+}
+
+/**
+ * The definition says what is needed: DATABASE_URL when it is not set, Temporal and Redis when the definition names an address of this machine
+ * at which nobody answers. What already runs is used and left alone.
+ */
+async function run(session: Session, options: Options): Promise<Answer> {
+  const folder = resolve(options.dataDir)
+  await mkdir(folder, { recursive: true })
+  const variables: Record<string, string> = {}
+  const started = async <T extends { stop(): Promise<void> }>(name: string, start: () => Promise<T>): Promise<T> => {
+    session.note(`Starting ${name} …`)
+    const service = await start().catch((error: unknown) => {
+      throw new SnapflipError('USAGE', error instanceof Error ? error.message : String(error), { service: name }, error)
+    })
+    session.onClose(() => service.stop())
+    return service
+  }
+  if (!process.env.DATABASE_URL) {
+    const { startPostgres } = await import('../local/postgres.ts')
+    const port = await freeOr(POSTGRES_PORT)
+    const postgres = await started('PostgreSQL', () => startPostgres({ dataDir: join(folder, 'postgres'), ...port }))
+    variables.DATABASE_URL = postgres.url
+  }
+  if (!process.env.REDIS_URL && !(await answers('127.0.0.1', REDIS_PORT))) {
+    const [{ startRedis }, { findBinary }] = await Promise.all([
+      import('../local/redis.ts'),
+      import('../local/find-binary.ts'),
+    ])
+    if (findBinary('redis-server') === undefined)
+      session.note('No redis-server found: stores in Redis will not answer.')
+    else {
+      const dataDir = join(folder, 'redis')
+      await mkdir(dataDir, { recursive: true })
+      const redis = await started('Redis', () => startRedis({ dataDir, port: REDIS_PORT }))
+      variables.REDIS_URL = redis.url
+    }
+  }
+  const wanted = process.env.TEMPORAL_ADDRESS
+  const [host, port] = splitAddress(wanted ?? `localhost:${TEMPORAL_PORT}`)
+  if (isLocal(host) && !(await answers(host, port))) {
+    const { startTemporal } = await import('../local/temporal.ts')
+    const temporal = await started('Temporal', () =>
+      startTemporal({ port, uiPort: port + UI_ABOVE_PORT, dbFilename: join(folder, 'temporal.db') }),
+    )
+    if (wanted === undefined) variables.TEMPORAL_ADDRESS = temporal.address
+    session.note(`Temporal's UI: ${temporal.uiUrl}`)
+  }
+  // The definition reads them as in any other shell.
+  for (const [name, value] of Object.entries(variables)) process.env[name] = value
+  const file = join(folder, 'env')
+  const lines = Object.entries(variables).map(([name, value]) => `export ${name}='${value}'\n`)
+  await writeFile(file, lines.join(''), { mode: 0o600 })
+  await chmod(file, 0o600)
+  session.note(`In other shells: . ${file}`)
+
+  const loaded = await session.loaded()
+  const run = await migrate(loaded.config.database)
+  if (run.length > 0) session.note(`Made snapflip's tables: ${run.join(', ')}. Next: snapflip apply`)
+  session.note('Worker runs; Ctrl-C ends everything.')
+  await runWorker(loaded.config, loaded.file, { workDir: join(folder, 'work') })
+  return { json: { stopped: true, dataDir: dirname(file) }, text: '' }
+}
+
+function splitAddress(address: string): [host: string, port: number] {
+  const at = address.lastIndexOf(':')
+  return [address.slice(0, at), Number(address.slice(at + 1))]
+}
+
+const isLocal = (host: string) => ['localhost', '127.0.0.1', '::1', '[::1]'].includes(host)
+
+/** The usual port, unless somebody has it: then one that is free. */
+async function freeOr(port: number): Promise<{ port?: number }> {
+  return (await answers('127.0.0.1', port)) ? {} : { port }
+}
+
+function answers(host: string, port: number): Promise<boolean> {
+  return new Promise((done) => {
+    const socket = connectSocket({ host, port, timeout: PROBE_TIMEOUT_MS })
+    const end = (answer: boolean) => {
+      socket.destroy()
+      done(answer)
+    }
+    socket.once('connect', () => end(true))
+    socket.once('error', () => end(false))
+    socket.once('timeout', () => end(false))
+  })
+}
