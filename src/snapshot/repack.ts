@@ -8,15 +8,18 @@ import { PAGE_BATCH, Tree } from './tree.ts'
 /** Names (`generation/pack`) of what an incremental build should move into its own generation. */
 export type RepackPlan = ReadonlySet<string>
 
-/** A version that draws on more sources than this gets its smallest ones moved together. */
-const SOURCES_MAX = 64
+/**
+ * A version that draws on more sources than this gets its smallest ones moved together. Packs cost requests and dead bytes; where each
+ * object is its own unit only the manifest's list of sources grows (about 100 bytes each).
+ */
+const SOURCES_MAX = { packs: 64, keys: 4096 }
 /** What one refresh moves at most. */
 const REPACK_BYTES_MAX = 64 << 20
 
 /**
  * Which packs of a version the next incremental build should empty: when it draws on too many, the ones with the fewest live bytes,
  * until half of the limit is left. Packs that are mostly dead are among the first. Their other bytes become deletable when the
- * last version that uses them is retired. Nothing to do where each object is its own unit.
+ * last version that uses them is retired.
  */
 export function planRepack(
   layout: DataStore['layout'],
@@ -24,8 +27,8 @@ export function planRepack(
   limits: { sourcesMax?: number; bytesMax?: number } = {},
 ): RepackPlan {
   const plan = new Set<string>()
-  const sourcesMax = limits.sourcesMax ?? SOURCES_MAX
-  if (layout === 'keys' || manifest.sources.length <= sourcesMax) return plan
+  const sourcesMax = limits.sourcesMax ?? SOURCES_MAX[layout]
+  if (manifest.sources.length <= sourcesMax) return plan
   let budget = limits.bytesMax ?? REPACK_BYTES_MAX
   const smallestFirst: LiveSource[] = manifest.sources.toSorted((a, b) => a.bytes - b.bytes)
   for (const source of smallestFirst.slice(0, manifest.sources.length - Math.ceil(sourcesMax / 2))) {
