@@ -124,6 +124,8 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       expect(await states(pool)).toEqual({ [tag]: 'retired' })
       const late = { code: 'SUPERSEDED', details: { status: 'FAILED' } }
       await expect(sealVersion(pool, seal(tag))).rejects.toMatchObject(late)
+      const again = allocateVersion(pool, { dataset: DATASET, refreshId: first.refreshId, day: DAY })
+      await expect(again).rejects.toMatchObject(late)
       await expect(openRefresh(pool, first)).rejects.toMatchObject(late)
       await expect(recordGates(pool, first.refreshId, tag, [gate('pass')])).rejects.toMatchObject(late)
       const attempt = {
