@@ -3,16 +3,19 @@ import { type ErrorCode, type ErrorDetails, isSnapflipError, SnapflipError } fro
 /** SQLSTATE of an error that PostgreSQL sent, else undefined. */
 export function sqlState(error: unknown): string | undefined {
   const code = (error as { code?: unknown } | null)?.code
-  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : undefined
+  // EPIPE and its like have five letters too, but no digit.
+  return typeof code === 'string' && /^(?=.*\d)[0-9A-Z]{5}$/.test(code) ? code : undefined
 }
 
 /**
  * The typed error for what PostgreSQL said. `onData` is the code for rows or expressions that PostgreSQL cannot evaluate (SQLSTATE class
- * 22, 23, 42, XX): what they mean depends on what was read. PostgreSQL's own message may quote a row, so it stays in `cause`.
+ * 22, 23, 42, XX): what they mean depends on what was read. PostgreSQL's own message may quote a row, so it stays in `cause`. What did not come
+ * from PostgreSQL or the way to it (a full disk under the sink) is returned as it is.
  */
-export function translate(error: unknown, what: string, onData: ErrorCode, details: ErrorDetails = {}): SnapflipError {
+export function translate(error: unknown, what: string, onData: ErrorCode, details: ErrorDetails = {}): unknown {
   if (isSnapflipError(error)) return error
   const state = sqlState(error)
+  if (state === undefined && !isConnectionError(error)) return error
   if (state === undefined || /^(08|57P)/.test(state)) {
     return new SnapflipError(
       'POSTGRES_UNREACHABLE',
@@ -64,5 +67,17 @@ export function translate(error: unknown, what: string, onData: ErrorCode, detai
     `${what}: PostgreSQL refused the statement (SQLSTATE ${state}).`,
     found,
     error,
+  )
+}
+
+/** Errors of the socket, and pg's own about it, which have no code. */
+function isConnectionError(error: unknown): boolean {
+  const { code, message } = error as { code?: unknown; message?: unknown }
+  const socket = /^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_|EHOST|ENET)/.test(String(code))
+  return (
+    socket ||
+    /^(Connection terminated|timeout expired|Client (has encountered a connection error|was closed)|This socket)/.test(
+      String(message),
+    )
   )
 }
