@@ -39,9 +39,3 @@ export async function heartbeating<T>(
     clearInterval(timer)
   }
 }
-
-/** Throws when what `value` should be is not there. */
-export function needed<T>(value: T | null | undefined, otherwise: () => SnapflipError): T {
-  if (value === null || value === undefined) throw otherwise()
-  return value
-}

@@ -53,7 +53,6 @@ export const eventsIndexSchema = z.strictObject({
 })
 export const indexSchema = z.union([tableIndexSchema, eventsIndexSchema])
 export type TableIndex = z.infer<typeof tableIndexSchema>
-export type EventsIndex = z.infer<typeof eventsIndexSchema>
 export type IndexDefinition = z.infer<typeof indexSchema>
 
 const percent = z.number().min(0).max(100)

@@ -23,7 +23,6 @@ export const verdictSchema = z.enum(['pass', 'warn', 'hold', 'reject'])
 export type Verdict = z.infer<typeof verdictSchema>
 
 export const gateNameSchema = z.enum(['integrity', 'rowCounts', 'changeVolume', 'drift', 'sourceSchema', 'uniqueness'])
-export type GateName = z.infer<typeof gateNameSchema>
 
 /** The result of one gate over one index (or the whole dataset), pass or fail. Values never; keys hashed unless short samples are declared plain. */
 export const gateResultSchema = z.object({

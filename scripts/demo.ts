@@ -189,13 +189,13 @@ async function loadCities(client: pg.Client): Promise<void> {
   await client.query(`create table cities (
     id integer primary key, name text not null, country text not null, population bigint not null, place point not null)`)
   const copy = client.query(copyFrom('copy cities from stdin'))
-  const escape = (text: string) => text.replace(/[\\\t\n\r]/g, (c) => `\\${c}`)
+  const escaped = (text: string) => text.replace(/[\\\t\n\r]/g, (c) => `\\${c}`)
   await timed(`${cities.length} rows`, () =>
     pipeline(
       Readable.from(
         (function* () {
           for (const c of cities)
-            yield `${c.cityId}\t${escape(c.name)}\t${c.country}\t${c.population}\t(${c.loc.coordinates.join(',')})\n`
+            yield `${c.cityId}\t${escaped(c.name)}\t${c.country}\t${c.population}\t(${c.loc.coordinates.join(',')})\n`
         })(),
       ),
       copy,

@@ -38,7 +38,12 @@ export const ERRORS = {
   },
   POSTGRES_UNREACHABLE: { meaning: 'PostgreSQL does not answer.', http: 503, exit: 5, retryable: true },
   POSTGRES_UNSUPPORTED: { meaning: 'PostgreSQL is too old, or a standby.', http: 503, exit: 5, retryable: false },
-  PRIVILEGE_MISSING: { meaning: 'The PostgreSQL role may not do what is needed, or row security hides rows from it.', http: 403, exit: 5, retryable: false },
+  PRIVILEGE_MISSING: {
+    meaning: 'The PostgreSQL role may not do what is needed, or row security hides rows from it.',
+    http: 403,
+    exit: 5,
+    retryable: false,
+  },
   POSTGRES_FAILED: { meaning: 'PostgreSQL refused a statement.', http: 500, exit: 5, retryable: true },
   REGISTRY_NOT_MIGRATED: {
     meaning: "The registry's tables are missing or older than this snapflip.",

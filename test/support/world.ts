@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { Client, Connection } from '@temporalio/client'
 import type pg from 'pg'
@@ -138,15 +137,4 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
   }
   await world.apply()
   return world
-}
-
-/** The table as a version of it must read: key → value, in one statement. */
-export async function tableAs<V>(pool: pg.Pool, sql: string): Promise<Map<string, V>> {
-  const { rows } = await pool.query<{ key: string; value: V }>(sql)
-  return new Map(rows.map((row) => [row.key, row.value]))
-}
-
-/** A hash that tells two states of a table apart. */
-export function fingerprint(value: unknown): string {
-  return createHash('sha256').update(JSON.stringify(value)).digest('hex')
 }
