@@ -1,0 +1,173 @@
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { configJsonSchema } from '../../scripts/config-schema.ts'
+import { SnapflipError } from '../../src/core/errors.ts'
+import { loadConfig } from '../../src/load-config.ts'
+
+let folder: string
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'snapflip-config-'))
+})
+afterAll(() => rm(folder, { recursive: true, force: true }))
+
+const PLAIN = {
+  database: 'postgres://localhost/shop',
+  stores: { hot: 'redis://localhost:6379/0' },
+  datasets: {
+    shop: { stores: ['hot'], indexes: { products: { from: 'public.products', key: 'id', value: ['name'] } } },
+  },
+}
+
+async function written(name: string, text: string): Promise<string> {
+  const file = join(folder, name)
+  await writeFile(file, text)
+  return file
+}
+
+/** The error that loading gives. */
+async function refusal(name: string, text: string): Promise<SnapflipError> {
+  const file = await written(name, text)
+  const error = await loadConfig(file).then(
+    () => null,
+    (found: unknown) => found,
+  )
+  expect(error).toBeInstanceOf(SnapflipError)
+  return error as SnapflipError
+}
+
+const refusalOf = (definition: unknown) => refusal('refused.json', JSON.stringify(definition))
+
+describe('a definition is loaded', () => {
+  const typed = `import { defineConfig } from 'snapflip/config'
+    const port: number = 6379
+    export default defineConfig({ ...${JSON.stringify(PLAIN)}, stores: { hot: \`redis://localhost:\${port}/0\` } })`
+
+  test.each([
+    ['a.ts', typed],
+    ['a.js', `export default ${JSON.stringify(PLAIN)}`],
+    ['a.json', JSON.stringify({ $schema: 'x', ...PLAIN })],
+  ])('from %s', async (name, text) => {
+    const { config } = await loadConfig(await written(name, text))
+    expect(config.stores).toEqual(PLAIN.stores)
+    expect(config.datasets.shop?.indexes.products).toMatchObject({ from: 'public.products', capture: 'triggers' })
+    expect(config.temporal.address).toBe('localhost:7233')
+  })
+
+  test('from the nearest folder upwards', async () => {
+    const below = join(folder, 'project', 'deep', 'below')
+    await mkdir(below, { recursive: true })
+    await writeFile(join(folder, 'project', 'snapflip.config.json'), JSON.stringify(PLAIN))
+    expect((await loadConfig(undefined, below)).file).toBe(join(folder, 'project', 'snapflip.config.json'))
+  })
+
+  test('with relative folders meant from its own', async () => {
+    const text = JSON.stringify({ ...PLAIN, stores: { hot: 'file:./versions' } })
+    const { config } = await loadConfig(await written('folder.json', text))
+    expect(config.stores.hot).toBe(`file://${join(folder, 'versions')}`)
+  })
+
+  test('with variables of the environment in JSON', async () => {
+    process.env.SNAPFLIP_TEST_HOST = 'elsewhere'
+    const text = JSON.stringify({ ...PLAIN, stores: { hot: 'redis://${SNAPFLIP_TEST_HOST}:6379/0' } })
+    expect((await loadConfig(await written('env.json', text))).config.stores.hot).toBe('redis://elsewhere:6379/0')
+  })
+})
+
+describe('a definition that cannot be used is refused', () => {
+  test.each<[what: string, definition: unknown, expected: RegExp]>([
+    ['no object', [], /the definition: expected an object, found an empty list/],
+    ['no database', { ...PLAIN, database: undefined }, /database: expected a text or an object, found nothing/],
+    ['an unknown key', { ...PLAIN, databse: 'x' }, /expected no other keys than snapflip knows, found "databse"/],
+    [
+      'a store that is not there',
+      { ...PLAIN, datasets: { shop: { ...PLAIN.datasets.shop, stores: ['cold'] } } },
+      /datasets\.shop\.stores\[0\]: expected a name of `stores` \(hot\), found "cold"/,
+    ],
+    [
+      'an index without a key',
+      { ...PLAIN, datasets: { shop: { stores: ['hot'], indexes: { a: { from: 't', value: ['x'] } } } } },
+      /datasets\.shop\.indexes\.a\.key: expected a text or a list, found nothing/,
+    ],
+    [
+      'an option of another kind',
+      { ...PLAIN, datasets: { shop: { ...PLAIN.datasets.shop, keep: 1 } } },
+      /datasets\.shop\.keep: expected at least 2, found 1/,
+    ],
+    [
+      'an events index with more',
+      { ...PLAIN, datasets: { shop: { stores: ['hot'], indexes: { a: { events: true, key: 'x' } } } } },
+      /datasets\.shop\.indexes\.a: expected no other keys than snapflip knows, found "key"/,
+    ],
+    [
+      'an order without many',
+      {
+        ...PLAIN,
+        datasets: { shop: { stores: ['hot'], indexes: { a: { from: 't', key: 'k', value: 'v', order: 'o' } } } },
+      },
+      /datasets\.shop\.indexes\.a\.order: expected only with many: true/,
+    ],
+    [
+      'a name that is none',
+      { ...PLAIN, datasets: { 'a b': PLAIN.datasets.shop } },
+      /datasets\.a b: expected a name of letters/,
+    ],
+  ])('%s', async (_what, definition, expected) => {
+    const error = await refusalOf(definition)
+    expect(error.code).toBe('CONFIG_INVALID')
+    expect(error.message).toMatch(expected)
+  })
+
+  test('several stores for one dataset, which are not supported yet', async () => {
+    const error = await refusalOf({
+      ...PLAIN,
+      stores: { hot: 'redis://h/0', cold: 'file:./x' },
+      datasets: { shop: { ...PLAIN.datasets.shop, stores: ['hot', 'cold'] } },
+    })
+    expect(error.code).toBe('DEFINITION_INVALID')
+    expect(error.message).toMatch(/several stores .* not supported yet/i)
+  })
+
+  test('naming the environment variables that have no value', async () => {
+    const definition = `export default { ...${JSON.stringify(PLAIN)}, database: process.env.SNAPFLIP_TEST_UNSET }`
+    expect((await refusal('unset.ts', definition)).message).toContain('expected SNAPFLIP_TEST_UNSET to be set')
+    const within = `export default { ...${JSON.stringify(PLAIN)}, stores: { hot: \`redis://\${process.env.SNAPFLIP_TEST_UNSET}/0\` } }`
+    expect((await refusal('within.ts', within)).message).toContain('expected SNAPFLIP_TEST_UNSET to be set')
+    const inJson = JSON.stringify({ ...PLAIN, database: '${SNAPFLIP_TEST_UNSET}' })
+    expect((await refusal('unset.json', inJson)).message).toContain('expected SNAPFLIP_TEST_UNSET to be set')
+  })
+
+  test('without a word of what may be a credential', async () => {
+    const error = await refusalOf({
+      ...PLAIN,
+      stores: { 'bad name': 'redis://:sekret@h/0' },
+      temporal: { tls: 'sekret' },
+    })
+    expect(error.message).toMatch(/stores\.bad name/)
+    expect(JSON.stringify([error.message, error.details])).not.toContain('sekret')
+  })
+
+  test('when it is not there, not JSON, or does not run', async () => {
+    await expect(loadConfig(join(folder, 'none.ts'))).rejects.toMatchObject({ code: 'CONFIG_INVALID' })
+    expect((await refusal('bad.json', '{')).message).toMatch(/Expected JSON in .*bad\.json/)
+    expect((await refusal('bad.ts', 'export default {')).message).toMatch(/bad\.ts cannot be loaded: .*Unexpected/)
+    expect((await refusal('throws.ts', 'throw new Error("not today")')).message).toContain('not today')
+    expect((await refusal('empty.ts', 'export const a = 1')).message).toMatch(/default export/)
+  })
+})
+
+describe('schemas/config.schema.json', () => {
+  test('is what the zod schema gives (node scripts/config-schema.ts makes it)', async () => {
+    const file = new URL('../../schemas/config.schema.json', import.meta.url)
+    expect(await readFile(file, 'utf8')).toBe(configJsonSchema())
+  })
+
+  test('accepts what is accepted, and refuses what is refused', () => {
+    const validate = new Ajv2020({ strict: false }).compile(JSON.parse(configJsonSchema()))
+    expect(validate(PLAIN)).toBe(true)
+    expect(validate({ ...PLAIN, databse: 'x' })).toBe(false)
+    expect(validate({ ...PLAIN, datasets: { shop: { stores: [], indexes: {} } } })).toBe(false)
+  })
+})
