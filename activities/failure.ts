@@ -1,5 +1,5 @@
 import { ApplicationFailure, CancelledFailure, Context } from '@temporalio/activity'
-import { isSnapflipError, type SnapflipError } from '../src/core/errors.ts'
+import { isSnapflipError } from '../src/core/errors.ts'
 
 /**
  * Runs an activity's work and translates what it throws: a SnapflipError becomes an application failure with its code as type,

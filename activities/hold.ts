@@ -1,9 +1,11 @@
 import type { Pool } from 'pg'
 import type { Hold } from '../schemas/pointer.ts'
-import { hold } from '../src/registry/hold.ts'
+import { hold as recordHold } from '../src/registry/hold.ts'
 import { resume } from '../src/registry/resume.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
+import type { Deps } from './deps.ts'
+import { asActivity } from './failure.ts'
 
 export interface HoldRequest {
   dataset: string
@@ -17,13 +19,19 @@ export interface HoldDeps {
   store(dataset: string): Promise<Store>
 }
 
+/** For a workflow that must leave a dataset to a person. */
+export const hold =
+  (deps: Deps) =>
+  (request: HoldRequest): Promise<void> =>
+    asActivity(async () => void (await holdDataset(deps, request)))
+
 /**
  * Pauses a dataset: no refresh opens, and none that is open flips. The registry comes first, with the history entry; then the store's
  * pointer, which refuses flips even where the registry cannot be asked. Failing in between leaves it on hold in the registry: again does the
  * rest.
  */
 export async function holdDataset(deps: HoldDeps, request: HoldRequest): Promise<Hold> {
-  const wanted = await hold(deps.pool, request)
+  const wanted = await recordHold(deps.pool, request)
   const store = await deps.store(request.dataset)
   await changePointer(store.pointer, { kind: 'hold', hold: wanted }, { dataset: request.dataset })
   return wanted

@@ -5,6 +5,7 @@ import { finish } from './finish.ts'
 import { flip } from './flip.ts'
 import { flipBack } from './flip-back.ts'
 import { gates } from './gates.ts'
+import { hold } from './hold.ts'
 import { plan } from './plan.ts'
 import { preflip } from './preflip.ts'
 import { discard, retire } from './retire.ts'
@@ -24,6 +25,7 @@ export function createActivities(deps: Deps) {
     settle: settle(deps),
     discard: discard(deps),
     finish: finish(deps),
+    hold: hold(deps),
     compensationFailed: compensationFailed(deps),
     flipBack: flipBack(deps),
     verifyRollback: verifyRollback(deps),
