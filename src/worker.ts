@@ -20,6 +20,8 @@ import { registerSearchAttributes } from './temporal/search-attributes.ts'
 export interface WorkerOptions {
   log?: Logger
   workDir?: string
+  /** A bundle of the workflows made beforehand (scripts/bundle-workflows.ts); by default the package's own, where it has one. */
+  workflowBundle?: string
   /** Decorates what activities use of the world; tests put their faults in here. */
   decorate?: (deps: Deps) => Deps
 }
@@ -80,9 +82,12 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
       namespace: target.namespace,
       taskQueue: config.temporal.taskQueue,
       activities: createActivities(deps),
-      ...workflows(),
+      ...workflows(options.workflowBundle),
       // Builds are bound by CPU and memory: two at a time, beside the short activities.
       maxConcurrentActivityTaskExecutions: 8,
+      // By default a heartbeat may be held back for 8 s: too close to the 10 s after which a worker counts as dead, and a
+      // cancellation, which comes as the answer to one, would be heard that late.
+      maxHeartbeatThrottleInterval: '2 seconds',
       shutdownGraceTime: '10 seconds',
     })
     const run = worker.run().finally(async () => {
@@ -112,9 +117,9 @@ async function starterOf(
 }
 
 /** The bundle built with the package where there is one; from source, Temporal bundles when the worker starts. */
-function workflows(): { workflowBundle: WorkflowBundleOption } | { workflowsPath: string } {
-  const bundle = fileURLToPath(new URL('../workflow-bundle.js', import.meta.url))
-  if (existsSync(bundle)) return { workflowBundle: { codePath: bundle } }
+function workflows(given: string | undefined): { workflowBundle: WorkflowBundleOption } | { workflowsPath: string } {
+  const bundle = given ?? fileURLToPath(new URL('../workflow-bundle.js', import.meta.url))
+  if (given !== undefined || existsSync(bundle)) return { workflowBundle: { codePath: bundle } }
   const here = import.meta.url.endsWith('.ts') ? '../workflows/index.ts' : '../workflows/index.js'
   return { workflowsPath: fileURLToPath(new URL(here, import.meta.url)) }
 }

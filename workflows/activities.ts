@@ -17,7 +17,7 @@ export const quick = proxyActivities<Activities>({
 /** Work in proportion to the data: hours are legal, silence is not. */
 export const long = proxyActivities<Activities>({
   startToCloseTimeout: '24 hours',
-  // A killed worker is noticed after this long; the SDK sends a heartbeat at least every 8 s.
+  // A killed worker is noticed after this long; the SDK sends a heartbeat at least every 2 s (src/worker.ts).
   heartbeatTimeout: '10 seconds',
   retry: { ...retry, maximumAttempts: 20 },
   // Wait for a cancelled activity to clean up after itself before compensating.

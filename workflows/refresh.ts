@@ -105,7 +105,13 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     const undone = await reported(() =>
       executeChild(rollback, { workflowId: `rollback:${dataset}`, args: [{ dataset, reason: summary }] }),
     )
-    return await end(undone ? 'ROLLED_BACK' : 'FAILED', summary)
+    if (undone) return await end('ROLLED_BACK', summary)
+    // Readers stay on it (a first version has nothing before it): nothing is built upon it until a person has looked.
+    await reported(() => quick.hold({ dataset, by: 'snapflip', reason: summary }))
+    return await end(
+      'FAILED',
+      `${summary}; it could not be taken back, so readers stay on it and ${dataset} is on hold. \`snapflip resume ${dataset}\`, then \`snapflip refresh ${dataset} --full\`.`,
+    )
   }
 
   /** A compensation that fails is told and recorded; how the refresh ended stands. */

@@ -67,8 +67,11 @@ function unreachable(operation: StoreOperation, when: string): SnapflipError {
   return new SnapflipError('STORE_UNREACHABLE', `${operation} failed ${when}: a fault of the test.`)
 }
 
+/** What stands between a caller and a store's calls: a plan of faults, or whatever a test does around them. */
+export type Between = Pick<FaultPlan, 'run'>
+
 /** The store, with the plan's faults in between. */
-export function faultyStore(store: Store, plan: FaultPlan): Store {
+export function faultyStore(store: Store, plan: Between): Store {
   const data = decorate(store.data, 'data', plan)
   return {
     url: store.url,
@@ -89,7 +92,7 @@ export function faultyStore(store: Store, plan: FaultPlan): Store {
 }
 
 /** A plain object with every method of the port behind the plan. */
-function decorate<Port extends object>(port: Port, name: string, plan: FaultPlan): Port {
+function decorate<Port extends object>(port: Port, name: string, plan: Between): Port {
   const names = Object.getOwnPropertyNames(Object.getPrototypeOf(port)).filter((method) => method !== 'constructor')
   const methods = names.map((method) => {
     const real = port[method as keyof Port] as (...args: unknown[]) => Promise<unknown>

@@ -3,6 +3,7 @@ import { Client, Connection } from '@temporalio/client'
 import type pg from 'pg'
 import { onTestFinished } from 'vitest'
 import type { Deps } from '../../activities/deps.ts'
+import { holdDataset, resumeDataset } from '../../activities/hold.ts'
 import { type Config, type ConfigInput, configSchema } from '../../schemas/config.ts'
 import type { Pointer } from '../../schemas/pointer.ts'
 import type { RefreshOutcome, RefreshRequest, RollbackOutcome, RollbackRequest } from '../../schemas/refresh.ts'
@@ -14,8 +15,10 @@ import { createLog } from '../../src/observe/log.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { openStore } from '../../src/stores/open.ts'
 import type { Store } from '../../src/stores/ports.ts'
-import { type RunningWorker, startWorker } from '../../src/worker.ts'
+import { quietTemporalRuntime, type RunningWorker, startWorker } from '../../src/worker.ts'
+import { type Between, faultyStore } from '../stores/faults.ts'
 import { testDatabase, testFolder, testTemporal, uniqueName } from './services.ts'
+import { workflowBundle } from './workflow-bundle.ts'
 
 /** A dataset of its own on real services: database, store, Temporal task queue, and a worker when asked for. */
 export interface World {
@@ -35,6 +38,8 @@ export interface World {
   /** The failure of a refresh that must fail. */
   refreshFailure(request?: Partial<RefreshRequest>): Promise<unknown>
   rollback(request?: Partial<RollbackRequest>): Promise<RollbackOutcome>
+  hold(reason?: string): Promise<void>
+  resume(): Promise<void>
   store(): Promise<Store>
   pointer(): Promise<Pointer>
   reader(): Promise<Reader>
@@ -110,7 +115,13 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
       await applyDefinition(database.pool, { dataset, definition, by: null })
     },
     async worker(decorate) {
-      const worker = await startWorker(world.config, { log, workDir: world.workDir, ...(decorate ? { decorate } : {}) })
+      quiet()
+      const worker = await startWorker(world.config, {
+        log,
+        workDir: world.workDir,
+        workflowBundle: await workflowBundle(),
+        ...(decorate ? { decorate } : {}),
+      })
       closers.push(async () => {
         worker.shutdown()
         await worker.run
@@ -124,6 +135,15 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
       throw new Error(`Expected the refresh to fail, found it ${outcome.status}: ${outcome.summary}`)
     },
     rollback: (request = {}) => start<RollbackOutcome>('rollback', { reason: 'a test', ...request }),
+    async hold(reason = 'a test') {
+      await holdDataset({ pool: database.pool, store: () => world.store() }, { dataset, by: 'test', reason })
+    },
+    async resume() {
+      await resumeDataset(
+        { pool: database.pool, store: () => world.store() },
+        { dataset, by: 'test', reason: 'a test' },
+      )
+    },
     store: () => {
       store ??= opened(openStore(storeUrl, { dataset }))
       return store
@@ -137,4 +157,16 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
   }
   await world.apply()
   return world
+}
+
+/** For `worker`: puts faults, or whatever a test does, around every call of the store. */
+export function around(between: Between): (deps: Deps) => Deps {
+  return (deps) => ({ ...deps, store: async (dataset) => faultyStore(await deps.store(dataset), between) })
+}
+
+let isQuiet = false
+/** Temporal's own log lines would bury the test's. */
+function quiet(): void {
+  if (!isQuiet) quietTemporalRuntime(createLog({ level: 'silent' }))
+  isQuiet = true
 }
