@@ -8,13 +8,15 @@ export interface Breakable {
   down: boolean
   /** Leases are refused, as by a user that may not write. */
   readOnly: boolean
+  /** Pushes are not heard: only polls and reads find a flip. */
+  deaf: boolean
   /** Called before each read of the pointer, which waits for it. */
   beforePointer: (() => Promise<void>) | null
   calls: Record<string, number>
 }
 
 export function breakable(store: Store): Breakable {
-  const state: Breakable = { store, down: false, readOnly: false, beforePointer: null, calls: {} }
+  const state: Breakable = { store, down: false, readOnly: false, deaf: false, beforePointer: null, calls: {} }
   const guarded = async <T>(name: string, call: () => Promise<T>): Promise<T> => {
     state.calls[name] = (state.calls[name] ?? 0) + 1
     if (state.down) throw new SnapflipError('STORE_UNREACHABLE', `${store.url} is down, by the test.`)
@@ -46,7 +48,9 @@ export function breakable(store: Store): Breakable {
         }),
       swap: (token, next) => pointer.swap(token, next),
       rebind: (next) => pointer.rebind(next),
-      watch: (options) => pointer.watch(options),
+      watch: (options) => {
+        if (!state.deaf) pointer.watch(options)
+      },
     },
     leases: {
       put: (lease) =>
