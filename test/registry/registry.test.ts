@@ -254,6 +254,13 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       await expect(version(pool, DATASET, 'v20200101-01')).rejects.toMatchObject({ code: 'UNKNOWN_VERSION' })
     })
 
+    it('cannot be two active ones, whoever writes', async () => {
+      const v1 = await flipped(pool, null)
+      await flipped(pool, v1)
+      const second = pool.query(`update snapflip.versions set state = 'active' where tag = $1`, [v1])
+      await expect(second).rejects.toMatchObject({ constraint: 'versions_one_active' })
+    })
+
     it('are never sealed by name alone', async () => {
       const refreshId = await open(pool)
       const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
