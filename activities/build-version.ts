@@ -21,6 +21,7 @@ import { openRefreshOf } from '../src/registry/open-refresh-of.ts'
 import { recordEvent } from '../src/registry/record.ts'
 import { sealVersion } from '../src/registry/seal-version.ts'
 import { versions } from '../src/registry/versions.ts'
+import { diffIndex } from '../src/snapshot/diff.ts'
 import { sha256Hex } from '../src/snapshot/hash.ts'
 import { contentDigest, encodeManifest, manifestHash } from '../src/snapshot/manifest.ts'
 import { type MergeResult, mergeRuns } from '../src/snapshot/merge.ts'
@@ -197,7 +198,10 @@ async function mergeIndex(
     await store.data.deleteGeneration(generation)
     return carried()
   }
-  const evidence = evidenceOf(plan, merged.index, merged, counts.get(plan.name) ?? null)
+  const evidence = {
+    ...evidenceOf(plan, merged.index, merged, counts.get(plan.name) ?? null),
+    ...(await changesOfFullBuild(store, dataset, plan, merged.index, place.signal)),
+  }
   return { plan, manifest: merged.index, sources: merged.sources, generation, evidence }
 }
 
@@ -211,6 +215,26 @@ function isSameUncaptured(plan: IndexPlan, index: IndexManifest): boolean {
     former.count === index.count &&
     former.sums.join() === index.sums.join()
   )
+}
+
+/**
+ * What a full build changed of the version before: a bad change must not pass because it came with one. Blocks of the same bytes are not read.
+ * Where the shape changed, so did every value, and how many says nothing.
+ */
+async function changesOfFullBuild(
+  store: Store,
+  dataset: string,
+  plan: IndexPlan,
+  index: IndexManifest,
+  signal: AbortSignal,
+): Promise<Partial<Pick<IndexEvidence, 'inserted' | 'updated' | 'deleted'>>> {
+  const { former } = plan
+  if (plan.fullReason === null || former === null) return {}
+  const where = { dataset, index: plan.name }
+  const diff = await diffIndex(store.data, { where, index: former }, { where, index }, signal)
+  if (!diff.comparable) return {}
+  const { inserted, updated, deleted } = diff
+  return { inserted, updated: former.shape === index.shape ? updated : null, deleted }
 }
 
 function evidenceOf(

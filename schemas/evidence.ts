@@ -7,7 +7,7 @@ export const indexEvidenceSchema = z.object({
   /** Entries before (0 without a parent) and after. */
   parentCount: z.int().nonnegative(),
   count: z.int().nonnegative(),
-  /** Against the parent. A full build knows only its net effect: `updated` is null there. */
+  /** Against the parent. `updated` is null where the shape changed: every value did. */
   inserted: z.int().nonnegative(),
   updated: z.int().nonnegative().nullable(),
   deleted: z.int().nonnegative(),

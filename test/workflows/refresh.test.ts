@@ -63,6 +63,25 @@ describe('refresh', () => {
     expect(await (await world.reader()).get('products', 200)).toEqual({ sku: 'sku-200', price: 2000 })
   })
 
+  it('refuses a bad change that comes with a full build', async () => {
+    const world = await makeWorld({
+      ...SHOP,
+      dataset: {
+        ...SHOP.dataset,
+        gates: { changeVolume: { updated: { percent: 10, atLeast: 10, verdict: 'reject' } } },
+      },
+    })
+    await world.worker()
+    const first = await world.refresh()
+    await world.pool.query('update products set price = 0 where id > 100')
+    const bad = await world.refresh({ full: true })
+    expect(bad).toMatchObject({ status: 'REJECTED', active: first.tag })
+    expect(bad.gates.find((gate) => gate.verdict === 'reject')).toMatchObject({
+      index: 'products',
+      actual: { updated: 400 },
+    })
+  })
+
   it('rollback goes back, quarantines what it left and holds the dataset', async () => {
     const world = await makeWorld(SHOP)
     await world.worker()
