@@ -241,7 +241,7 @@ class Definition {
     const twice = names.find((name, n) => names.indexOf(name) !== n)
     if (twice !== undefined) this.#refuse(`value: column ${twice} is listed twice.`, 'List it once.')
     const types = names.map((name) => [name, table.columns.find(([column]) => column === name)?.[1]])
-    return { sql: { columns: names.map((name) => `${table.alias}.${quoted(name)}`) }, fingerprint: types }
+    return { sql: { columns: names.map(quoted) }, fingerprint: types }
   }
 
   /** Has PostgreSQL parse one expression over the table's row, and refuses it when it depends on anything else. */

@@ -11,17 +11,20 @@ export const literal = pg.escapeLiteral
 /** Column names come from the catalogue. */
 export const quoted = pg.escapeIdentifier
 
-/** `select key[, order], value` of the rows that `from` (an item under the table's alias) gives. */
+/**
+ * `select key[, order], value` of the rows that `from` (an item under the table's alias) gives. User expressions stand where nothing but that item
+ * is in scope: beside the columns of the value, a bare column would be ambiguous. PostgreSQL flattens the rest.
+ */
 export function entriesOf(source: TableSource, from: string, condition: string | null = null): string {
-  const list = source.value
-  const value =
-    'columns' in list
-      ? `coalesce(row_to_json(_snapflip_value)::text, 'null')`
-      : `coalesce(to_json(${list.expression}\n)::text, 'null')`
-  const tables =
-    'columns' in list ? `${from} cross join lateral (select ${list.columns.join(', ')}) _snapflip_value` : from
-  const order = source.order === null ? '' : `, coalesce(${source.order}, '') as _snapflip_order`
-  return `select ${source.key} as _snapflip_key${order}, ${value} as _snapflip_value from ${tables} where ${rowsOf(source, condition)}`
+  const { key, order, value, table } = source
+  const keyed = `select ${key} as _snapflip_key${order === null ? '' : `, coalesce(${order}, '') as _snapflip_order`}`
+  const rows = `from ${from} where ${rowsOf(source, condition)}`
+  if ('expression' in value)
+    return `${keyed}, coalesce(to_json(${value.expression}\n)::text, 'null') as _snapflip_value ${rows}`
+  const columns = value.columns.map((column, n) => `${table.alias}.${column} as _snapflip_${n}`)
+  const named = value.columns.map((column, n) => `_snapflip_r._snapflip_${n} as ${column}`)
+  return `select _snapflip_key${order === null ? '' : ', _snapflip_order'}, row_to_json(_snapflip_o)::text as _snapflip_value
+    from (${keyed}, ${columns.join(', ')} ${rows}) as _snapflip_r cross join lateral (select ${named.join(', ')}) as _snapflip_o`
 }
 
 /** The rows that are in the index. */

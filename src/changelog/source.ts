@@ -26,7 +26,7 @@ export interface TableSource {
   readonly shape: string
 }
 
-/** `columns`: a compact JSON object of these columns in this order. */
+/** `columns`: a compact JSON object of these columns (quoted) in this order. */
 export type SqlValue = { readonly columns: readonly string[] } | { readonly expression: string }
 
 export interface TypedColumn {

@@ -113,6 +113,10 @@ describe.each(postgresVersions)('a definition on PostgreSQL %s', (version) => {
       { key: `to_char(added, 'YYYY-MM-DD HH24') || id`, value: `date_trunc('day', added) + interval '1 day'` },
     ],
     ['comments at their end', { key: 'id -- the number', where: 'not hidden -- seen only' }],
+    [
+      'bare columns beside a value of the same columns',
+      { value: ['id', 'sku', 'price'], key: 'id + 0', where: 'id > 0 and price >= 0' },
+    ],
     ['null values', { value: 'nullif(id, 3)' }],
     ['many, in order of a cast', { key: 'hidden', many: true, order: 'price::double precision', value: 'id' }],
     ['several key parts, one of them null', { key: ['sku', 'nullif(id, 2)'], value: 'id' }],
