@@ -140,6 +140,13 @@ describe.each(postgresVersions)('a row on PostgreSQL %s', (version) => {
     const next = await cut(client, [source])
     expect(next.truth[0]?.counts.size).toBe(WRITERS.length * rows)
     expect((await foldBetween(client, source, 0, first, next)).list()).toEqual(next.truth[0]?.list())
+
+    // Nor does what the builder's own session is set to.
+    await client.query(`set timezone = 'Asia/Kathmandu'; set datestyle = 'German, DMY'; set intervalstyle = 'sql_standard'; set extra_float_digits = -15;
+      set bytea_output = 'escape'; set search_path = public; set quote_all_identifiers = on; set array_nulls = off; set xmloption = 'document'`)
+    const odd = await cut(client, [source])
+    expect(odd.truth[0]?.list()).toEqual(next.truth[0]?.list())
+    expect((await foldBetween(client, source, 0, first, odd)).list()).toEqual(next.truth[0]?.list())
   })
 })
 
@@ -179,7 +186,9 @@ describe.each(postgresVersions)('a table on PostgreSQL %s', (version) => {
     }
   })
 
-  it.runIf(version === '18')(
+  // Version 18 is the first to have them.
+  const itOn18 = version === '18' ? it : () => undefined
+  itOn18(
     'with virtual generated columns, which a trigger sees as null, gives the same bytes when captured as when read',
     async () => {
       await client.query(
