@@ -20,10 +20,6 @@ export class ByteBudget<E extends Droppable> {
     this.#bytesMax = bytesMax
   }
 
-  get bytes(): number {
-    return this.#bytes
-  }
-
   get(key: string): E | undefined {
     return this.#entries.get(key)
   }
@@ -45,10 +41,6 @@ export class ByteBudget<E extends Droppable> {
         this.#remove(oldest)
       }
     }
-  }
-
-  clear(): void {
-    for (const entry of this.#entries.values()) this.#remove(entry)
   }
 
   #remove(entry: E): void {

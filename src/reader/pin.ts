@@ -54,7 +54,7 @@ export async function takeLease(store: Store, version: OpenVersion, options: Pin
   if (!(await isRetired(store, version))) return { outcome: 'held', id, ttlMs, protectedUntil }
   // What is left of it ends by itself.
   await store.leases.drop(id).catch(() => undefined)
-  return { outcome: 'retired', error: retired(version, store) }
+  return { outcome: 'retired', error: retired(version.source.dataset, version.ref.tag, store) }
 }
 
 /** Whether a version may be, or was, deleted. Retired tags are forgotten once their manifest is gone, so then that is asked for. */
@@ -67,9 +67,7 @@ async function isRetired(store: Store, version: OpenVersion): Promise<boolean> {
   return bytes === null || manifestHash(bytes) !== ref.manifest
 }
 
-function retired(version: OpenVersion, store: Store): SnapflipError {
-  const { dataset } = version.source
-  const { tag } = version.ref
+export function retired(dataset: string, tag: string, store: Store): SnapflipError {
   return new SnapflipError(
     'VERSION_RETIRED',
     `${tag} of ${dataset} was retired in ${store.url}, expected a retained version. Pin again to get the active one; \`snapflip versions ${dataset}\` lists what is kept.`,
@@ -150,7 +148,8 @@ export class Pin<T extends ValueTypes = ValueTypes> extends Reads<T> {
     if (!(error instanceof MissingObject)) throw error
     const { protectedUntil } = this.#lease
     const ranOut = this.#lapsed || (protectedUntil > 0 && performance.now() >= protectedUntil)
-    if (ranOut || (await isRetired(this.#store, this.#version))) throw retired(this.#version, this.#store)
+    if (ranOut || (await isRetired(this.#store, this.#version)))
+      throw retired(this.#version.source.dataset, this.#version.ref.tag, this.#store)
     throw error.asCorrupt()
   }
 

@@ -8,11 +8,11 @@ import type { Follower, FollowerEvents } from './follower.ts'
 import type { Freshness } from './freshness.ts'
 import { MissingObject } from './missing-object.ts'
 import type { Limits } from './options.ts'
-import { Pin, type PinOptions, takeLease } from './pin.ts'
+import { Pin, type PinOptions, retired, takeLease } from './pin.ts'
 import { Reads, type ValueTypes } from './reads.ts'
 import type { Source } from './source.ts'
 import type { Values } from './values.ts'
-import { type OpenVersion, sameVersion } from './version.ts'
+import { MissingManifest, type OpenVersion, sameVersion } from './version.ts'
 
 /** Each time the version that had to answer was retired meanwhile. */
 const READ_ATTEMPTS = 8
@@ -289,7 +289,10 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
       return await source.open({ tag })
     } catch (error) {
       if (!(error instanceof MissingObject)) throw error
-      if (error.where.index !== '') throw error.asCorrupt()
+      // Objects go before the manifest that names them: a version that is being deleted is not a damaged one.
+      if ((await source.store.pointer.read())?.pointer.retired.includes(tag))
+        throw retired(this.dataset, tag, source.store)
+      if (!(error instanceof MissingManifest)) throw error.asCorrupt()
       throw new SnapflipError(
         'UNKNOWN_VERSION',
         `${this.dataset} has no version ${tag} in ${source.store.url}, expected one that is retained; \`snapflip versions ${this.dataset}\` lists them.`,

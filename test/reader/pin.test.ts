@@ -116,6 +116,10 @@ test('a pin on a named version reads it; on one that is retired, gone or unknown
   await dataset.retire(first)
   await expect(reader.pin({ version: first.ref.tag })).rejects.toMatchObject({ code: 'VERSION_RETIRED' })
   await pin.end()
+  // Half deleted: what it names goes first, then the manifest.
+  const cold = kept(await open(url, dataset.name))
+  await store.data.deleteGeneration(first.manifest.generation)
+  await expect(cold.pin({ version: first.ref.tag })).rejects.toMatchObject({ code: 'VERSION_RETIRED' })
   // The lease of the refused pin was given back too.
   expect(await dataset.sweep(first)).toBe(true)
   await expect(reader.pin({ version: first.ref.tag })).rejects.toMatchObject({ code: 'UNKNOWN_VERSION' })
