@@ -35,10 +35,7 @@ export function translate(error: unknown, what: string, onData: ErrorCode, detai
   }
   // A standby refuses to begin a transaction that may write with 0A000, told apart by PostgreSQL's own function.
   const { routine } = error as { routine?: unknown }
-  if (
-    state === '25006' ||
-    (state === '0A000' && /^check_(XactReadOnly|transaction_read_only)$/.test(String(routine)))
-  ) {
+  if (state === '25006' || (state === '0A000' && /^call_bool_check_hook$/.test(String(routine)))) {
     return new SnapflipError(
       'POSTGRES_UNSUPPORTED',
       `${what}: expected a primary, found a standby or a read-only server. Give the primary's address.`,
