@@ -43,7 +43,7 @@ async function readerAcl(url: string, dataset: string): Promise<string> {
     // Read alone: pointer, manifests, blocks.
     ...[keys.pointer, keys.manifests, `${blocks}*`].map((key) => `%R~${key}`),
     `%RW~${keys.leases} &${keys.channel}`,
-    '+get +mget +hget +hmget +hkeys +hset +hgetall +hdel +eval +evalsha +time +subscribe +unsubscribe +ping +info +hello +select +client|setname +client|setinfo +cluster|slots',
+    '+get +mget +hget +hmget +hkeys +hset +hgetall +hdel +eval +evalsha +time +subscribe +unsubscribe +ping +info +hello +select +client|setname +cluster|slots',
   ].join(' ')
 }
 

@@ -42,6 +42,10 @@ export function temporalFailure(error: unknown, at: { address: string; namespace
       details,
       error,
     )
+  const noNamespace = () =>
+    unreachable(`no namespace ${at.namespace} there`, 'Register it, or correct temporal.namespace.')
+  // The SDK's own name for some of these; it has no status then.
+  if (error instanceof Error && error.name === 'NamespaceNotFoundError') return noNamespace()
   switch (statusOf(error)) {
     case UNAVAILABLE:
     case DEADLINE_EXCEEDED:
@@ -54,11 +58,9 @@ export function temporalFailure(error: unknown, at: { address: string; namespace
     case UNAUTHENTICATED:
       return unreachable('that it refuses these credentials', 'Correct temporal.apiKey, temporal.tls or the profile.')
     case NOT_FOUND:
-      return /namespace/i.test(messagesOf(error))
-        ? unreachable(`no namespace ${at.namespace} there`, 'Register it, or correct temporal.namespace.')
-        : error
+      return /namespace/i.test(messagesOf(error)) ? noNamespace() : error
     default:
-      return /connect|ECONN|ENOTFOUND|deadline/i.test(messagesOf(error))
+      return /[Cc]onnect|ECONN|ENOTFOUND|[Dd]eadline/.test(messagesOf(error))
         ? unreachable(
             'no answer',
             'Start it (`snapflip up` does, or `temporal server start-dev`), or correct temporal.address.',

@@ -38,6 +38,9 @@ async function refusal(name: string, text: string): Promise<SnapflipError> {
   return error as SnapflipError
 }
 
+/** As it is written in JSON. */
+const variable = (name: string) => ['$', '{', name, '}'].join('')
+
 const refusalOf = (definition: unknown) => refusal('refused.json', JSON.stringify(definition))
 
 describe('a definition is loaded', () => {
@@ -71,7 +74,7 @@ describe('a definition is loaded', () => {
 
   test('with variables of the environment in JSON', async () => {
     process.env.SNAPFLIP_TEST_HOST = 'elsewhere'
-    const text = JSON.stringify({ ...PLAIN, stores: { hot: 'redis://${SNAPFLIP_TEST_HOST}:6379/0' } })
+    const text = JSON.stringify({ ...PLAIN, stores: { hot: `redis://${variable('SNAPFLIP_TEST_HOST')}:6379/0` } })
     expect((await loadConfig(await written('env.json', text))).config.stores.hot).toBe('redis://elsewhere:6379/0')
   })
 })
@@ -135,7 +138,7 @@ describe('a definition that cannot be used is refused', () => {
     expect((await refusal('unset.ts', definition)).message).toContain('expected SNAPFLIP_TEST_UNSET to be set')
     const within = `export default { ...${JSON.stringify(PLAIN)}, stores: { hot: \`redis://\${process.env.SNAPFLIP_TEST_UNSET}/0\` } }`
     expect((await refusal('within.ts', within)).message).toContain('expected SNAPFLIP_TEST_UNSET to be set')
-    const inJson = JSON.stringify({ ...PLAIN, database: '${SNAPFLIP_TEST_UNSET}' })
+    const inJson = JSON.stringify({ ...PLAIN, database: variable('SNAPFLIP_TEST_UNSET') })
     expect((await refusal('unset.json', inJson)).message).toContain('expected SNAPFLIP_TEST_UNSET to be set')
   })
 
