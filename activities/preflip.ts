@@ -1,7 +1,7 @@
 import type { Manifest } from '../schemas/manifest.ts'
 import type { VersionRef } from '../schemas/pointer.ts'
 import { watermarkStillThere } from '../src/changelog/watermark.ts'
-import { SnapflipError } from '../src/core/errors.ts'
+import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { heaviest } from '../src/gates/gate.ts'
 import { activeHold } from '../src/registry/active-hold.ts'
 import { gateResults } from '../src/registry/gate-results.ts'
@@ -47,8 +47,10 @@ export const preflip =
           throw refuse(`evidence younger than ${maxAgeMs} ms`, `it ${Date.now() - oldest} ms old`)
 
         tell('reading manifest and pages')
-        const manifest = await readManifest(store, dataset, version)
-        await requireObjects(store, manifest)
+        const manifest = await readWhole(store, dataset, version).catch((error: unknown) => {
+          if (!isSnapflipError(error, 'CORRUPT') && !isSnapflipError(error, 'VERSION_RETIRED')) throw error
+          throw refuse('the manifest and pages that its gates saw', error.message)
+        })
         const client = await deps.builder()
         try {
           if (!(await watermarkStillThere(client, manifest.watermark)))
@@ -56,8 +58,10 @@ export const preflip =
         } finally {
           await client.end()
         }
-        const hold = await activeHold(deps.pool, dataset)
         const pointer = (await store.pointer.read())?.pointer ?? null
+        // Before the hold that a rollback leaves too: that it came is what there is to tell.
+        requireStillActive(pointer, dataset, from)
+        const hold = await activeHold(deps.pool, dataset)
         const held = hold ?? pointer?.hold ?? null
         if (held !== null) {
           throw new SnapflipError(
@@ -68,14 +72,15 @@ export const preflip =
         }
         if (pointer?.quarantined.includes(version.tag))
           throw refuse('a version that is not quarantined', 'it quarantined')
-        requireStillActive(pointer, dataset, from)
       }),
     )
 
-/** Reads every page and node, each checked against its parent's hash, and one object of each pack. Throws CORRUPT. */
-async function requireObjects(store: Store, manifest: Manifest): Promise<void> {
-  const { dataset, tag } = manifest
+/** The manifest, after reading every page and node, each checked against its parent's hash, and one object of each pack. Throws CORRUPT. */
+async function readWhole(store: Store, dataset: string, version: VersionRef): Promise<Manifest> {
+  const manifest = await readManifest(store, dataset, version)
+  const { tag } = manifest
   for (const [index, built] of Object.entries(manifest.indexes)) {
     await indexSources(store.data, { dataset, index, tag }, built)
   }
+  return manifest
 }

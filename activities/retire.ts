@@ -1,18 +1,23 @@
 import type { Manifest } from '../schemas/manifest.ts'
 import { prune } from '../src/changelog/prune.ts'
 import { isSnapflipError } from '../src/core/errors.ts'
-import { abandonedGenerations } from '../src/registry/abandoned-generations.ts'
+import { journalledGenerations } from '../src/registry/journalled-generations.ts'
 import { neededWatermarks } from '../src/registry/needed-watermarks.ts'
 import { retirable } from '../src/registry/retirable.ts'
 import { retire as retireVersion, swept } from '../src/registry/retire.ts'
 import { sweptGeneration } from '../src/registry/swept-generation.ts'
+import { version as versionRow } from '../src/registry/version.ts'
 import { versions } from '../src/registry/versions.ts'
+import { decodeManifest } from '../src/snapshot/manifest.ts'
 import { deadUnits } from '../src/snapshot/retire.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { asActivity, heartbeating } from './failure.ts'
 import { readManifest } from './parent.ts'
+
+/** A build ends within the 24 hours that its activity is given (workflows/activities.ts), whichever registry it belongs to. */
+const UNKNOWN_AGE_MIN_MS = 48 * 3_600_000
 
 export interface Retired {
   retired: string[]
@@ -82,18 +87,34 @@ async function sweep(
   const leased = new Set((await store.leases.list()).map((lease) => lease.tag))
   const going = retired.filter((row) => !leased.has(row.tag)).map((row) => row.tag)
 
+  // Put late by a paused worker whose refresh was closed meanwhile: nobody can flip to it.
+  const late = rows.filter((row) => row.state === 'swept').map((row) => row.tag)
+  for (const tag of await store.data.listManifests()) if (late.includes(tag)) await store.data.deleteManifest(tag)
+
   const staying = await manifestsOf(store, dataset, rows, (tag) => !going.includes(tag))
-  const leaving = await manifestsOf(store, dataset, rows, (tag) => going.includes(tag))
   for (const tag of going) {
     signal.throwIfAborted()
     tell(`sweeping ${tag}`)
-    const manifest = leaving.get(tag)
-    if (manifest !== undefined) await sweepVersion(deps, store, manifest, [...staying.values()])
+    const manifest = await leavingManifest(deps, store, dataset, tag)
+    if (manifest !== null) await sweepVersion(deps, store, manifest, [...staying.values()])
     await store.data.deleteManifest(tag)
     await swept(deps.pool, { dataset, tag })
     await changePointer(store.pointer, { kind: 'forget', tag }, { dataset })
   }
-  return { swept: going, generations: await sweepGenerations(deps, store, dataset, [...staying.values()]) }
+  return { swept: going, generations: await sweepGenerations(deps, store, dataset) }
+}
+
+/** Null when there is none, or none that can be read: its own generations are then found by `sweepGenerations`. */
+async function leavingManifest(deps: Deps, store: Store, dataset: string, tag: string): Promise<Manifest | null> {
+  const { manifestSha256 } = await versionRow(deps.pool, dataset, tag)
+  if (manifestSha256 === null) return null
+  try {
+    return await readManifest(store, dataset, { tag, manifest: manifestSha256 })
+  } catch (error) {
+    if (!isSnapflipError(error, 'CORRUPT') && !isSnapflipError(error, 'VERSION_RETIRED')) throw error
+    deps.log.warn({ err: error, dataset, version: tag }, 'its manifest cannot be read; swept without it')
+    return null
+  }
 }
 
 async function sweepVersion(deps: Deps, store: Store, manifest: Manifest, staying: readonly Manifest[]): Promise<void> {
@@ -108,27 +129,47 @@ async function sweepVersion(deps: Deps, store: Store, manifest: Manifest, stayin
   for (const generation of dead.generations) await store.data.deleteGeneration(generation)
 }
 
-/** Generations of attempts that were given up. A paused worker may write to one again: it is then found again, by the store's journal. */
-async function sweepGenerations(
-  deps: Deps,
-  store: Store,
-  dataset: string,
-  staying: readonly Manifest[],
-): Promise<number> {
-  const used = new Set(
-    staying.flatMap((manifest) => [manifest.generation, ...manifest.sources.map((source) => source.generation)]),
-  )
-  const abandoned = await abandonedGenerations(deps.pool, dataset)
-  const known = new Set((await store.data.generations()).map(({ generation }) => generation))
+/**
+ * Deletes generations that no manifest names and no open refresh may still write to. Attempts that were given up; those of a paused worker
+ * that wrote again after its generation was deleted; those of a version whose manifest could not be read when it was swept. One that the
+ * registry does not know (it was restored, or another one writes here) goes when it is older than any build.
+ */
+async function sweepGenerations(deps: Deps, store: Store, dataset: string): Promise<number> {
+  const begun = await store.data.generations()
+  const generations = begun.map(({ generation }) => generation)
+  // The registry before the manifests: what had ended by then has put its own, or can do nothing with it any more.
+  const journal = await journalledGenerations(deps.pool, { dataset, store: store.url, generations })
+  const used = await usedGenerations(deps, store, dataset)
+  const youngestUnknown = Date.now() - UNKNOWN_AGE_MIN_MS
   let deleted = 0
-  for (const { generation, store: url } of abandoned) {
-    if (used.has(generation) || url !== store.url) continue
+  for (const { generation, begunAt } of begun) {
+    if (used.has(generation)) continue
+    const state = journal.get(generation)
+    if (state === 'open' || (state === undefined && begunAt.getTime() > youngestUnknown)) continue
     await store.data.deleteGeneration(generation)
-    known.delete(generation)
-    await sweptGeneration(deps.pool, { dataset, generation, store: url })
+    deps.log.info({ dataset, step: 'retire', generation, state: state ?? 'unknown' }, 'generation swept')
     deleted++
   }
+  for (const [generation, state] of journal) {
+    if (state === 'abandoned' && !used.has(generation))
+      await sweptGeneration(deps.pool, { dataset, generation, store: store.url })
+  }
   return deleted
+}
+
+/** Of every manifest in the store, those too that the registry does not know. Throws CORRUPT when one cannot be read: then nothing is known to be dead. */
+async function usedGenerations(deps: Deps, store: Store, dataset: string): Promise<Set<string>> {
+  const shas = new Map((await versions(deps.pool, dataset)).map((row) => [row.tag, row.manifestSha256]))
+  const used = new Set<string>()
+  for (const tag of await store.data.listManifests()) {
+    const bytes = await store.data.readManifest(tag)
+    if (bytes === null) continue
+    const sha256 = shas.get(tag)
+    const manifest = decodeManifest(bytes, { dataset, tag, ...(sha256 ? { sha256 } : {}) })
+    used.add(manifest.generation)
+    for (const source of manifest.sources) used.add(source.generation)
+  }
+  return used
 }
 
 async function manifestsOf(

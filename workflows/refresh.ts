@@ -22,15 +22,18 @@ import { Steps } from './steps.ts'
 export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> {
   const refreshId = uuid4()
   const flipId = uuid4()
-  const { dataset } = request
+  // Typed by hand it may be anything, even nothing; `plan` says what is wrong with it.
+  const { dataset } = request ?? {}
   const steps = new Steps(refreshId)
   let tag: string | null = null
+  let planned = false
   let flipped = false
 
   try {
     const plan = await steps.take('plan', 'looking at what changed', () =>
       quick.plan({ refreshId, request, ...caller() }),
     )
+    planned = true
     const { from } = plan
     steps.searchable = plan.searchable
     steps.tell({ snapflipDataset: plan.dataset })
@@ -90,7 +93,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
 
     const cancelled = isCancellation(error)
     await end(cancelled ? 'CANCELLED' : 'FAILED', summary)
-    await reported(() => long.discard({ dataset }))
+    if (planned) await reported(() => long.discard({ dataset }))
     if (cancelled) throw error
     throw ApplicationFailure.create({
       type: failureCode(error) ?? 'INTERNAL',

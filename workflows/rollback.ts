@@ -14,7 +14,7 @@ export async function rollback(request: RollbackRequest): Promise<RollbackOutcom
   const { workflowId, runId } = workflowInfo()
 
   return await CancellationScope.nonCancellable(async () => {
-    const back = await steps.take('flip', `taking ${request.dataset} back`, () =>
+    const back = await steps.take('flip', `taking ${request?.dataset} back`, () =>
       quick.flipBack({ flipId, request, workflowId, runId }),
     )
     const read = await steps.take('verify', `reading ${back.to} back`, () =>

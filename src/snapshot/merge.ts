@@ -403,17 +403,18 @@ class Merge {
     if (plain) {
       let keyStart = -1
       let keyLength = 0
+      let repeats = false
       for (const position of positions) {
         const start = position + RECORD_HEADER
         const end = start + recordLength(bytes, position)
         bytes.copy(out, length, start, end)
         if (!many) {
           const nextLength = lengthAt(bytes, start)
-          if (
+          const again =
             keyStart >= 0 &&
             compare(bytes, keyStart, keyStart + keyLength, bytes, start + 4, start + 4 + nextLength) === 0
-          )
-            sample(this.#duplicates, bytes, start + 4, start + 4 + nextLength)
+          if (again && !repeats) sample(this.#duplicates, bytes, start + 4, start + 4 + nextLength)
+          repeats = again
           keyStart = start + 4
           keyLength = nextLength
         }
@@ -532,7 +533,7 @@ class Merge {
         this.#updated += both
         this.#inserted += added - both
         this.#deleted += removed - both
-        if (!many && count - before > 1) sample(this.#duplicates, bytes, key + 4, keyEnd, count - before - 1)
+        if (!many && count - before > 1) sample(this.#duplicates, bytes, key + 4, keyEnd)
       }
       if (!changed) {
         if (move) this.#move(block, stored)
