@@ -47,7 +47,8 @@ export function breakable(store: Store): Breakable {
           return pointer.read()
         }),
       swap: (token, next) => pointer.swap(token, next),
-      rebind: (next) => pointer.rebind(next),
+      isBound: () => pointer.isBound(),
+      rebind: (token, next) => pointer.rebind(token, next),
       watch: (options) => {
         if (!state.deaf) pointer.watch(options)
       },

@@ -35,7 +35,8 @@ export function twoStepPointer(store: Store, dataset: string): Store {
   const pointer: Store['pointer'] = {
     read: () => store.pointer.read(),
     watch: (options) => store.pointer.watch(options),
-    rebind: (next) => store.pointer.rebind(next),
+    isBound: () => store.pointer.isBound(),
+    rebind: (token, next) => store.pointer.rebind(token, next),
     swap,
   }
   return { ...store, pointer }
