@@ -31,33 +31,41 @@ export async function prune(
   const none: Pruned = { changes: 0, events: 0, watermarks: 0 }
   if (keep.length === 0) return none
   try {
-    // Every xid below the least xmin has ended and is visible in all of them.
-    const { rows } = await client.query<{ horizon: string | null; found: string }>(
-      `select min(pg_snapshot_xmin(snapshot))::text as horizon, count(*) filter (where id = any ($1::uuid[])) as found
-       from snapflip.watermarks where id = any ($1::uuid[]) or at > clock_timestamp() - make_interval(secs => $2::float8 / 1000)`,
+    // Snapshots are nested: of two, the one with the lower xmax was taken first and sees no more than the other. So the earliest decide.
+    const { rows } = await client.query<{ snapshots: string[] | null; horizon: string | null; found: string }>(
+      `with kept as (
+         select id, snapshot, pg_snapshot_xmax(snapshot) as xmax from snapflip.watermarks
+         where id = any ($1::uuid[]) or at > clock_timestamp() - make_interval(secs => $2::float8 / 1000)
+       )
+       select array(select distinct snapshot::text from kept where xmax = (select min(xmax) from kept)) as snapshots,
+         (select min(xmax)::text from kept) as horizon, (select count(*) from kept where id = any ($1::uuid[])) as found`,
       [keep, youngMs],
     )
-    const horizon = rows[0]?.horizon
-    if (horizon == null || Number(rows[0]?.found) !== new Set(keep).size) return none
+    const { snapshots, horizon, found } = rows[0] ?? {}
+    if (snapshots == null || horizon == null || Number(found) !== new Set(keep).size) return none
     const watermarks = await client.query(
-      'delete from snapflip.watermarks where pg_snapshot_xmin(snapshot) < $1::xid8 and id <> all ($2::uuid[])',
-      [horizon, keep],
+      `delete from snapflip.watermarks
+       where pg_snapshot_xmax(snapshot) <= $1::xid8 and id <> all ($2::uuid[])
+         and at <= clock_timestamp() - make_interval(secs => $3::float8 / 1000)`,
+      [horizon, keep, youngMs],
     )
+    // By the index on xid.
     const changes = await inBatches(signal, () =>
       client.query(
-        `delete from snapflip.changelog where ctid = any (array(select ctid from snapflip.changelog where xid < $1::xid8 order by xid limit $2))`,
-        [horizon, BATCH_ROWS],
+        `delete from snapflip.changelog where ctid = any (array(
+           select ctid from snapflip.changelog c where xid < $1::xid8 and ${seen('c')} order by xid limit $3))`,
+        [horizon, snapshots, BATCH_ROWS],
       ),
     )
     const events = await inBatches(signal, () =>
       client.query(
         `delete from snapflip.events where ctid = any (array(
            select e.ctid from snapflip.events e
-           where e.xid < $1::xid8 and exists (
+           where e.xid < $1::xid8 and ${seen('e')} and exists (
              select from snapflip.events l
-             where l.dataset = e.dataset and l.index = e.index and l.key = e.key and l.seq > e.seq and l.xid < $1::xid8)
-           limit $2))`,
-        [horizon, BATCH_ROWS],
+             where l.dataset = e.dataset and l.index = e.index and l.key = e.key and l.seq > e.seq and l.xid < $1::xid8 and ${seen('l')})
+           limit $3))`,
+        [horizon, snapshots, BATCH_ROWS],
       ),
     )
     return { changes, events, watermarks: watermarks.rowCount ?? 0 }
@@ -65,6 +73,11 @@ export async function prune(
     signal.throwIfAborted()
     throw translate(error, 'Pruning the changelog', 'POSTGRES_FAILED')
   }
+}
+
+/** SQL: every snapshot of $2 sees the row. */
+function seen(row: string): string {
+  return `(select bool_and(pg_visible_in_snapshot(${row}.xid, s::pg_snapshot)) from unnest($2::text[]) s)`
 }
 
 async function inBatches(signal: AbortSignal, batch: () => Promise<{ rowCount: number | null }>): Promise<number> {
