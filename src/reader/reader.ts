@@ -233,7 +233,9 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
     const { version } = this.#follower.serving
     if (version.confirmedAt >= since) return this.#run(read, version, 1)
     const early = settled(() => read(version))
-    const failure = await bounded(this.#follower.confirm(), this.#limits.waitMs, () => undefined).then(
+    const failure = await bounded(this.#follower.confirm(), this.#limits.waitMs, () =>
+      this.#tooStale(`read within ${this.#limits.waitMs} ms`, undefined),
+    ).then(
       () => null,
       (error: unknown) => ({ error }),
     )
@@ -256,7 +258,9 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
         if (version.ref.tag === tag || version.ref.ordinal >= (await this.#ordinalOf(tag))) {
           return await this.#run(read, this.#follower.serving.version, 1)
         }
-        await bounded(this.#follower.confirm(), Math.max(1, deadline - performance.now()), () => undefined)
+        await bounded(this.#follower.confirm(), Math.max(1, deadline - performance.now()), () =>
+          this.#tooStale(`at ${tag} or later`, undefined),
+        )
       } catch (error) {
         if (!isSnapflipError(error) || !error.retryable) throw error
         failure = error

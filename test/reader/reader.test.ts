@@ -193,6 +193,19 @@ test('atLeast waits for the version, and gives up after the time it was given', 
   })
 })
 
+test('atLeast gives up in time, and says why, when the pointer does not answer', async () => {
+  const { dataset, connect, version } = await folderShop()
+  const slow = breakable(await connect())
+  const reader = kept(await openReader([slow.store], dataset.name, { waitMs: 100 }))
+  const second = await dataset.build(shop(2), version)
+  let answer = () => {}
+  slow.beforePointer = () => new Promise((resolve) => (answer = resolve))
+  const failure = await reader.get('products', 1, { fresh: atLeast(second.ref.tag) }).catch((error) => error)
+  slow.beforePointer = null
+  answer()
+  expect(failure).toMatchObject({ code: 'READER_STALE', message: expect.stringContaining(second.ref.tag) })
+})
+
 test('a closed reader, and its pins, say so', async () => {
   const { reader } = await folderShop()
   const pin = await reader.pin()
