@@ -45,7 +45,16 @@ export async function follow<R>(
 
 /** What a failed workflow means, whichever layers Temporal wrapped it in. */
 async function workflowFailure(error: unknown, session: Session, handle: WorkflowHandle): Promise<unknown> {
-  const { WorkflowFailedError } = await import('@temporalio/client')
+  const { WorkflowFailedError, WorkflowNotFoundError } = await import('@temporalio/client')
+  if (error instanceof WorkflowNotFoundError) {
+    const { workflowId } = handle
+    return new SnapflipError(
+      'USAGE',
+      `Expected a workflow ${workflowId} to follow, found none. Start one.`,
+      { workflowId },
+      error,
+    )
+  }
   if (!(error instanceof WorkflowFailedError)) return temporalFailure(error, await temporalOf(session))
   const details = { workflowId: handle.workflowId, ...detailsOf(error) }
   const kind = error.cause?.name
@@ -92,7 +101,9 @@ async function watch(session: Session, client: Client, handle: WorkflowHandle, s
         handle.query<RefreshProgress>('progress'),
       )
       answeredAt = Date.now()
-      if (!signal.aborted) shown.show(progress)
+      const told = await heartbeatOf(handle).catch(() => null)
+      if (!signal.aborted)
+        shown.show(told === null ? progress : { ...progress, summary: `${progress.summary}: ${told}` })
     } catch {
       // The result tells of every failure; what a query's failure may mean besides is that no worker is there.
       const silentMs = Date.now() - Math.max(begun, answeredAt)
@@ -108,6 +119,15 @@ async function watch(session: Session, client: Client, handle: WorkflowHandle, s
     }
     await sleep(POLL_MS, undefined, { signal }).catch(() => undefined)
   }
+}
+
+/** What the activity that is at work told with its last heartbeat. */
+async function heartbeatOf(handle: WorkflowHandle): Promise<string | null> {
+  const { raw } = await handle.describe()
+  const [payload] = raw.pendingActivities?.[0]?.heartbeatDetails?.payloads ?? []
+  if (payload?.data == null) return null
+  const { progress } = JSON.parse(Buffer.from(payload.data).toString('utf8')) as { progress?: unknown }
+  return typeof progress === 'string' && progress !== 'started' ? progress : null
 }
 
 /** A poll lasts about a minute; who has not polled since is gone. */
@@ -169,9 +189,8 @@ class Lines implements Shown {
   #last = ''
 
   show({ step, tag, summary }: RefreshProgress): void {
-    const line = `${step}${tag === null ? '' : ` ${tag}`}: ${summary}`
-    if (line !== this.#last) process.stderr.write(`${line}\n`)
-    this.#last = line
+    if (step !== this.#last) process.stderr.write(`${step}${tag === null ? '' : ` ${tag}`}: ${summary}\n`)
+    this.#last = step
   }
 
   note(line: string): void {

@@ -70,10 +70,13 @@ export function planText({ dataset, definition, attach, detach, indexes, store }
     reason,
   ])
   lines.push(table(['index', 'from', 'next build', 'entries', 'bytes', 'why'], rows))
-  const needed = store.neededBytes === null ? 'an unknown number of bytes' : `about ${formatBytes(store.neededBytes)}`
+  const needed =
+    store.neededBytes === null
+      ? 'full builds need an unknown number of bytes'
+      : store.neededBytes === 0
+        ? 'no full build to make room for'
+        : `full builds need about ${formatBytes(store.neededBytes)}`
   const free = store.freeBytes === null ? 'no limit known' : `${formatBytes(store.freeBytes)} free`
-  lines.push(
-    `Store ${store.name} (${store.url}): full builds need ${needed}, ${free}${store.fits ? '' : ': NOT ENOUGH'}.`,
-  )
+  lines.push(`Store ${store.name} (${store.url}): ${needed}, ${free}${store.fits ? '' : ': NOT ENOUGH'}.`)
   return lines.join('\n')
 }

@@ -37,7 +37,7 @@ export function refresh(program: Command): void {
       ['snapflip refresh shop', 'from the changes alone, where they will do'],
       ['snapflip refresh shop --full --reason "new tax rules"', 'from the source'],
       ['snapflip refresh shop --no-wait', 'prints the workflow id and returns'],
-      ['snapflip refresh shop --follow', 'follows the one that is running'],
+      ['snapflip refresh shop --follow', 'follows the one that is running, or says how the last ended'],
     ],
   })
     .option('--full', 'build from the source even where the changes alone would do')

@@ -49,9 +49,7 @@ async function run(session: Session, options: Options, dataset: string): Promise
   }
   return {
     json: outcome,
-    text:
-      `${dataset}: ${outcome.from} → ${outcome.to}: ${outcome.summary}\n` +
-      `${outcome.from} is quarantined and refreshes are on hold: \`snapflip resume ${dataset} --reason …\` lets them go on.`,
+    text: outcome.summary,
   }
 }
 

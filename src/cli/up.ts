@@ -12,6 +12,12 @@ interface Options extends CommonOptions {
   dataDir: string
 }
 
+const UNREACHABLE = {
+  PostgreSQL: 'POSTGRES_UNREACHABLE',
+  Redis: 'STORE_UNREACHABLE',
+  Temporal: 'TEMPORAL_UNREACHABLE',
+} as const
+
 const POSTGRES_PORT = 54_329
 const REDIS_PORT = 6_379
 const TEMPORAL_PORT = 7_233
@@ -37,10 +43,15 @@ async function run(session: Session, options: Options): Promise<Answer> {
   const folder = resolve(options.dataDir)
   await mkdir(folder, { recursive: true })
   const variables: Record<string, string> = {}
-  const started = async <T extends { stop(): Promise<void> }>(name: string, start: () => Promise<T>): Promise<T> => {
+  const started = async <T extends { stop(): Promise<void> }>(
+    name: keyof typeof UNREACHABLE,
+    start: () => Promise<T>,
+  ): Promise<T> => {
     session.note(`Starting ${name} …`)
     const service = await start().catch((error: unknown) => {
-      throw new SnapflipError('USAGE', error instanceof Error ? error.message : String(error), { service: name }, error)
+      // What starts services says what it expected, what it found and what to do.
+      const message = error instanceof Error ? error.message : String(error)
+      throw new SnapflipError(UNREACHABLE[name], message, { service: name }, error)
     })
     session.onClose(() => service.stop())
     return service

@@ -151,6 +151,7 @@ describe('PostgreSQL', () => {
     const ran = await bare.run(['versions', bare.dataset])
     expect(ran.code).toBe(5)
     expect(ran.stderr).toMatch(/REGISTRY_NOT_MIGRATED: .*0001_registry.*Run `snapflip migrate`/)
+    expect((await bare.run(['worker'])).stderr).toMatch(/REGISTRY_NOT_MIGRATED/)
   })
 })
 
@@ -168,6 +169,13 @@ describe('Temporal', () => {
         5,
         /Expected Temporal to answer at 127\.0\.0\.1:\d+, found no answer\. Start it/,
       )
+  })
+
+  test('that does not answer a worker', async () => {
+    await using({ temporal: { address: `127.0.0.1:${await freePort()}` } })
+    const ran = await project.run(['worker'])
+    expect(ran).toMatchObject({ code: 5, stderr: expect.stringMatching(/snapflip: TEMPORAL_UNREACHABLE: .*Start it/) })
+    expectDiscreet(ran)
   })
 
   test('without the namespace', async () => {
@@ -300,4 +308,22 @@ test('--verbose prints the stack, without credentials', async () => {
   const ran = await project.run(['migrate', '--verbose'])
   expect(ran.stderr).toMatch(/^\s+at /m)
   expect(ran.stderr).not.toContain(PASSWORD)
+})
+
+test('duplicate keys: the version is refused with its evidence, readers stay where they are', async () => {
+  const own = await testProject()
+  await own.define(withIndexes({ products: { ...INDEXES.products, key: 'category' } }))
+  expect((await own.run(['apply', '--yes'])).code).toBe(0)
+  const worker = own.start(['worker', '--work-dir', `${own.folder}/work`])
+  try {
+    const ran = await own.run(['refresh', own.dataset, '--json'])
+    expect(ran.code).toBe(11)
+    const outcome = json<{ tag: string }>(ran)
+    expect(outcome).toMatchObject({ code: 'REJECTED', status: 'REJECTED', active: null })
+    expect((await own.run(['show', own.dataset, outcome.tag])).stdout).toMatch(/reject +uniqueness +products/)
+    expect((await own.run(['get', own.dataset, 'products', 'cat1'])).code).toBe(3)
+  } finally {
+    worker.kill('SIGTERM')
+    await worker.ended
+  }
 })

@@ -152,7 +152,13 @@ test('a bad change is refused with its evidence, readers untouched, exit code 11
   )
   await project.define((definition) => {
     const dataset = definition.datasets[project.dataset]
-    if (dataset !== undefined) dataset.gates = { changeVolume: { deleted: { percent: 10, atLeast: 100 } } }
+    if (dataset !== undefined)
+      dataset.gates = {
+        changeVolume: {
+          deleted: { percent: 10, atLeast: 100 },
+          inserted: { percent: 1, atLeast: 10, verdict: 'hold' },
+        },
+      }
     return definition
   })
   expect((await project.run(['apply', '--yes'])).code).toBe(0)
@@ -165,6 +171,16 @@ test('a bad change is refused with its evidence, readers untouched, exit code 11
   expect(refused.stdout).toMatch(/reject +changeVolume +products/)
   expect(refused.stdout).toContain(`Readers are on ${second}.`)
   await project.database.pool.query('insert into products select * from kept')
+})
+
+test('a change that needs a person is held, exit code 10', async () => {
+  await project.database.pool.query(
+    "insert into products select i, 'sku' || i, 'New ' || i, i, 'cat9' from generate_series(5000, 5100) i",
+  )
+  const { code, outcome } = await refresh()
+  expect(code).toBe(10)
+  expect(outcome).toMatchObject({ code: 'HELD', status: 'HELD', active: second })
+  await project.database.pool.query('delete from products where id >= 5000')
 })
 
 test('rollback takes readers back, quarantines and holds; refreshes are refused until resume', async () => {
