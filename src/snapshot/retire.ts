@@ -8,7 +8,7 @@ import { PAGE_BATCH, sameObject, Tree } from './tree.ts'
 export interface DeadUnits {
   /** Generations that no retained version uses at all: `deleteGeneration`. */
   generations: string[]
-  /** Objects (or packs) of other generations that no retained version uses, in batches: `deleteUnits`. */
+  /** Objects (or packs) of other generations that no retained version uses, in batches, to be deleted as they come: `deleteUnits`. */
   units: AsyncGenerator<Location[]>
 }
 
@@ -65,7 +65,8 @@ async function* deadObjects(
 
 async function* deadInTree(kind: TreeKind, tree: Tree, others: readonly Tree[]): AsyncGenerator<Location[]> {
   if (others.some((other) => sameObject(other.root, tree.root))) return
-  yield [tree.root]
+  // The caller deletes as it goes: what leads to an object comes after it, so that an interrupted sweep finds the rest again.
+  const above: Location[][] = [[tree.root]]
   let dead = [0]
   for (let level = tree.depth; level > 0; level--) {
     const below: number[] = []
@@ -81,11 +82,16 @@ async function* deadInTree(kind: TreeKind, tree: Tree, others: readonly Tree[]):
           below.push((positions[i] as number) * NODE_CHILDREN + n)
         })
       })
-      if (found.length > 0) yield found
+      if (found.length > 0) above.push(found)
     }
     dead = below
   }
-  if (kind === 'audit') return
+  if (kind === 'location') yield* deadBlocks(tree, others, dead)
+  yield* above.reverse()
+}
+
+/** Blocks of these pages that no other version has in their place. */
+async function* deadBlocks(tree: Tree, others: readonly Tree[], dead: readonly number[]): AsyncGenerator<Location[]> {
   for (let from = 0; from < dead.length; from += 16) {
     const positions = dead.slice(from, from + 16)
     const pages = await tree.locationPages(positions)

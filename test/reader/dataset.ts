@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import type { IndexManifest, Location, Manifest } from '../../schemas/manifest.ts'
+import type { IndexManifest, Manifest } from '../../schemas/manifest.ts'
 import type { Pointer, VersionRef } from '../../schemas/pointer.ts'
 import { NO_EPOCH } from '../../src/core/pointer.ts'
 import { ADD, encodeKey, REMOVE } from '../../src/snapshot/entry.ts'
@@ -158,10 +158,7 @@ export class TestDataset {
     this.versions.delete(tag)
     const retained = [...this.versions.values()].map(({ manifest }) => manifest)
     const dead = deadUnits(this.store.data, version.manifest, retained)
-    const batches: Location[][] = []
-    for await (const batch of dead.units) batches.push(batch)
-    // Found parents first, and from their pages: what leads to an object goes after it.
-    for (const batch of batches.reverse()) await this.store.data.deleteUnits(batch)
+    for await (const batch of dead.units) await this.store.data.deleteUnits(batch)
     await this.store.data.deleteManifest(tag)
     for (const generation of dead.generations) await this.store.data.deleteGeneration(generation)
     await changePointer(this.store.pointer, { kind: 'forget', tag }, { dataset: this.name })
