@@ -1,3 +1,4 @@
+export { append, type Queryable } from './changelog/append.ts'
 export { ERRORS, type ErrorCode, isSnapflipError, SnapflipError } from './core/errors.ts'
 export { any, atLeast, type Freshness, maxStale } from './reader/freshness.ts'
 export type { Key, KeyPart } from './reader/key.ts'
