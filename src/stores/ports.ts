@@ -90,10 +90,15 @@ export interface PointerStore {
     onError: (error: unknown) => void
   }): void
   /**
-   * Redis only: binds the pointer to the server that answers now after a restart or failover (STORE_REBOUND), asserting this
-   * pointer. The caller has proven that every block of the active version is there.
+   * Whether `swap` may write: false in a Redis that is not the one the pointer was last written to (restart, failover), where what was
+   * acknowledged may be undone. Always true elsewhere, and where there is no pointer.
    */
-  rebind(next: Pointer): Promise<void>
+  isBound(): Promise<boolean>
+  /**
+   * Redis only: sets the pointer and binds it to the server that answers now, if the stored one still has this token and is not bound.
+   * False when another write came first. The caller has looked whether every block of the active version is there.
+   */
+  rebind(token: string, next: Pointer): Promise<boolean>
 }
 
 /** A claim that keeps a version from being deleted. Times are the store's own clock. */

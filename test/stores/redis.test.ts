@@ -104,9 +104,14 @@ describe('Redis store', () => {
     })
     expect((await store.pointer.read())?.pointer).toEqual(pointer)
 
-    await store.pointer.rebind(pointer)
+    expect(await store.pointer.isBound()).toBe(false)
+    const token = ((await store.pointer.read()) as { token: string }).token
+    expect(await store.pointer.rebind('another revision', pointer)).toBe(false)
+    expect(await store.pointer.rebind(token, pointer)).toBe(true)
+    expect(await store.pointer.isBound()).toBe(true)
     await changePointer(store.pointer, flip, { dataset: 'shop' })
-    await expect(rival.pointer.rebind(pointer)).rejects.toMatchObject({ code: 'CONFLICT' })
+    const now = ((await rival.pointer.read()) as { token: string }).token
+    for (const seen of [token, now]) expect(await rival.pointer.rebind(seen, pointer)).toBe(false)
     expect((await rival.pointer.read())?.pointer.active).toEqual(version(2))
   })
 
@@ -221,7 +226,8 @@ describe('Redis store', () => {
         ...store.pointer,
         read: () => store.pointer.read(),
         watch: () => undefined,
-        rebind: async () => undefined,
+        isBound: () => store.pointer.isBound(),
+        rebind: async () => false,
       }
       const swap = vi.fn(async (token: string | null, next: ReturnType<typeof emptyPointer>) => {
         proxy.mode = 'lose-reply'

@@ -68,7 +68,11 @@ export class FolderPointer implements PointerStore {
     pollPointer(() => this.read(), options)
   }
 
-  async rebind(): Promise<void> {
+  async isBound(): Promise<boolean> {
+    return true
+  }
+
+  async rebind(): Promise<boolean> {
     throw new SnapflipError('INTERNAL', 'A folder is never rebound, expected a Redis store.', {
       store: this.#files.url,
     })

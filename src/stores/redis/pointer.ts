@@ -6,7 +6,7 @@ import type { PointerRead, PointerStore } from '../ports.ts'
 import { pollPointer } from '../watch-pointer.ts'
 import type { RedisConnection } from './connection.ts'
 import type { RedisKeys } from './keys.ts'
-import { REBIND_POINTER, SWAP_POINTER } from './scripts.ts'
+import { IS_BOUND, REBIND_POINTER, SWAP_POINTER } from './scripts.ts'
 
 /** The pointer as a hash; each write draws a new revision, so that no token ever comes back. */
 export class RedisPointer implements PointerStore {
@@ -36,15 +36,15 @@ export class RedisPointer implements PointerStore {
     return reply[0] === 'set'
   }
 
-  async rebind(next: Pointer): Promise<void> {
-    const reply = await this.#write('rebinding the pointer', REBIND_POINTER, this.#revision(next))
-    if (reply[0] === 'set') return
-    throw new SnapflipError(
-      'CONFLICT',
-      `Pointer of ${next.dataset} in ${this.#connection.url} is bound to the server that answers, expected it bound to another. ` +
-        'Another reconciler came first; read the pointer.',
-      { dataset: next.dataset, store: this.#connection.url },
-    )
+  isBound(): Promise<boolean> {
+    return this.#connection.run('asking whether the pointer is bound', async () => {
+      return (await this.#connection.redis.eval(IS_BOUND, 1, this.#keys.pointer)) === 1
+    })
+  }
+
+  async rebind(token: string, next: Pointer): Promise<boolean> {
+    const reply = await this.#write('rebinding the pointer', REBIND_POINTER, [token, ...this.#revision(next)])
+    return reply[0] === 'set'
   }
 
   watch(options: Parameters<PointerStore['watch']>[0]): void {
@@ -76,7 +76,7 @@ export class RedisPointer implements PointerStore {
       'STORE_REBOUND',
       `Pointer in ${url} was written by server ${boundRun.slice(0, 8)} (replication ${boundRepl.slice(0, 8)}), but ` +
         `${run.slice(0, 8)} (${repl.slice(0, 8)}) answers: it restarted or failed over, and what was acknowledged may be undone. ` +
-        'Nothing was written; the reconciler checks the active version and binds the pointer anew.',
+        'Nothing was written; the next refresh or rollback checks the active version and binds the pointer anew.',
       { store: url, boundRunId: boundRun, boundReplId: boundRepl, runId: run, replId: repl },
     )
   }

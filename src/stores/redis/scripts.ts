@@ -23,14 +23,26 @@ redis.call('PUBLISH', ARGV[4], ARGV[2])
 return {'set'}
 `
 
-/** KEYS: pointer. ARGV: next revision, pointer, channel. Only where SWAP_POINTER says rebound: of two reconcilers the second finds it done. */
+/**
+ * KEYS: pointer. ARGV: expected revision, next revision, pointer, channel. Only where SWAP_POINTER says rebound: of two reconcilers the
+ * second finds it done; and one that was paused over another's and a further restart finds another revision.
+ */
 export const REBIND_POINTER = `#!lua flags=allow-oom
 ${IDENTITY}
 local held = redis.call('HMGET', KEYS[1], 'r', 'i', 'm')
-if held[1] and held[2] == run and held[3] == repl then return {'bound'} end
-redis.call('HSET', KEYS[1], 'r', ARGV[1], 'v', ARGV[2], 'i', run, 'm', repl)
-redis.call('PUBLISH', ARGV[3], ARGV[1])
+if held[1] ~= ARGV[1] then return {'moved'} end
+if held[2] == run and held[3] == repl then return {'bound'} end
+redis.call('HSET', KEYS[1], 'r', ARGV[2], 'v', ARGV[3], 'i', run, 'm', repl)
+redis.call('PUBLISH', ARGV[4], ARGV[2])
 return {'set'}
+`
+
+/** KEYS: pointer. 1 where SWAP_POINTER may write. */
+export const IS_BOUND = `#!lua flags=no-writes,allow-oom
+${IDENTITY}
+local held = redis.call('HMGET', KEYS[1], 'r', 'i', 'm')
+if held[1] and (held[2] ~= run or held[3] ~= repl) then return 0 end
+return 1
 `
 
 const NOW_MS = `

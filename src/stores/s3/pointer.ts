@@ -44,7 +44,11 @@ export class S3Pointer implements PointerStore {
     pollPointer(() => this.read(), options)
   }
 
-  async rebind(): Promise<void> {
+  async isBound(): Promise<boolean> {
+    return true
+  }
+
+  async rebind(): Promise<boolean> {
     throw new SnapflipError('INTERNAL', 'A bucket is never rebound, expected a Redis store.', {
       store: this.#bucket.url,
     })
