@@ -1,6 +1,7 @@
+import { ApplicationFailure } from '@temporalio/activity'
 import type { Epoch, Pointer, VersionRef } from '../schemas/pointer.ts'
 import { rollbackRequestSchema } from '../schemas/refresh.ts'
-import { SnapflipError } from '../src/core/errors.ts'
+import { type ErrorCode, SnapflipError } from '../src/core/errors.ts'
 import { flipOf } from '../src/registry/flips.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { versions } from '../src/registry/versions.ts'
@@ -9,6 +10,7 @@ import { type Deps, datasetOf } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { makeFlip } from './flip.ts'
 import { readManifest } from './parent.ts'
+import { reconcile } from './reconcile.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 
 export interface FlipBackRequest {
@@ -27,46 +29,65 @@ export interface FlippedBack {
   summary: string
 }
 
-/** Takes the pointer back, quarantines what it leaves and puts the dataset on hold, all in one compare-and-set. */
+/**
+ * Takes the pointer back, quarantines what it leaves and puts the dataset on hold, all in one compare-and-set. A store that lost something
+ * is repaired first; when that already leaves the active version, it is the rollback.
+ */
 export const flipBack =
   (deps: Deps) =>
   (asked: FlipBackRequest): Promise<FlippedBack> =>
-    asActivity(async () => {
-      const { dataset, reason, to } = parseRequest(asked.request)
-      datasetOf(deps.config, dataset)
-      const store = await deps.store(dataset)
-      const actor = await deps.starter(asked.workflowId, asked.runId)
-      const earlier = await flipOf(deps.pool, asked.flipId)
-      if (earlier === null) await settleOpenFlips(deps, store, dataset)
+    asActivity((tell, signal) => takeBack(deps, asked, { tell, signal }))
 
-      const pointer = (await store.pointer.read())?.pointer ?? null
-      const from = earlier?.from ?? pointer?.active?.tag ?? null
-      if (pointer === null || from === null) {
-        throw new SnapflipError(
-          'NO_ACTIVE_VERSION',
-          `Expected an active version of ${dataset} to go back from, found none.`,
-          { dataset },
-        )
-      }
-      const target = earlier?.to ?? to ?? (await targetOf(deps, dataset, pointer, from))
-      const ref = await retainedRef(deps, store, dataset, target)
-      const hold = { by: actor, reason, at: new Date().toISOString() }
-      const { watermark } = await versionRow(deps.pool, dataset, target)
-      const epoch = await makeFlip(deps, store, {
-        intent: { flipId: asked.flipId, dataset, kind: 'rollback', from, to: target, reason, actor },
-        change: {
-          expected: { tag: from, epoch: pointer.epoch },
-          to: ref,
-          freshAsOf: watermark === null ? null : { snapshot: watermark.snapshot, at: watermark.at },
-          also: { hold, quarantine: [from] },
-          allowHold: true,
-        },
-        settlement: { hold },
-      })
-      await settleOpenFlips(deps, store, dataset)
-      const summary = `${dataset} is back from ${from} at ${target}; ${from} is quarantined, ${dataset} is on hold until \`snapflip resume ${dataset}\``
-      return { dataset, from, to: target, epoch, summary }
-    })
+async function takeBack(
+  deps: Deps,
+  asked: FlipBackRequest,
+  { tell, signal }: { tell: (progress: string) => void; signal: AbortSignal },
+): Promise<FlippedBack> {
+  const { dataset, reason, to } = parseRequest(asked.request)
+  datasetOf(deps.config, dataset)
+  const store = await deps.store(dataset)
+  const actor = await deps.starter(asked.workflowId, asked.runId)
+  const earlier = await flipOf(deps.pool, asked.flipId)
+  const hold = { by: actor, reason, at: new Date().toISOString() }
+  const until = `${dataset} is on hold until \`snapflip resume ${dataset}\``
+  if (earlier === null) {
+    await settleOpenFlips(deps, store, dataset)
+    const rollback = { flipId: asked.flipId, actor, reason, hold, to: to ?? null }
+    const repaired = await reconcile(deps, store, { dataset, rollback, tell, signal })
+    if (repaired?.outcome === 'moved') {
+      const summary = `${repaired.summary}; ${until}`
+      return { dataset, from: repaired.from, to: repaired.to.tag, epoch: repaired.epoch, summary }
+    }
+  }
+
+  const pointer = (await store.pointer.read())?.pointer ?? null
+  const from = earlier?.from ?? pointer?.active?.tag ?? null
+  if (pointer === null || from === null) {
+    // A reader waits for a first version; a person who asked for a rollback is told.
+    throw ApplicationFailure.nonRetryable(
+      `Expected an active version of ${dataset} to go back from, found none. \`snapflip refresh ${dataset}\` makes one.`,
+      'NO_ACTIVE_VERSION' satisfies ErrorCode,
+      { dataset },
+    )
+  }
+  const target = earlier?.to ?? to ?? (await targetOf(deps, dataset, pointer, from))
+  const ref = await retainedRef(deps, store, dataset, target)
+  const { watermark } = await versionRow(deps.pool, dataset, target)
+  const epoch = await makeFlip(deps, store, {
+    intent: { flipId: asked.flipId, dataset, kind: 'rollback', from, to: target, reason, actor },
+    change: {
+      expected: { tag: from, epoch: pointer.epoch },
+      to: ref,
+      freshAsOf: watermark === null ? null : { snapshot: watermark.snapshot, at: watermark.at },
+      also: { hold, quarantine: [from] },
+      allowHold: true,
+    },
+    settlement: { hold },
+  })
+  await settleOpenFlips(deps, store, dataset)
+  const summary = `${dataset} is back from ${from} at ${target}; ${from} is quarantined, ${until}`
+  return { dataset, from, to: target, epoch, summary }
+}
 
 function parseRequest(request: unknown): { dataset: string; reason: string; to?: string | undefined } {
   const parsed = rollbackRequestSchema.safeParse(request)

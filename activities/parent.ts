@@ -38,8 +38,8 @@ export interface FlipFrom {
 }
 
 /**
- * The version that was active when the refresh was planned, leased for as long as `work` runs: the lease is written first, then the pointer
- * is read, so that either we see that the version was retired or the retirement sees our lease.
+ * The version that was active when the refresh was planned, if it may be built upon, leased for as long as `work` runs: the lease is written
+ * first, then the pointer is read, so that either we see that the version was retired or the retirement sees our lease.
  */
 export async function withParent<T>(
   store: Store,
@@ -55,7 +55,10 @@ export async function withParent<T>(
     store.leases.put(lease).catch(() => undefined)
   }, LEASE_TTL_MS / 4)
   try {
-    const active = requireStillActive((await store.pointer.read())?.pointer ?? null, dataset, { ...from, tag })
+    const pointer = (await store.pointer.read())?.pointer ?? null
+    const active = requireStillActive(pointer, dataset, { ...from, tag })
+    // Quarantined while active: the store has lost part of it, so readers have nothing better, but a build has its source.
+    if (pointer?.quarantined.includes(tag)) return await work(null)
     return await work({ ref: active, manifest: await readManifest(store, dataset, active) })
   } finally {
     clearInterval(renewal)

@@ -1,4 +1,6 @@
+import { randomUUID } from 'node:crypto'
 import { ApplicationFailure } from '@temporalio/activity'
+import type { Pointer } from '../schemas/pointer.ts'
 import { refreshRequestSchema, WORKFLOW_ID } from '../schemas/refresh.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { NO_EPOCH } from '../src/core/pointer.ts'
@@ -8,6 +10,7 @@ import { raiseEpoch } from '../src/registry/raise-epoch.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { asActivity } from './failure.ts'
 import type { FlipFrom } from './parent.ts'
+import { reconcile } from './reconcile.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 
 export interface PlanRequest {
@@ -26,26 +29,42 @@ export interface Plan {
   searchable: boolean
 }
 
-/** Opens the refresh: one a dataset. What an earlier one left undecided is read and settled first. */
+/** Opens the refresh: one a dataset. What an earlier one left undecided is settled first, and a store that lost something repaired. */
 export const plan =
   (deps: Deps) =>
   (asked: PlanRequest): Promise<Plan> =>
-    asActivity(async () => {
-      const { dataset, reason, full } = parseRequest(asked.request)
-      const definition = datasetOf(deps.config, dataset)
-      requireOwnId(dataset, asked.workflowId)
-      await requireApplied(deps.pool, { dataset, definition })
-      const store = await deps.store(dataset)
-      await settleOpenFlips(deps, store, dataset)
-      await openOnce(deps, { ...asked, dataset, reason: reason ?? null, full: full ?? false })
+    asActivity((tell, signal) => planRefresh(deps, asked, { tell, signal }))
 
-      const pointer = (await store.pointer.read())?.pointer ?? null
-      const from = { tag: pointer?.active?.tag ?? null, epoch: pointer?.epoch ?? NO_EPOCH }
-      await raiseEpoch(deps.pool, dataset, from.epoch.registry)
-      deps.log.info({ dataset, step: 'plan', refreshId: asked.refreshId, from: from.tag }, 'refresh opened')
-      const summary = from.tag === null ? 'building the first version' : `building on ${from.tag}`
-      return { dataset, from, summary, searchable: deps.searchable }
-    })
+async function planRefresh(
+  deps: Deps,
+  asked: PlanRequest,
+  { tell, signal }: { tell: (progress: string) => void; signal: AbortSignal },
+): Promise<Plan> {
+  const { dataset, reason, full } = parseRequest(asked.request)
+  const definition = datasetOf(deps.config, dataset)
+  requireOwnId(dataset, asked.workflowId)
+  await requireApplied(deps.pool, { dataset, definition })
+  const store = await deps.store(dataset)
+  await settleOpenFlips(deps, store, dataset)
+  // Before the refresh is opened: one that is refused, because of a hold say, leaves the store repaired even so.
+  const rollback = { flipId: randomUUID(), actor: null, reason: null, hold: null, to: null }
+  const repaired = await reconcile(deps, store, { dataset, rollback, tell, signal })
+  await openOnce(deps, { ...asked, dataset, reason: reason ?? null, full: full ?? false })
+
+  const pointer = (await store.pointer.read())?.pointer ?? null
+  const from = { tag: pointer?.active?.tag ?? null, epoch: pointer?.epoch ?? NO_EPOCH }
+  await raiseEpoch(deps.pool, dataset, from.epoch.registry)
+  deps.log.info({ dataset, step: 'plan', refreshId: asked.refreshId, from: from.tag }, 'refresh opened')
+  const summary = `${repaired === null ? '' : `${repaired.summary}; `}${beginning(pointer)}`
+  return { dataset, from, summary, searchable: deps.searchable }
+}
+
+function beginning(pointer: Pointer | null): string {
+  const active = pointer?.active ?? null
+  if (active === null) return 'building from the source: the store has no version'
+  if (pointer?.quarantined.includes(active.tag)) return `building from the source: ${active.tag} is quarantined`
+  return `building on ${active.tag}`
+}
 
 function parseRequest(request: unknown): { dataset: string; reason?: string | undefined; full?: boolean | undefined } {
   const parsed = refreshRequestSchema.safeParse(request)

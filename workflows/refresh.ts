@@ -31,7 +31,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
 
   try {
     const plan = await steps.take('plan', 'looking at what changed', () =>
-      quick.plan({ refreshId, request, ...caller() }),
+      long.plan({ refreshId, request, ...caller() }),
     )
     planned = true
     const { from } = plan

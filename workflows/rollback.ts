@@ -1,6 +1,6 @@
 import { CancellationScope, uuid4, workflowInfo } from '@temporalio/workflow'
 import type { RollbackOutcome, RollbackRequest } from '../schemas/refresh.ts'
-import { long, quick } from './activities.ts'
+import { long } from './activities.ts'
 import { Steps } from './steps.ts'
 
 /**
@@ -15,7 +15,7 @@ export async function rollback(request: RollbackRequest): Promise<RollbackOutcom
 
   return await CancellationScope.nonCancellable(async () => {
     const back = await steps.take('flip', `taking ${request?.dataset} back`, () =>
-      quick.flipBack({ flipId, request, workflowId, runId }),
+      long.flipBack({ flipId, request, workflowId, runId }),
     )
     const read = await steps.take('verify', `reading ${back.to} back`, () =>
       long.verifyRollback({ dataset: back.dataset, tag: back.to }),

@@ -2,7 +2,13 @@ import type { Logger } from './log.ts'
 
 /** What a person must be told. Each kind has its runbook. */
 export interface Alert {
-  kind: 'VERIFY_FAILED' | 'CHANGE_MISSED' | 'LINEAGE_BROKEN' | 'COMPENSATION_FAILED' | 'ROLLBACK_UNHEALTHY'
+  kind:
+    | 'VERIFY_FAILED'
+    | 'CHANGE_MISSED'
+    | 'LINEAGE_BROKEN'
+    | 'COMPENSATION_FAILED'
+    | 'ROLLBACK_UNHEALTHY'
+    | 'STORE_REBOUND'
   dataset: string
   version: string | null
   summary: string
@@ -16,6 +22,7 @@ export const RUNBOOKS: Record<Alert['kind'], string> = {
   LINEAGE_BROKEN: 'runbooks/lineage-broken.md',
   COMPENSATION_FAILED: 'runbooks/compensation-failed.md',
   ROLLBACK_UNHEALTHY: 'runbooks/bad-version.md',
+  STORE_REBOUND: 'runbooks/store-rebound.md',
 }
 
 /** The sink that is always there: one line at level error, marked `alert`, naming its runbook. */

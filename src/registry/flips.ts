@@ -26,6 +26,11 @@ export async function flips(db: Db, dataset: string, limit = 100): Promise<FlipR
   return readFlips(db, 'where dataset = $1 order by epoch desc limit $2', [dataset, limit])
 }
 
+/** Those that were made, newest first. */
+export async function confirmedFlips(db: Db, dataset: string, limit: number): Promise<FlipRow[]> {
+  return readFlips(db, `where dataset = $1 and outcome = 'confirmed' order by epoch desc limit $2`, [dataset, limit])
+}
+
 /** Intents whose outcome is not known, oldest first: it must be read from the store before anything is cleaned up. */
 export async function openFlips(db: Db, dataset: string): Promise<FlipRow[]> {
   return readFlips(db, 'where dataset = $1 and outcome is null order by epoch', [dataset])

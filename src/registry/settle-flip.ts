@@ -100,17 +100,24 @@ async function moveVersions(
     await changeState(client, { dataset, tag, to: 'quarantined' })
   }
   if (isLatest) {
-    const active = await client.query<{ tag: string }>(
-      `select tag from snapflip.versions where dataset = $1 and state = 'active' and tag <> $2`,
-      [dataset, to],
-    )
-    for (const { tag } of active.rows) await changeState(client, { dataset, tag, to: 'retained' })
+    for (const { tag, lost } of (await client.query<{ tag: string; lost: boolean }>(LEFT, [dataset, to])).rows) {
+      await changeState(client, { dataset, tag, to: lost ? 'quarantined' : 'retained' })
+    }
     await changeState(client, { dataset, tag: to, to: 'active' })
   } else {
     const { state } = await version(client, dataset, to)
     if (state === 'sealed' || state === 'candidate') await changeState(client, { dataset, tag: to, to: 'retained' })
   }
 }
+
+/** Quarantined while it was active: the store had lost part of it (loseVersions). */
+const LEFT = `
+  select tag, exists (
+           select from snapflip.quarantines
+            where quarantines.dataset = versions.dataset and quarantines.tag = versions.tag and lifted_at is null
+         ) as lost
+    from snapflip.versions
+   where dataset = $1 and state = 'active' and tag <> $2`
 
 function settledOtherwise(flipId: string, outcome: FlipResult, found: string): SnapflipError {
   return new SnapflipError(

@@ -1,0 +1,265 @@
+import type { Hold, Pointer, VersionRef } from '../schemas/pointer.ts'
+import { assertedPointer, isBehind } from '../src/core/asserted-pointer.ts'
+import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
+import { applyChange, formatEpoch } from '../src/core/pointer.ts'
+import { intendFlip } from '../src/registry/intend-flip.ts'
+import { knownPointer, refOf } from '../src/registry/known-pointer.ts'
+import { loseVersions } from '../src/registry/lose-versions.ts'
+import { raiseEpoch } from '../src/registry/raise-epoch.ts'
+import { recordEvent } from '../src/registry/record.ts'
+import { settleFlip } from '../src/registry/settle-flip.ts'
+import type { VersionRow } from '../src/registry/version.ts'
+import { versions } from '../src/registry/versions.ts'
+import { verifyVersion } from '../src/snapshot/verify.ts'
+import type { PointerRead, Store } from '../src/stores/ports.ts'
+import type { Deps } from './deps.ts'
+import { readManifest } from './parent.ts'
+
+/** Another reconciler, or what it let through, came first: each time the store is looked at anew. */
+const ATTEMPTS = 4
+
+export interface Reconciling {
+  dataset: string
+  /** How a rollback is recorded, should one be needed: a person's, or the refresh's own. */
+  rollback: { flipId: string; actor: string | null; reason: string | null; hold: Hold | null; to: string | null }
+  tell: (progress: string) => void
+  signal: AbortSignal
+}
+
+/** What the store's pointer names now: the version it should, another that is whole, or nothing that can be built upon. */
+export type Reconciled =
+  | { outcome: 'asserted'; summary: string }
+  | { outcome: 'moved'; from: string; to: VersionRef; epoch: Pointer['epoch']; summary: string }
+  | { outcome: 'lost'; summary: string }
+
+/** What was found wrong, with what the pointer should be. */
+interface Fault {
+  kind: 'rebound' | 'missing' | 'behind'
+  read: PointerRead | null
+  isBound: boolean
+  claimed: Pointer
+}
+
+/**
+ * Brings a store's pointer back to what the registry last confirmed, when the store restarted, failed over, came back empty or came back
+ * older. Only a version whose every block is there is asserted again; else the newest whole one, by a recorded rollback; else the next build
+ * starts from the source alone, above every epoch that was issued. Null: nothing was wrong.
+ */
+export async function reconcile(deps: Deps, store: Store, asked: Reconciling): Promise<Reconciled | null> {
+  const { dataset } = asked
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+    const fault = await faultOf(deps, store, dataset)
+    if (fault === null) return null
+    const done = await repair(deps, store, asked, fault)
+    if (done === null) continue
+    deps.alert({
+      kind: 'STORE_REBOUND',
+      dataset,
+      version: fault.claimed.active?.tag ?? null,
+      summary: done.summary,
+    })
+    return done
+  }
+  throw cameFirst(dataset, store)
+}
+
+/** The registry is read first: a flip that is confirmed there was in the store before, so a pointer read later without it has lost it. */
+async function faultOf(deps: Deps, store: Store, dataset: string): Promise<Fault | null> {
+  const known = await knownPointer(deps.pool, dataset)
+  const read = await store.pointer.read()
+  const isBound = await store.pointer.isBound()
+  const stored = read?.pointer ?? null
+  if (known === null) return isBound || stored === null ? null : { kind: 'rebound', read, isBound, claimed: stored }
+  const claimed = assertedPointer(stored, known)
+  if (stored === null) return { kind: 'missing', read, isBound, claimed }
+  if (isBehind(stored, known)) return { kind: 'behind', read, isBound, claimed }
+  return isBound ? null : { kind: 'rebound', read, isBound, claimed }
+}
+
+/** Null: another came first. */
+async function repair(deps: Deps, store: Store, asked: Reconciling, fault: Fault): Promise<Reconciled | null> {
+  const { dataset } = asked
+  const { active } = fault.claimed
+  const damage = active === null ? null : await damageOf(store, asked, active)
+  if (active === null || damage === null) {
+    const now =
+      active === null ? 'no version' : `${active.tag} (epoch ${formatEpoch(fault.claimed.epoch)}), all of it is there`
+    const summary = `${foundOf(fault, store)}; the pointer of ${dataset} is set to ${now}`
+    await told(deps, asked, fault, 'asserted', active?.tag ?? null, summary)
+    return (await assert(store, fault, fault.claimed)) ? { outcome: 'asserted', summary } : null
+  }
+
+  const rows = await versions(deps.pool, dataset)
+  const lost: Array<{ tag: string; why: string }> = []
+  if (rows.some((row) => row.tag === active.tag)) {
+    for (const row of candidates(rows, fault.claimed, asked.rollback.to)) {
+      const to = refOf(row)
+      if (to === null) continue
+      const why = await damageOf(store, asked, to)
+      if (why !== null) {
+        lost.push({ tag: row.tag, why })
+        continue
+      }
+      await loseVersions(deps.pool, { dataset, lost })
+      return await moveTo(deps, store, asked, fault, { from: active, damage, to, row, lost })
+    }
+    lost.push({ tag: active.tag, why: damage })
+  }
+  return await startAnew(deps, store, asked, fault, { active, damage, lost })
+}
+
+/** Retained versions, the one asked for first, then as a rollback would take them: what came before, newest first. */
+function candidates(rows: readonly VersionRow[], claimed: Pointer, to: string | null): VersionRow[] {
+  const ordinal = claimed.active?.ordinal ?? 0
+  const rank = (row: VersionRow) => (row.tag === to ? 0 : row.ordinal < ordinal ? 1 : 2)
+  return rows
+    .filter((row) => row.state === 'retained' && row.tag !== claimed.active?.tag)
+    .filter((row) => !claimed.quarantined.includes(row.tag) && !claimed.retired.includes(row.tag))
+    .sort((a, b) => rank(a) - rank(b) || b.ordinal - a.ordinal)
+}
+
+/** What of the version is not in the store as it was sealed; null when every block is. Reads them all: about 1 s a million entries. */
+async function damageOf(store: Store, { dataset, tell, signal }: Reconciling, ref: VersionRef): Promise<string | null> {
+  try {
+    const manifest = await readManifest(store, dataset, ref)
+    const onProgress = ({ blocks }: { blocks: number }) => tell(`checking ${ref.tag}: ${blocks} blocks`)
+    const { problems } = await verifyVersion(store.data, manifest, { signal, onProgress })
+    return problems[0]?.message ?? null
+  } catch (error) {
+    if (!isSnapflipError(error, 'CORRUPT') && !isSnapflipError(error, 'VERSION_RETIRED')) throw error
+    return error.message
+  }
+}
+
+/** A rollback whose pointer is set in one step with the repair: at no moment does it name the version that is not whole. */
+async function moveTo(
+  deps: Deps,
+  store: Store,
+  asked: Reconciling,
+  fault: Fault,
+  {
+    from,
+    damage,
+    to,
+    row,
+    lost,
+  }: { from: VersionRef; damage: string; to: VersionRef; row: VersionRow; lost: ReadonlyArray<{ tag: string }> },
+): Promise<Reconciled> {
+  const { dataset, rollback } = asked
+  const { flipId, actor, hold } = rollback
+  const summary = `${foundOf(fault, store)}; ${from.tag} is not whole there (${damage}); ${dataset} is taken to ${to.tag}, the newest that is, and ${from.tag} is quarantined`
+  await told(deps, asked, fault, 'moved', to.tag, summary)
+  await raiseEpoch(deps.pool, dataset, fault.claimed.epoch.registry)
+  const reason = rollback.reason ?? summary
+  const intent = { flipId, dataset, kind: 'rollback', from: from.tag, to: to.tag, reason, actor } as const
+  const { epoch } = await intendFlip(deps.pool, intent)
+  const decision = applyChange(
+    fault.claimed,
+    {
+      kind: 'flip',
+      flipId,
+      expected: { tag: from.tag, epoch: fault.claimed.epoch },
+      to,
+      epoch,
+      freshAsOf: row.watermark === null ? null : { snapshot: row.watermark.snapshot, at: row.watermark.at },
+      also: { quarantine: [from.tag, ...lost.map(({ tag }) => tag)], ...(hold === null ? {} : { hold }) },
+      allowHold: true,
+    },
+    dataset,
+  )
+  const refusal =
+    decision.outcome === 'refused'
+      ? new SnapflipError(decision.code, decision.message, decision.details)
+      : (await assert(store, fault, decision.pointer))
+        ? null
+        : cameFirst(dataset, store)
+  if (refusal !== null) {
+    const detail = { code: refusal.code, message: refusal.message }
+    await settleFlip(deps.pool, { flipId, outcome: 'refused', detail })
+    throw refusal
+  }
+  const detail = { store: store.url, reconciled: fault.kind }
+  await settleFlip(deps.pool, { flipId, outcome: 'confirmed', detail, ...(hold === null ? {} : { hold }) })
+  return { outcome: 'moved', from: from.tag, to, epoch, summary }
+}
+
+/**
+ * Nothing is whole. What is left of the active version stays readable, but nothing is built upon it (`withParent`). Where not even its manifest
+ * is left, the pointer names nothing, at an epoch above all that were issued, so that no flip from before can come true.
+ */
+async function startAnew(
+  deps: Deps,
+  store: Store,
+  asked: Reconciling,
+  fault: Fault,
+  { active, damage, lost }: { active: VersionRef; damage: string; lost: ReadonlyArray<{ tag: string; why: string }> },
+): Promise<Reconciled | null> {
+  const { dataset } = asked
+  const tags = lost.map(({ tag }) => tag)
+  const isLeft = (await store.data.listManifests()).includes(active.tag)
+  const summary = `${foundOf(fault, store)}; ${active.tag} is not whole there (${damage}), nor is any other version of ${dataset}; the next refresh builds from the source`
+  await told(deps, asked, fault, 'lost', isLeft ? active.tag : null, summary)
+  await loseVersions(deps.pool, { dataset, lost })
+  const { claimed } = fault
+  const next: Pointer = {
+    ...claimed,
+    previous: null,
+    quarantined: [...new Set([...claimed.quarantined, ...tags, active.tag])],
+  }
+  if (!isLeft) {
+    const issued = await raiseEpoch(deps.pool, dataset, claimed.epoch.registry)
+    const epoch = { registry: await raiseEpoch(deps.pool, dataset, issued + 1), breakGlass: 0 }
+    Object.assign(next, { active: null, flipId: null, freshAsOf: null, epoch } satisfies Partial<Pointer>)
+  }
+  return (await assert(store, fault, next)) ? { outcome: 'lost', summary } : null
+}
+
+/** False: another came first. */
+async function assert(store: Store, { read, isBound }: Fault, next: Pointer): Promise<boolean> {
+  if (read !== null && !isBound) return store.pointer.rebind(read.token, next)
+  return store.pointer.swap(read?.token ?? null, next)
+}
+
+/** Before the store is touched: a repair that crashes half-way is in the history too. */
+async function told(
+  deps: Deps,
+  { dataset, rollback }: Reconciling,
+  { kind, read, claimed }: Fault,
+  outcome: Reconciled['outcome'],
+  active: string | null,
+  summary: string,
+): Promise<void> {
+  const stored = read?.pointer
+  await recordEvent(deps.pool, {
+    dataset,
+    actor: rollback.actor,
+    kind: 'alert.store_rebound',
+    version: active,
+    detail: {
+      found: kind,
+      outcome,
+      summary,
+      confirmed: { tag: claimed.active?.tag ?? null, epoch: claimed.epoch },
+      stored: stored === undefined ? null : { tag: stored.active?.tag ?? null, epoch: stored.epoch },
+    },
+  })
+  deps.log.warn({ dataset, step: 'reconcile', found: kind, outcome, version: active }, summary)
+}
+
+function foundOf({ kind, read }: Fault, store: Store): string {
+  const stored = read?.pointer
+  const at = `${stored?.active?.tag ?? 'no version'} (epoch ${stored === undefined ? 'none' : formatEpoch(stored.epoch)})`
+  return {
+    rebound: `${store.url} restarted or failed over`,
+    missing: `${store.url} came back without a pointer`,
+    behind: `the pointer in ${store.url} came back older, at ${at}`,
+  }[kind]
+}
+
+function cameFirst(dataset: string, store: Store): SnapflipError {
+  return new SnapflipError(
+    'CONFLICT',
+    `Pointer of ${dataset} in ${store.url} was changed by others while it was being repaired, expected it to stay. See \`snapflip status ${dataset}\`, then try again.`,
+    { dataset, store: store.url },
+  )
+}

@@ -1,0 +1,271 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Redis } from 'ioredis'
+import { expect, it, onTestFinished } from 'vitest'
+import { reconcile } from '../../activities/reconcile.ts'
+import type { Pointer } from '../../schemas/pointer.ts'
+import { compareEpoch } from '../../src/core/pointer.ts'
+import { type LocalRedis, startRedis } from '../../src/local/redis.ts'
+import { flips } from '../../src/registry/flips.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
+import { verifyHistory } from '../../src/registry/verify-history.ts'
+import { version } from '../../src/registry/version.ts'
+import { decodeManifest } from '../../src/snapshot/manifest.ts'
+import { testFolder } from '../support/services.ts'
+import { makeWorld, type World } from '../support/world.ts'
+
+const SHOP = {
+  schema: `create table products (id integer primary key, sku text not null, price integer not null);
+    insert into products select n, 'sku-' || n, n * 10 from generate_series(1, 300) n`,
+  dataset: { indexes: { products: { from: 'public.products', key: 'id', value: ['sku', 'price'] } } },
+}
+
+/** A world on a Redis of its own that may crash: with its data when it comes back, or without. */
+async function worldOnRedis(): Promise<{
+  world: World
+  redis: Redis
+  restart(options?: { empty: boolean }): Promise<void>
+}> {
+  const folder = await testFolder()
+  let server: LocalRedis = await startRedis({ dataDir: folder.path, settings: { appendfsync: 'always' } })
+  onTestFinished(() => server.stop())
+  const redis = new Redis(server.url)
+  redis.on('error', () => undefined)
+  onTestFinished(() => redis.disconnect())
+  const world = await makeWorld({ ...SHOP, storeUrl: server.url })
+  return {
+    world,
+    redis,
+    async restart({ empty } = { empty: false }) {
+      await server.crash()
+      if (empty) await rm(join(folder.path, 'appendonlydir'), { recursive: true })
+      server = await startRedis({ dataDir: folder.path, port: server.port, settings: { appendfsync: 'always' } })
+      const store = await world.store()
+      await expect.poll(() => store.pointer.read().then(() => true), { timeout: 10_000 }).toBe(true)
+      await expect.poll(() => redis.ping(), { timeout: 10_000 }).toBe('PONG')
+    },
+  }
+}
+
+const alertsOf = (world: World) => world.logged.flatMap((line) => (line.alert === undefined ? [] : [line.alert]))
+
+const repairsOf = async (world: World) =>
+  (await historyEntries(world.pool, { dataset: world.dataset, kind: 'alert.store_rebound' })).map(
+    ({ detail: { found, outcome } }) => `${found}, ${outcome}`,
+  )
+
+const priceOf = async (world: World, id: number) =>
+  ((await (await world.reader()).get('products', id)) as { price: number } | undefined)?.price
+
+/** Sets every price of the first rows, and flips to that. */
+async function refreshWith(world: World, price: number): Promise<string> {
+  await world.pool.query('update products set price = $1 where id <= 20', [price])
+  const outcome = await world.refresh()
+  expect(outcome).toMatchObject({ status: 'FLIPPED' })
+  return outcome.tag as string
+}
+
+/** As a write that was lost leaves it: an older pointer, under a revision of its own. */
+async function setBack(world: World, redis: Redis, pointer: Pointer): Promise<void> {
+  await redis.hset(`{sf:${world.dataset}}:p`, { v: JSON.stringify(pointer), r: 'lost' })
+}
+
+/** Cuts a byte off every block that this version wrote itself. */
+async function damage(world: World, redis: Redis, tag: string): Promise<void> {
+  const bytes = await (await world.store()).data.readManifest(tag)
+  if (bytes === null) throw new Error(`${tag} has no manifest`)
+  const { generation } = decodeManifest(bytes, { dataset: world.dataset, tag })
+  const keys = await redis.keys(`sf:${world.dataset}:${Buffer.from(generation, 'hex').toString('base64url')}*`)
+  expect(keys.length).toBeGreaterThan(0)
+  for (const key of keys) await redis.set(key, (await redis.getBuffer(key))?.subarray(1) ?? '')
+}
+
+it('after a restart with its data, the next refresh binds the pointer anew and builds on the same version', async () => {
+  const { world, restart } = await worldOnRedis()
+  await world.worker()
+  const first = await refreshWith(world, 1)
+  const before = await world.pointer()
+  await restart()
+  expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW', active: first })
+  expect({ ...(await world.pointer()), freshAsOf: null }).toEqual({ ...before, freshAsOf: null })
+  expect(await repairsOf(world)).toEqual(['rebound, asserted'])
+  expect(alertsOf(world)).toEqual(['STORE_REBOUND'])
+
+  await restart()
+  await world.pool.query('update products set price = 2 where id <= 20')
+  const second = await world.refresh()
+  expect(second.summary).toMatch(/products: \+0 ~20 -0 of 300/)
+  expect(await priceOf(world, 7)).toBe(2)
+})
+
+it('after a restart, rollback works, and holds and quarantines as ever', async () => {
+  const { world, restart } = await worldOnRedis()
+  await world.worker()
+  const first = await refreshWith(world, 1)
+  const second = await refreshWith(world, 2)
+  await restart()
+  expect(await world.rollback({ reason: 'prices are off' })).toMatchObject({ from: second, to: first })
+  expect(await world.pointer()).toMatchObject({
+    active: { tag: first },
+    quarantined: [second],
+    hold: { reason: 'prices are off' },
+  })
+  expect(await priceOf(world, 7)).toBe(1)
+
+  await restart()
+  // Refused, and yet the store is repaired.
+  await world.refreshFailure()
+  expect(await (await world.store()).pointer.isBound()).toBe(true)
+  expect(await repairsOf(world)).toEqual(['rebound, asserted', 'rebound, asserted'])
+})
+
+it('a Redis that came back empty gets a full build, above every epoch that was issued', async () => {
+  const { world, restart } = await worldOnRedis()
+  await world.worker()
+  const first = await refreshWith(world, 1)
+  const second = await refreshWith(world, 2)
+  const before = await world.pointer()
+  await restart({ empty: true })
+
+  const third = await world.refresh()
+  expect(third).toMatchObject({ status: 'FLIPPED', active: third.tag })
+  expect(third.summary).toMatch(/300 entries built in full/)
+  const pointer = await world.pointer()
+  expect(compareEpoch(pointer.epoch, before.epoch)).toBeGreaterThan(0)
+  expect(pointer).toMatchObject({ active: { tag: third.tag }, previous: null, quarantined: [first, second] })
+  expect(await priceOf(world, 7)).toBe(2)
+  expect(await repairsOf(world)).toEqual(['missing, lost'])
+  expect(alertsOf(world)).toEqual(['STORE_REBOUND'])
+  for (const tag of [first, second]) expect((await version(world.pool, world.dataset, tag)).state).toBe('quarantined')
+  const epochs = (await flips(world.pool, world.dataset)).map((flip) => flip.epoch)
+  expect(epochs).toEqual([...new Set(epochs)].sort((a, b) => b - a))
+
+  // From then on all is as ever.
+  const fourth = await refreshWith(world, 4)
+  expect(await world.rollback()).toMatchObject({ from: fourth, to: third.tag })
+  await verifyHistory(world.pool)
+})
+
+it('a rollback finds an empty Redis, says so, and the refresh after it builds', async () => {
+  const { world, restart } = await worldOnRedis()
+  await world.worker()
+  await refreshWith(world, 1)
+  await restart({ empty: true })
+  await expect(world.rollback()).rejects.toMatchObject({ cause: { cause: { type: 'NO_ACTIVE_VERSION' } } })
+  expect(await world.refresh()).toMatchObject({ status: 'FLIPPED' })
+  expect(await repairsOf(world)).toEqual(['missing, lost'])
+})
+
+it('a pointer that came back older is set to the version that was confirmed', async () => {
+  const { world, redis } = await worldOnRedis()
+  await world.worker()
+  const first = await refreshWith(world, 1)
+  const older = await world.pointer()
+  const second = await refreshWith(world, 2)
+  const confirmed = await world.pointer()
+  const reader = await world.reader()
+  await setBack(world, redis, older)
+
+  // Not followed: this reader has seen a higher epoch.
+  expect(await reader.get('products', 7)).toMatchObject({ price: 2 })
+  expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW', active: second })
+  expect({ ...(await world.pointer()), freshAsOf: null }).toEqual({ ...confirmed, freshAsOf: null })
+  expect(await repairsOf(world)).toEqual(['behind, asserted'])
+
+  await setBack(world, redis, older)
+  expect(await world.rollback()).toMatchObject({ from: second, to: first })
+})
+
+it('a hold that a failover lost is there again', async () => {
+  const { world, redis, restart } = await worldOnRedis()
+  await world.worker()
+  await refreshWith(world, 1)
+  const free = await world.pointer()
+  await world.hold('wait for finance')
+  await setBack(world, redis, free)
+  await restart()
+  await world.refreshFailure()
+  expect((await world.pointer()).hold).toMatchObject({ reason: 'wait for finance' })
+})
+
+it('where blocks are damaged, the newest version that is whole is asserted, told, and built upon', async () => {
+  const { world, redis, restart } = await worldOnRedis()
+  await world.worker()
+  const first = await refreshWith(world, 1)
+  const second = await refreshWith(world, 2)
+  const third = await refreshWith(world, 3)
+  await damage(world, redis, third)
+  await damage(world, redis, second)
+  await restart()
+  await world.pool.query('update products set price = 4 where id = 7')
+  const repaired = await world.refresh()
+
+  expect(repaired).toMatchObject({ status: 'FLIPPED' })
+  expect(repaired.summary).toMatch(/products: \+0 ~20 -0 of 300/)
+  expect(await priceOf(world, 7)).toBe(4)
+  expect(await priceOf(world, 8)).toBe(3)
+  expect(await world.pointer()).toMatchObject({
+    active: { tag: repaired.tag },
+    previous: { tag: first },
+    hold: null,
+    quarantined: expect.arrayContaining([second, third]),
+  })
+  const made = (await flips(world.pool, world.dataset)).find((flip) => flip.kind === 'rollback')
+  expect(made).toMatchObject({ from: third, to: first, outcome: 'confirmed' })
+  expect(made?.reason).toContain(`${third} is not whole`)
+  expect(await repairsOf(world)).toEqual(['rebound, moved'])
+  expect(alertsOf(world)).toEqual(['STORE_REBOUND'])
+  await verifyHistory(world.pool)
+})
+
+it('a rollback from a damaged version goes to the newest that is whole, once', async () => {
+  const { world, redis, restart } = await worldOnRedis()
+  await world.worker()
+  await refreshWith(world, 1)
+  const second = await refreshWith(world, 2)
+  const third = await refreshWith(world, 3)
+  await damage(world, redis, third)
+  await restart()
+  expect(await world.rollback({ reason: 'prices are off' })).toMatchObject({ from: third, to: second })
+  expect(await world.pointer()).toMatchObject({
+    active: { tag: second },
+    quarantined: [third],
+    hold: { reason: 'prices are off' },
+  })
+  expect((await version(world.pool, world.dataset, third)).state).toBe('quarantined')
+})
+
+it('what is left of the only version stays readable until a build from the source replaces it', async () => {
+  const { world, redis, restart } = await worldOnRedis()
+  await world.worker()
+  const first = await refreshWith(world, 1)
+  await damage(world, redis, first)
+  await restart()
+  const second = await world.refresh()
+  expect(second).toMatchObject({ status: 'FLIPPED' })
+  expect(second.summary).toMatch(/300 entries built in full/)
+  expect(await world.pointer()).toMatchObject({ active: { tag: second.tag }, previous: null, quarantined: [first] })
+  expect(await priceOf(world, 7)).toBe(1)
+  expect(await repairsOf(world)).toEqual(['rebound, lost'])
+})
+
+it('of two that repair a pointer one does, and the other finds it done', async () => {
+  const { world, restart } = await worldOnRedis()
+  const deps: Array<Parameters<typeof reconcile>[0]> = []
+  await world.worker((plain) => {
+    deps.push(plain)
+    return plain
+  })
+  await refreshWith(world, 1)
+  await restart()
+  const store = await world.store()
+  const repair = (flipId: string) =>
+    reconcile(deps[0] as (typeof deps)[0], store, {
+      dataset: world.dataset,
+      rollback: { flipId, actor: null, reason: null, hold: null, to: null },
+      tell: () => undefined,
+      signal: AbortSignal.timeout(30_000),
+    })
+  const outcomes = await Promise.all([repair('a'), repair('b')])
+  expect(outcomes.map((done) => done?.outcome).sort()).toEqual(['asserted', undefined])
+})
