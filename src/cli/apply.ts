@@ -10,6 +10,7 @@ import { recordEvent } from '../registry/record.ts'
 import { migrationsText, named, plansOf, planText } from './plan.ts'
 import { type DatasetPlan, requireRoom } from './plan-of.ts'
 import type { Session } from './session.ts'
+import { requireTables } from './used-tables.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
 interface Options extends CommonOptions {
@@ -35,6 +36,7 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
   // Stores first: they need none of snapflip's tables, and a wrong one shall change nothing.
   for (const name of names) await (await session.store(name)).check()
   const migrations = await migrationsPending(pool)
+  for (const name of names) await requireTables(pool, name, await session.dataset(name))
   const asks = options.yes !== true && session.json !== true && process.stdin.isTTY === true
   if (migrations.length > 0) {
     session.note(migrationsText(migrations))

@@ -28,6 +28,8 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) =>
   process.exit(error.code === 'EPIPE' ? 0 : ERRORS.INTERNAL.exit),
 )
 
+const EXIT_DETACHED = 130
+
 process.exitCode = await run()
 
 async function run(): Promise<number> {
@@ -38,6 +40,7 @@ async function run(): Promise<number> {
     const { answer, options } = last
     const text = options.json ? JSON.stringify(answer.json, null, 2) : answer.text
     if (text !== '') process.stdout.write(`${text}\n`)
+    if (answer.detached) return EXIT_DETACHED
     return answer.code === undefined ? 0 : ERRORS[answer.code].exit
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0

@@ -26,9 +26,6 @@ const CODES: Record<RefreshStatus, ErrorCode | null> = {
   FAILED: 'INTERNAL',
 }
 
-/** What a shell gives a process that Ctrl-C ended. */
-const EXIT_DETACHED = 130
-
 export function refresh(program: Command): void {
   verb(program, {
     usage: 'refresh <dataset>',
@@ -76,7 +73,7 @@ async function run(session: Session, options: Options, dataset: string): Promise
   const outcome = await follow<RefreshOutcome>(session, client, handle)
   if (outcome === DETACHED) {
     session.note(`Detached; ${workflowId} goes on: ${follows}`)
-    process.exit(EXIT_DETACHED)
+    return { json: { dataset, workflowId, detached: true }, text: '', detached: true }
   }
   return answerOf(dataset, outcome)
 }

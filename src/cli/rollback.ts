@@ -12,8 +12,6 @@ interface Options extends CommonOptions {
   reason: string
 }
 
-const EXIT_DETACHED = 130
-
 export function rollback(program: Command): void {
   verb(program, {
     usage: 'rollback <dataset>',
@@ -45,7 +43,7 @@ async function run(session: Session, options: Options, dataset: string): Promise
   const outcome = await follow<RollbackOutcome>(session, client, handle)
   if (outcome === DETACHED) {
     session.note(`Detached; ${workflowId} goes on: \`snapflip status ${dataset}\` shows where readers are.`)
-    process.exit(EXIT_DETACHED)
+    return { json: { dataset, workflowId, detached: true }, text: '', detached: true }
   }
   return {
     json: outcome,

@@ -1,5 +1,6 @@
 import type { Client, Pool } from 'pg'
 import type { DatasetDefinition, IndexDefinition } from '../../schemas/config.ts'
+import { SnapflipError } from '../core/errors.ts'
 import type { Session } from './session.ts'
 
 /** Tables whose capture other datasets need: those of this definition file, and those the registry knows from others, unless detached. */
@@ -42,4 +43,25 @@ export async function tableNames(client: Client, indexes: readonly IndexDefiniti
     [given],
   )
   return rows.map((row) => row.name)
+}
+
+/**
+ * Every table of the definition is there. All else of a definition is checked with the help of snapflip's own tables; this much can be before
+ * these are made.
+ *
+ * @throws SnapflipError DEFINITION_INVALID
+ */
+export async function requireTables(registry: Pool, dataset: string, definition: DatasetDefinition): Promise<void> {
+  for (const [index, declared] of Object.entries(definition.indexes)) {
+    if ('events' in declared) continue
+    const { rows } = await registry
+      .query<{ there: boolean }>('select to_regclass($1) is not null as there', [declared.from])
+      .catch(() => ({ rows: [{ there: false }] }))
+    if (rows[0]?.there) continue
+    throw new SnapflipError(
+      'DEFINITION_INVALID',
+      `Index ${index} of ${dataset}: from: expected a table or view ${declared.from}, found none. Create it, or correct the name (schema.table).`,
+      { dataset, index, from: declared.from },
+    )
+  }
 }

@@ -10,6 +10,8 @@ export interface Answer {
   text: string
   /** It did what it was asked to, and what came of it has an exit code of its own: HELD, REJECTED, … */
   code?: ErrorCode
+  /** Ctrl-C ended the looking, not the work: the exit code is what a shell gives to that. */
+  detached?: boolean
 }
 
 /** What every verb takes. */

@@ -121,6 +121,18 @@ describe('a definition that the database does not fit', () => {
     await refused(['plan'], 'DEFINITION_INVALID', 2, expected)
   })
 
+  test('a missing table, before anything was made in the database', async () => {
+    const bare = await testProject({ migrated: false })
+    await bare.define(withIndexes({ products: { ...products, from: 'public.nope' } }))
+    const ran = await bare.run(['apply', '--yes'])
+    expect(ran).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/DEFINITION_INVALID: .*public\.nope, found none/),
+    })
+    const { rowCount } = await bare.database.pool.query("select from pg_namespace where nspname = 'snapflip'")
+    expect(rowCount).toBe(0)
+  })
+
   test('an index without a key', async () => {
     await project.define(withIndexes({ products: { from: 'public.products', value: ['sku'] } }))
     await refused(['apply', '--yes'], 'CONFIG_INVALID', 2, /indexes\.products\.key: expected a text or a list/)

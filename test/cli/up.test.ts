@@ -1,0 +1,36 @@
+import { readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { freePort, isFree } from '../../src/local/free-port.ts'
+import { waitUntil } from '../../src/local/wait-until.ts'
+import { testRedis } from '../support/services.ts'
+import { testProject } from './project.ts'
+import { startSnapflip } from './run.ts'
+
+test('up uses what is there, starts what is not, makes the tables, runs a worker, and leaves nothing running', async () => {
+  const project = await testProject({ migrated: false })
+  const { url } = await testRedis()
+  const port = await freePort(async (drawn) => drawn < 60_000 && (await isFree(drawn + 1_000)))
+  const address = `127.0.0.1:${port}`
+  await project.define((definition) => ({ ...definition, temporal: { address } }))
+  const env = { DATABASE_URL: project.database.url, REDIS_URL: url, TEMPORAL_ADDRESS: address }
+  const running = startSnapflip(['up'], { cwd: project.folder, env })
+  try {
+    await waitUntil('the worker to poll', () => (running.seen.stderr.includes('worker polls') ? true : undefined), {
+      timeoutMs: 50_000,
+    })
+    expect(running.seen.stderr).toMatch(
+      /^Starting Temporal …\nTemporal's UI: http.*\nIn other shells: .*\nMade snapflip's tables: /,
+    )
+    expect((await project.run(['apply', '--yes'], { env })).code).toBe(0)
+    expect((await project.run(['doctor'], { env })).stdout).toContain('All is well.')
+  } finally {
+    running.kill('SIGTERM')
+    await running.ended
+  }
+  expect(await isFree(port)).toBe(true)
+  const file = join(project.folder, '.snapflip', 'env')
+  // What was given is not written down.
+  expect(await readFile(file, 'utf8')).toBe('')
+  expect((await stat(file)).mode & 0o777).toBe(0o600)
+})
