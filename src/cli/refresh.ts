@@ -23,7 +23,8 @@ const CODES: Record<RefreshStatus, ErrorCode | null> = {
   REJECTED: 'REJECTED',
   ROLLED_BACK: 'ROLLED_BACK',
   CANCELLED: 'CANCELLED',
-  FAILED: 'INTERNAL',
+  /** After the flip, and it could not be taken back; other failures are thrown by the workflow. */
+  FAILED: 'VERIFY_FAILED',
 }
 
 export function refresh(program: Command): void {
