@@ -36,6 +36,43 @@ export function sameObject(a: Location, b: Location): boolean {
   return a.generation === b.generation && a.pack === b.pack && a.offset === b.offset
 }
 
+/** The same bytes in the same place. */
+function sameRef(a: ChildRef, b: ChildRef): boolean {
+  return sameObject(a, b) && a.length === b.length && a.sha256.equals(b.sha256)
+}
+
+/** An object of a tree that another tree of the same layout does not share, by level and position. */
+export interface DifferingRef {
+  level: number
+  position: number
+  ref: ChildRef
+  other: ChildRef
+}
+
+/** Every object of `tree` that `other` has not got in its place, from the root down. Shared subtrees are not read, nor are differing pages. */
+export async function* differingRefs(tree: Tree, other: Tree): AsyncGenerator<DifferingRef> {
+  if (tree.bits !== other.bits || tree.depth !== other.depth) throw new Error('the trees have different layouts')
+  if (sameRef(tree.root, other.root)) return
+  let differing = [{ level: tree.depth, position: 0, ref: tree.root, other: other.root }]
+  for (let level = tree.depth; ; level--) {
+    yield* differing
+    if (level === 0) return
+    const below: DifferingRef[] = []
+    for (let from = 0; from < differing.length; from += PAGE_BATCH) {
+      const positions = differing.slice(from, from + PAGE_BATCH).map(({ position }) => position)
+      const [nodes, others] = await Promise.all([tree.nodes(level, positions), other.nodes(level, positions)])
+      nodes.forEach((node, i) => {
+        node.children.forEach((ref, n) => {
+          const there = others[i]?.children[n] as ChildRef
+          if (!sameRef(ref, there))
+            below.push({ level: level - 1, position: (positions[i] as number) * NODE_CHILDREN + n, ref, other: there })
+        })
+      })
+    }
+    differing = below
+  }
+}
+
 /** Reads one tree of an index, checking every object against what its parent says of it. Nodes are kept, pages are not. */
 export class Tree {
   readonly root: ChildRef

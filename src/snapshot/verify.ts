@@ -6,11 +6,11 @@ import { corrupt, type Where } from './corrupt.ts'
 import { addHashAt, hashAt, hashMemory, hex64, parseHex64, sha256 } from './hash.ts'
 import { contentDigest } from './manifest.ts'
 import { compareEntries, type KeySample } from './merge.ts'
-import { type AuditPage, type LocationPage, PAGE_BLOCKS, pageCount, treeDepth } from './page.ts'
+import { type AuditPage, type LocationPage, locationAt, PAGE_BLOCKS, pageCount, treeDepth } from './page.ts'
 import { prefetch } from './prefetch.ts'
-import { readPages, type StoredBlock } from './read.ts'
+import { openStored, readPages, type StoredBlock } from './read.ts'
 import { type SourceDelta, SourceTally } from './sources.ts'
-import { Tree } from './tree.ts'
+import { differingRefs, sameObject, Tree } from './tree.ts'
 
 /** Pages verified at a time. */
 const PAGES = 16
@@ -18,13 +18,14 @@ const PAGES = 16
 const PROBLEMS_MAX = 20
 
 export interface IndexEvidence {
+  /** Blocks read. */
   blocks: number
   count: number
   bytes: number
   sums: [string, string]
   /** Keys of a unique index that stand more than once. */
   duplicates: KeySample
-  /** Live objects by where they lie, pages and nodes included. */
+  /** Live objects by where they lie, pages and nodes included; with `since`, what that has more or less. */
   sources: SourceDelta[]
   /** CORRUPT errors, at most a few of them; `corrupt` counts all. */
   problems: SnapflipError[]
@@ -34,10 +35,15 @@ export interface IndexEvidence {
 export interface VerifyOptions {
   signal: AbortSignal
   onProgress?: (progress: { blocks: number; entries: number }) => void
+  /**
+   * The index that this one was built upon, which was verified when it was new. What both share is not read: the parent's totals, less
+   * what its differing blocks say of themselves and plus what was found in the new ones, must be the manifest's totals.
+   */
+  since?: IndexManifest
 }
 
 /**
- * Reads every object of an index again and recomputes all that pages and manifest say of it: checksums, order and place of entries, counts,
+ * Reads every object of an index again (with `since`: every one that it does not share) and recomputes all that pages and manifest say of it: checksums, order and place of entries, counts,
  * sums, bytes. Trusts nothing but the manifest's root hashes. Problems are collected, not thrown; other errors (store unreachable) are thrown.
  */
 export async function verifyIndex(
@@ -49,6 +55,21 @@ export async function verifyIndex(
   return new Verification(data, where, index, options).run()
 }
 
+interface Trees {
+  location: Tree
+  audit: Tree
+}
+
+/** Both pages of the same blocks. */
+interface Pages {
+  location: LocationPage
+  audit: AuditPage
+}
+
+function treesOf(data: DataStore, index: IndexManifest, where: Where): Trees {
+  return { location: new Tree(data, 'location', index, where), audit: new Tree(data, 'audit', index, where) }
+}
+
 class Verification {
   readonly #data: DataStore
   readonly #where: Where
@@ -56,8 +77,8 @@ class Verification {
   readonly #options: VerifyOptions
   readonly #seed: bigint
   readonly #many: boolean
-  readonly #location: Tree
-  readonly #audit: Tree
+  readonly #trees: Trees
+  readonly #former: Trees | null
   readonly #sums = new BigUint64Array(2)
   readonly #blockSums = new BigUint64Array(2)
   readonly #sources = new SourceTally()
@@ -74,8 +95,22 @@ class Verification {
     this.#options = options
     this.#seed = parseHex64(index.seed)
     this.#many = index.kind === 'many'
-    this.#location = new Tree(data, 'location', index, where)
-    this.#audit = new Tree(data, 'audit', index, where)
+    this.#trees = treesOf(data, index, where)
+    const { since } = options
+    // Another layout or hash shares nothing: then all is read.
+    if (since === undefined || since.bits !== index.bits || since.seed !== index.seed || since.kind !== index.kind) {
+      this.#former = null
+      return
+    }
+    const former = { dataset: where.dataset, index: where.index }
+    this.#former = {
+      location: new Tree(data, 'location', since, former),
+      audit: new Tree(data, 'audit', since, former),
+    }
+    this.#count = since.count
+    this.#bytes = since.bytes
+    this.#sums[0] = parseHex64(since.sums[0])
+    this.#sums[1] = parseHex64(since.sums[1])
   }
 
   async run(): Promise<IndexEvidence> {
@@ -83,7 +118,8 @@ class Verification {
     const depth = treeDepth(bits)
     if (location.depth !== depth || audit.depth !== depth)
       this.#note(corrupt(this.#where, 'manifest', `trees of depth ${depth}`, `${location.depth} and ${audit.depth}`))
-    else await this.#pages()
+    else if (this.#former === null) await this.#everything()
+    else await this.#differences(this.#former)
     const found: [string, string] = [hex64(this.#sums[0] as bigint), hex64(this.#sums[1] as bigint)]
     if (this.#problems.size === 0) {
       // Totals mean something only when every part was read.
@@ -109,46 +145,11 @@ class Verification {
     this.#problems.set(error.message, error)
   }
 
-  async #pages(): Promise<void> {
-    for await (const loaded of prefetch(this.#loadPages())) {
-      const byPage = new Map(loaded.map((pair) => [pair.location.first / PAGE_BLOCKS, pair]))
-      for (const { location, audit } of loaded) this.#empties(location, audit)
-      for await (const batch of readPages(
-        this.#data,
-        loaded.map((pair) => pair.location),
-      )) {
-        this.#options.signal.throwIfAborted()
-        for (const block of batch) {
-          const pair = byPage.get(Math.floor(block.block / PAGE_BLOCKS)) as { audit: AuditPage }
-          try {
-            this.#block(block, pair.audit)
-          } catch (error) {
-            this.#note(error)
-          }
-        }
-        this.#options.onProgress?.({ blocks: this.#blocks, entries: this.#count })
-      }
-    }
-  }
-
-  async *#loadPages(): AsyncGenerator<Array<{ location: LocationPage; audit: AuditPage }>> {
+  async #everything(): Promise<void> {
     const pages = pageCount(this.#index.bits)
-    for (let from = 0; from < pages; from += PAGES) {
-      this.#options.signal.throwIfAborted()
-      const positions = Array.from({ length: Math.min(PAGES, pages - from) }, (_, i) => from + i)
-      try {
-        yield await this.#load(positions)
-      } catch {
-        // One of them is damaged: each by itself, so that the others are still looked at.
-        for (const position of positions)
-          try {
-            yield await this.#load([position])
-          } catch (error) {
-            this.#note(error)
-          }
-      }
-    }
-    for (const tree of [this.#location, this.#audit])
+    const all = Array.from({ length: pages }, (_, page) => page)
+    for await (const loaded of prefetch(this.#eachLoaded(all, (some) => this.#load(some)))) await this.#verify(loaded)
+    for (const tree of [this.#trees.location, this.#trees.audit])
       for (let level = tree.depth; level >= 0; level--) {
         const positions = Array.from({ length: Math.ceil(pages / 512 ** level) }, (_, i) => i)
         try {
@@ -159,10 +160,105 @@ class Verification {
       }
   }
 
-  async #load(positions: number[]): Promise<Array<{ location: LocationPage; audit: AuditPage }>> {
+  /** What this index does not share with the former one, and what that had in its place. */
+  async #differences(former: Trees): Promise<void> {
+    const pages = new Set<number>()
+    for (const kind of ['location', 'audit'] as const)
+      try {
+        for await (const { level, position, ref, other } of differingRefs(this.#trees[kind], former[kind])) {
+          this.#sources.count(ref, 1)
+          this.#sources.count(other, -1)
+          if (level === 0) pages.add(position)
+        }
+      } catch (error) {
+        this.#note(error)
+      }
+    const positions = [...pages].sort((a, b) => a - b)
+    const bothSides = async (some: readonly number[]) => {
+      const [now, before] = await Promise.all([this.#load(some), this.#load(some, former)])
+      return now.map((pair, i) => ({ now: pair, before: before[i] as Pages }))
+    }
+    for await (const loaded of prefetch(this.#eachLoaded(positions, bothSides))) {
+      const rows = new Set<number>()
+      for (const { now, before } of loaded)
+        for (let row = 0; row < now.location.source.length; row++) {
+          if (sameRow(now, before, row)) continue
+          rows.add(now.location.first + row)
+          this.#count -= before.audit.count[row] as number
+          this.#sums[0] = (this.#sums[0] as bigint) - (before.audit.sum1[row] as bigint)
+          this.#sums[1] = (this.#sums[1] as bigint) - (before.audit.sum2[row] as bigint)
+        }
+      await this.#takeOff(
+        loaded.map(({ before }) => before.location),
+        rows,
+      )
+      await this.#verify(
+        loaded.map(({ now }) => now),
+        rows,
+      )
+    }
+  }
+
+  /** Takes the bytes of replaced blocks off the total. How many there were before compression, only the blocks themselves say. */
+  async #takeOff(former: readonly LocationPage[], replaced: ReadonlySet<number>): Promise<void> {
+    for await (const batch of readPages(this.#data, former, replaced))
+      for (const block of batch) {
+        this.#sources.count(block.location, -1)
+        try {
+          this.#bytes -= openStored(block, { dataset: this.#where.dataset, index: this.#where.index }).length
+        } catch (error) {
+          this.#note(error)
+        }
+      }
+  }
+
+  /** Reads and verifies the blocks of these pages, or of them only those in `rows`. */
+  async #verify(loaded: readonly Pages[], rows?: ReadonlySet<number>): Promise<void> {
+    const byPage = new Map(loaded.map((pair) => [pair.location.first / PAGE_BLOCKS, pair]))
+    for (const { location, audit } of loaded) this.#empties(location, audit)
+    for await (const batch of readPages(
+      this.#data,
+      loaded.map((pair) => pair.location),
+      rows,
+    )) {
+      this.#options.signal.throwIfAborted()
+      for (const block of batch) {
+        const pair = byPage.get(Math.floor(block.block / PAGE_BLOCKS)) as Pages
+        try {
+          this.#block(block, pair.audit)
+        } catch (error) {
+          this.#note(error)
+        }
+      }
+      this.#options.onProgress?.({ blocks: this.#blocks, entries: this.#count })
+    }
+  }
+
+  async *#eachLoaded<T>(
+    pages: readonly number[],
+    load: (positions: readonly number[]) => Promise<T[]>,
+  ): AsyncGenerator<T[]> {
+    for (let from = 0; from < pages.length; from += PAGES) {
+      this.#options.signal.throwIfAborted()
+      const positions = pages.slice(from, from + PAGES)
+      try {
+        yield await load(positions)
+      } catch {
+        // One of them is damaged: each by itself, so that the others are still looked at.
+        for (const position of positions)
+          try {
+            yield await load([position])
+          } catch (error) {
+            this.#note(error)
+          }
+      }
+    }
+  }
+
+  async #load(positions: readonly number[], trees: Trees = this.#trees): Promise<Pages[]> {
     const [locations, audits] = await Promise.all([
-      this.#location.locationPages(positions),
-      this.#audit.auditPages(positions),
+      trees.location.locationPages(positions),
+      trees.audit.auditPages(positions),
     ])
     return locations.map((location, i) => ({ location, audit: audits[i] as AuditPage }))
   }
@@ -237,6 +333,21 @@ class Verification {
     this.#sums[0] = (this.#sums[0] as bigint) + sums[0]
     this.#sums[1] = (this.#sums[1] as bigint) + sums[1]
   }
+}
+
+/** Whether both versions have the same stored bytes at a row, and say the same of them. */
+function sameRow(now: Pages, before: Pages, row: number): boolean {
+  const [place, former] = [locationAt(now.location, row), locationAt(before.location, row)]
+  const samePlace =
+    place === null || former === null ? place === former : sameObject(place, former) && place.length === former.length
+  return (
+    samePlace &&
+    now.location.checksum[row] === before.location.checksum[row] &&
+    now.audit.count[row] === before.audit.count[row] &&
+    now.audit.sum1[row] === before.audit.sum1[row] &&
+    now.audit.sum2[row] === before.audit.sum2[row] &&
+    now.audit.sha.compare(before.audit.sha, row * 16, row * 16 + 16, row * 16, row * 16 + 16) === 0
+  )
 }
 
 export interface VersionEvidence {
