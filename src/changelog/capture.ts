@@ -59,14 +59,25 @@ async function attachTable(client: ClientBase, relid: number): Promise<boolean> 
         await client.query(statement)
       for (const statement of createStatements(table)) await client.query(statement)
     }
-    await client.query('delete from snapflip.captures where name = $1 and relid <> $2', [table.name, relid])
-    await client.query(
-      `insert into snapflip.captures (relid, name, members) values ($1, $2, $3::oid[])
-       on conflict (relid) do update set name = excluded.name, members = excluded.members`,
-      [relid, table.name, table.members.map((member) => member.relid)],
-    )
+    await rememberTable(client, table)
     return broken
   })
+}
+
+/** Writes only what is new: a worker whose capture is fine needs no right to write here. */
+async function rememberTable(client: ClientBase, { relid, name, members }: TableFacts): Promise<void> {
+  const relids = members.map((member) => member.relid)
+  const known = await client.query<{ relid: string; same: boolean }>(
+    `select relid::text, relid = $1 and name = $2 and members = $3::oid[] as same from snapflip.captures where relid = $1 or name = $2`,
+    [relid, name, relids],
+  )
+  if (known.rows.length === 1 && known.rows[0]?.same) return
+  await client.query('delete from snapflip.captures where name = $1 and relid <> $2', [name, relid])
+  await client.query(
+    `insert into snapflip.captures (relid, name, members) values ($1, $2, $3::oid[])
+     on conflict (relid) do update set name = excluded.name, members = excluded.members`,
+    [relid, name, relids],
+  )
 }
 
 /** Names in the facts are quoted by PostgreSQL. Enabled always: also under session_replication_role = replica, where logical replication applies. */

@@ -131,7 +131,9 @@ export async function readBlocks(
   return found
 }
 
-/** About `entries` entries from blocks drawn at random, for comparing with the source. `random` as Math.random. */
+/**
+ * About `entries` entries from blocks drawn at random, for comparing with the source: of a key in it, all its entries. `random` as Math.random.
+ */
 export async function sampleBlocks(
   data: DataStore,
   where: Where,
@@ -149,9 +151,11 @@ export async function sampleBlocks(
   const sampled: Entry[] = []
   for (const [block, raw] of await readBlocks(data, where, index, blocks))
     eachEntry(raw, index.kind === 'many', block, where, (_start, keyStart, keyEnd, valueStart, end) => {
-      if (sampled.length < entries * 2)
+      const key = raw.subarray(keyStart, keyEnd)
+      // A key's entries stand together: once one is in, so are all.
+      if (sampled.length < entries * 2 || sampled.at(-1)?.key.equals(key))
         sampled.push({
-          key: raw.subarray(keyStart, keyEnd),
+          key,
           order: index.kind === 'many' ? raw.subarray(keyEnd + 4, valueStart - 4) : null,
           value: raw.subarray(valueStart, end),
         })

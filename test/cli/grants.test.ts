@@ -100,7 +100,7 @@ describe('the printed roles of PostgreSQL', () => {
   })
 
   // A build writes to snapflip.captures even where capture is as it must be, which no worker may.
-  test.fails('let a worker refresh', async () => {
+  test('let a worker refresh', async () => {
     await as(roles.worker)
     const worker = project.start(['worker', '--work-dir', `${project.folder}/work`])
     try {

@@ -3,7 +3,7 @@ import { mergeRuns } from '../../src/snapshot/merge.ts'
 import { readKey, sampleBlocks, versionSource } from '../../src/snapshot/read.ts'
 import { openRuns } from '../../src/snapshot/runs.ts'
 import { verifyIndex, verifyVersion } from '../../src/snapshot/verify.ts'
-import { add, build, manifestOf, never, runsOptions, SEED, where } from './build.ts'
+import { add, build, manifestOf, never, runsOptions, SEED, SEED, where } from './build.ts'
 import { MemoryStore } from './memory-store.ts'
 
 const rows = (n: number, from = 0) => Array.from({ length: n }, (_, i) => add(`key ${from + i}`, `value ${from + i}`))
@@ -76,6 +76,14 @@ test('a sample is of about the size asked for and holds what the version holds',
   for (const { key, value } of sample) expect(`value ${key.toString().slice(4)}`).toBe(value.toString())
   expect(await sampleBlocks(store, where, { ...index, count: 0 }, 10)).toEqual([])
   expect((await sampleBlocks(store, where, index, 1e6)).length).toBe(5000)
+})
+
+test('a sample has all entries of a key, however many they are', async () => {
+  const store = new MemoryStore()
+  const values = Array.from({ length: 1000 }, (_, n) => add('busy', `value ${n}`, String(n)))
+  const many = { kind: 'many', keyParts: 1, seed: SEED, shape: 'test', reason: null } as const
+  const { index } = await build(store, [values], { index: many })
+  expect(await sampleBlocks(store, where, index, 10)).toHaveLength(1000)
 })
 
 test('a version can be laid out anew from itself', async () => {
