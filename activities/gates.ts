@@ -13,7 +13,7 @@ import type { Store } from '../src/stores/ports.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { measureDrift } from './drift.ts'
 import { asActivity, heartbeating } from './failure.ts'
-import { readManifest } from './parent.ts'
+import { parentOf, readManifest } from './parent.ts'
 
 export interface GatesRequest {
   refreshId: string
@@ -71,9 +71,13 @@ function subjectsOf(
       kind: index.kind,
       evidence: seen,
       reread: async () => {
-        const read = await verifyIndex(store.data, { dataset, index: name, tag }, index, { signal })
+        // What an incremental build shares with its parent was read when it was written: only what this one wrote is read here.
+        const former = index.build === 'full' ? undefined : (await parentOf(store, manifest))?.indexes[name]
+        const since = former === undefined ? {} : { since: former }
+        const read = await verifyIndex(store.data, { dataset, index: name, tag }, index, { signal, ...since })
         const faults = read.problems.map((problem) => problem.message)
-        return { count: read.count, blocks: read.blocks, bytes: read.bytes, faults }
+        const shares = former === undefined ? null : (manifest.parent?.tag ?? null)
+        return { count: read.count, blocks: read.blocks, bytes: read.bytes, faults, shares }
       },
       drift:
         definition === undefined || 'events' in definition

@@ -22,6 +22,14 @@ export async function readManifest(
   return decodeManifest(bytes, { dataset, tag: ref.tag, sha256: ref.manifest })
 }
 
+/** The manifest of the version that this one was built upon; null when it has none, or none any more. */
+export async function parentOf(store: Store, { dataset, parent }: Manifest): Promise<Manifest | null> {
+  const bytes = parent === null ? null : await store.data.readManifest(parent.tag)
+  return parent === null || bytes === null
+    ? null
+    : decodeManifest(bytes, { dataset, tag: parent.tag, sha256: parent.manifest })
+}
+
 /** The version a build goes on from. */
 export interface Parent {
   ref: VersionRef

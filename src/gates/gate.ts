@@ -7,6 +7,8 @@ export interface Reread {
   count: number
   blocks: number
   bytes: number
+  /** The parent whose blocks it shares, unread but for their totals; null when all was read. */
+  shares: string | null
   /** Differences found, each one sentence that names the block or page; empty when all is as sealed. */
   faults: string[]
 }
@@ -28,7 +30,7 @@ export interface GateSubject {
   index: string
   kind: 'unique' | 'many'
   evidence: IndexEvidence
-  /** Reads every block of the index again. */
+  /** Reads every block of the index again that this version wrote. */
   reread(): Promise<Reread>
   /** Compares with the source; null for an index whose source cannot be asked (events). */
   drift: ((options: { mode: 'sample' | 'full'; sample: number }) => Promise<Drift>) | null

@@ -33,7 +33,7 @@ function subject(evidence: Partial<IndexEvidence> = {}, rest: Partial<GateSubjec
     index: 'products',
     kind: 'unique',
     evidence: whole,
-    reread: async () => ({ count: whole.count, blocks: 1, bytes: 1, faults: [] }),
+    reread: async () => ({ count: whole.count, blocks: 1, bytes: 1, shares: null, faults: [] }),
     drift: async () => ({ compared: 5, setAside: 0, different: [], differentCount: 0, bothWays: true }),
     ...rest,
   }
@@ -71,13 +71,13 @@ it('row counts refuse a version whose entries do not add up, by the parent or by
 it('integrity refuses a version that does not read back as written', async () => {
   const faulty = subject(
     {},
-    { reread: async () => ({ count: 100_000, blocks: 1, bytes: 1, faults: ['block 7 is truncated'] }) },
+    { reread: async () => ({ count: 100_000, blocks: 1, bytes: 1, shares: null, faults: ['block 7 is truncated'] }) },
   )
   expect(await integrity(faulty, limits)).toMatchObject({
     verdict: 'reject',
     summary: expect.stringContaining('block 7'),
   })
-  const short = subject({}, { reread: async () => ({ count: 99_999, blocks: 1, bytes: 1, faults: [] }) })
+  const short = subject({}, { reread: async () => ({ count: 99_999, blocks: 1, bytes: 1, shares: null, faults: [] }) })
   expect(await integrity(short, limits)).toMatchObject({ verdict: 'reject' })
 })
 
