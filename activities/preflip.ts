@@ -6,11 +6,12 @@ import { heaviest } from '../src/gates/gate.ts'
 import { activeHold } from '../src/registry/active-hold.ts'
 import { gateResults } from '../src/registry/gate-results.ts'
 import { version as versionRow } from '../src/registry/version.ts'
+import { requirePacks, requireTrees, sharesLayout } from '../src/snapshot/differences.ts'
 import { indexSources } from '../src/snapshot/read.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { asActivity, heartbeating } from './failure.ts'
-import { type FlipFrom, readManifest, requireStillActive } from './parent.ts'
+import { type FlipFrom, parentOf, readManifest, requireStillActive } from './parent.ts'
 
 export interface PreflipRequest {
   dataset: string
@@ -75,12 +76,20 @@ export const preflip =
       }),
     )
 
-/** The manifest, after reading every page and node, each checked against its parent's hash, and one object of each pack. Throws CORRUPT. */
+/**
+ * The manifest, after reading every page and node that this version wrote, each checked against its parent's hash, and a byte of each pack. Pages
+ * that it shares are those of the active version, which readers hold and which were looked at before its own flip. Throws CORRUPT.
+ */
 async function readWhole(store: Store, dataset: string, version: VersionRef): Promise<Manifest> {
   const manifest = await readManifest(store, dataset, version)
   const { tag } = manifest
+  const parent = await parentOf(store, manifest)
   for (const [index, built] of Object.entries(manifest.indexes)) {
-    await indexSources(store.data, { dataset, index, tag }, built)
+    const where = { dataset, index, tag }
+    const former = built.build === 'full' ? undefined : parent?.indexes[index]
+    if (former !== undefined && sharesLayout(built, former)) await requireTrees(store.data, where, built, former)
+    else await indexSources(store.data, where, built)
   }
+  await requirePacks(store.data, { dataset, index: '(all)', tag }, manifest.sources)
   return manifest
 }

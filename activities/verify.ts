@@ -1,18 +1,23 @@
+import type { IndexManifest, Manifest } from '../schemas/manifest.ts'
 import type { VersionRef } from '../schemas/pointer.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import type { Alert } from '../src/observe/alert.ts'
 import { openReader } from '../src/reader/open.ts'
-import type { Reader } from '../src/reader/reader.ts'
 import { recordEvent } from '../src/registry/record.ts'
 import { version as versionRow } from '../src/registry/version.ts'
-import { sampleBlocks } from '../src/snapshot/read.ts'
+import { eachEntry } from '../src/snapshot/block.ts'
+import { sharesLayout, writtenBlocks } from '../src/snapshot/differences.ts'
+import { type Entry, readBlocks, sampleBlocks } from '../src/snapshot/read.ts'
 import { openStore } from '../src/stores/open.ts'
+import type { Store } from '../src/stores/ports.ts'
 import { type Deps, datasetOf, storeUrl } from './deps.ts'
 import { asActivity, heartbeating } from './failure.ts'
-import { readManifest } from './parent.ts'
+import { parentOf, readManifest } from './parent.ts'
 
-/** Entries of each index that are read back through the SDK; all of them where there are no more. */
+/** Entries of each index that are read back through the SDK, of those this version wrote; all of them where there are no more. */
 const ENTRIES_MAX = 10_000
+/** Of an incremental version's entries, those it shares with its parent: few, since readers have been on them already. */
+const SHARED_ENTRIES_MAX = 500
 /** Keys a call of the SDK is given at once. */
 const KEYS_A_CALL = 500
 
@@ -73,31 +78,34 @@ async function readThroughSdk(
   datasetOf(deps.config, dataset)
   const store = await deps.store(dataset)
   const manifest = await readManifest(store, dataset, version)
+  const parent = await parentOf(store, manifest)
   const reader = await openReader([await openStore(storeUrl(deps.config, dataset), { dataset })], dataset)
-  let read = 0
+  let keysRead = 0
   try {
-    for (const [name, index] of Object.entries(manifest.indexes)) {
-      const expected = await sampleBlocks(store.data, { dataset, index: name, tag: version.tag }, index, ENTRIES_MAX)
+    for (const name of Object.keys(manifest.indexes)) {
+      const expected = await entriesOf(store, manifest, name, parent?.indexes[name])
       const byKey = Map.groupBy(expected, (entry) => entry.key.toString('utf8'))
       const keys = [...byKey.keys()]
       for (let from = 0; from < keys.length; from += KEYS_A_CALL) {
         signal.throwIfAborted()
         const some = keys.slice(from, from + KEYS_A_CALL)
-        await Promise.all(
-          some.map(async (key) => {
-            const wanted = (byKey.get(key) ?? []).map((entry) => entry.value)
-            const found = await valuesOf(reader, name, index.kind, key)
-            if (wanted.length !== found.length || wanted.some((value, n) => !value.equals(found[n] as Buffer))) {
-              throw new SnapflipError(
-                'CORRUPT',
-                `a key of ${name} reads as ${found.length} other values than the ${wanted.length} that were sealed.`,
-                { dataset, tag: version.tag, index: name },
-              )
-            }
-          }),
+        const read = await reader.getManyBytes(
+          name,
+          some.map((key) => key.split('\0')),
         )
-        read += some.length
-        tell(`${name}: ${read} keys read back`)
+        for (const [n, key] of some.entries()) {
+          const wanted = (byKey.get(key) ?? []).map((entry) => entry.value)
+          const found = read[n] ?? []
+          if (wanted.length !== found.length || wanted.some((value, at) => !value.equals(found[at] as Buffer))) {
+            throw new SnapflipError(
+              'CORRUPT',
+              `a key of ${name} reads as ${found.length} other values than the ${wanted.length} that were sealed.`,
+              { dataset, tag: version.tag, index: name },
+            )
+          }
+        }
+        keysRead += some.length
+        tell(`${name}: ${keysRead} keys read back`)
       }
     }
     if (reader.version.tag !== version.tag) {
@@ -106,15 +114,32 @@ async function readThroughSdk(
         'another flip came while the version was read back',
       )
     }
-    return read
+    return keysRead
   } finally {
     await reader.close()
   }
 }
 
-async function valuesOf(reader: Reader, index: string, kind: 'unique' | 'many', key: string): Promise<Buffer[]> {
-  const parts = key.split('\0')
-  if (kind === 'many') return reader.listBytes(index, parts)
-  const value = await reader.getBytes(index, parts)
-  return value === undefined ? [] : [value]
+/** What must read back: entries of the blocks that this version wrote, and some of those that it shares with its parent. */
+async function entriesOf(
+  store: Store,
+  manifest: Manifest,
+  name: string,
+  former: IndexManifest | undefined,
+): Promise<Entry[]> {
+  const index = manifest.indexes[name] as IndexManifest
+  const where = { dataset: manifest.dataset, index: name, tag: manifest.tag }
+  if (former === undefined || index.build === 'full' || !sharesLayout(index, former))
+    return sampleBlocks(store.data, where, index, ENTRIES_MAX)
+  const blocksMax = Math.ceil((ENTRIES_MAX * 2 ** index.bits) / Math.max(1, index.count))
+  const written = await writtenBlocks(store.data, where, index, former, blocksMax)
+  const entries = await sampleBlocks(store.data, where, index, SHARED_ENTRIES_MAX)
+  // A block drawn twice is read back once: its entries would stand twice among what is expected.
+  const drawn = new Set(entries.map((entry) => entry.key.toString('latin1')))
+  for (const [block, raw] of await readBlocks(store.data, where, index, written))
+    eachEntry(raw, index.kind === 'many', block, where, (_start, keyStart, keyEnd, valueStart, end) => {
+      const key = raw.subarray(keyStart, keyEnd)
+      if (!drawn.has(key.toString('latin1'))) entries.push({ key, order: null, value: raw.subarray(valueStart, end) })
+    })
+  return entries
 }

@@ -93,6 +93,15 @@ export abstract class Reads<T extends ValueTypes> {
     return this.answer((version) => this.#one(version, index, 'many', key, takeAllBytes), options?.fresh)
   }
 
+  /** The values' JSON of several keys of an index of either kind, each key's in their order, in one read of the store; [] for a key without any. */
+  getManyBytes(index: IndexOf<T>, keys: readonly Key[], options?: ReadOptions): Promise<Buffer[][]> {
+    return this.answer((version) => {
+      const at = this.#index(version, index, null)
+      const bytes = keys.map((key) => keyBytes(key, at))
+      return lookUpAll(version, at, bytes, takeEveryBytes)
+    }, options?.fresh)
+  }
+
   #one<R>(version: OpenVersion, name: string, kind: OpenIndex['kind'] | null, key: Key, take: Take<R>): R | Promise<R> {
     const index = this.#index(version, name, kind)
     return lookUp(version, index, keyBytes(key, index), take)
@@ -130,5 +139,10 @@ const takePresence: Take<boolean> = (raw, key, index) =>
 const takeBytes: Take<Buffer | undefined> = (raw, key) => {
   const bytes = lookup(raw, key)
   return bytes === undefined ? undefined : Buffer.from(bytes)
+}
+const takeEveryBytes: Take<Buffer[]> = (raw, key, index, cached) => {
+  if (index.kind === 'many') return takeAllBytes(raw, key, index, cached)
+  const value = takeBytes(raw, key, index, cached)
+  return value === undefined ? [] : [value]
 }
 const takeAllBytes: Take<Buffer[]> = (raw, key) => lookupMany(raw, key).map((bytes) => Buffer.from(bytes))
