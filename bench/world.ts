@@ -169,14 +169,15 @@ function bundleWorkflows(file: string): Promise<void> {
 
 async function startWorker(files: { configFile: string; folder: string; bundle: string }): Promise<ChildProcess> {
   const script = fileURLToPath(new URL('worker.ts', import.meta.url))
-  const logFile = join(files.folder, 'worker.log')
+  const logFile = join(tmpdir(), 'snapflip-bench-worker.log')
   // SNAPFLIP_BENCH_NODE: flags for the worker's node, such as --cpu-prof.
   const execArgv = (process.env.SNAPFLIP_BENCH_NODE ?? '').split(' ').filter((flag) => flag !== '')
   const child = fork(script, [files.configFile, join(files.folder, 'work'), files.bundle], {
-    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     execArgv,
   })
-  child.stderr?.pipe(createWriteStream(logFile))
+  const log = createWriteStream(logFile)
+  for (const stream of [child.stdout, child.stderr]) stream?.pipe(log, { end: false })
   await new Promise<void>((resolve, reject) => {
     child.once('message', () => resolve())
     child.once('close', async (code) =>
