@@ -3,7 +3,7 @@ import { mergeRuns } from '../../src/snapshot/merge.ts'
 import { readKey, sampleBlocks, versionSource } from '../../src/snapshot/read.ts'
 import { openRuns } from '../../src/snapshot/runs.ts'
 import { verifyIndex, verifyVersion } from '../../src/snapshot/verify.ts'
-import { add, build, manifestOf, never, runsOptions, SEED, SEED, where } from './build.ts'
+import { add, build, manifestOf, never, runsOptions, SEED, where } from './build.ts'
 import { MemoryStore } from './memory-store.ts'
 
 const rows = (n: number, from = 0) => Array.from({ length: n }, (_, i) => add(`key ${from + i}`, `value ${from + i}`))
