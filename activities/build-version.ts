@@ -13,8 +13,8 @@ import {
 import type { VersionRef } from '../schemas/pointer.ts'
 import { countSource } from '../src/changelog/scan.ts'
 import { inWatermark } from '../src/changelog/watermark.ts'
-import { windowSize } from '../src/changelog/window.ts'
-import { SnapflipError } from '../src/core/errors.ts'
+import { isEmptyWindow } from '../src/changelog/window.ts'
+import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { allocateVersion } from '../src/registry/allocate-version.ts'
 import { beginGeneration } from '../src/registry/begin-generation.ts'
 import { openRefreshOf } from '../src/registry/open-refresh-of.ts'
@@ -31,7 +31,7 @@ import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { BuildRequest, BuildResult } from './build.ts'
 import { type Deps, datasetOf } from './deps.ts'
-import { type IndexPlan, planIndexes } from './index-plans.ts'
+import { type IndexPlan, NOT_CAPTURED, planIndexes } from './index-plans.ts'
 import { type Parent, withParent } from './parent.ts'
 import { IndexScan, type Workplace } from './scan-index.ts'
 
@@ -72,7 +72,8 @@ export async function buildVersion(
   const place: Workplace = { dataset, folder, tell, signal }
   const client = await deps.builder()
   try {
-    return await withParent(store, request, async (parent) => {
+    const inFull = rebuildReason !== null || asked !== null
+    return await withParent(store, { ...request, inFull }, async (parent) => {
       const { indexes, lineageBroken } = await planIndexes(client, {
         dataset,
         definition,
@@ -94,9 +95,10 @@ export async function buildVersion(
         }
         return at
       })
-      if (parent !== null && indexes.every((plan) => plan.fullReason === null)) {
+      const sameIndexes = parent !== null && Object.keys(parent.manifest.indexes).length === indexes.length
+      if (parent !== null && sameIndexes && indexes.every((plan) => plan.fullReason === null)) {
         const window = { from: parent.manifest.watermark, to: watermark.snapshot }
-        if ((await windowSize(client, sources, window, 1)) === 0) return nothingNew(store, dataset, parent, watermark)
+        if (await isEmptyWindow(client, sources, window)) return nothingNew(store, dataset, parent, watermark)
       }
       for (const scan of scans) await scan.afterWatermark(client, parent?.manifest.watermark ?? null, watermark)
 
@@ -104,7 +106,7 @@ export async function buildVersion(
       for (const scan of scans) built.push(await mergeIndex(deps, store, request, { scan, parent, place, counts }))
       // A full build of a captured index renews the watermark that later windows start at, whatever it found.
       const renews = (index: BuiltIndex) => index.plan.fullReason !== null && isCaptured(index.plan)
-      if (parent !== null && built.every((index) => index.generation === null && !renews(index))) {
+      if (parent !== null && sameIndexes && built.every((index) => index.generation === null && !renews(index))) {
         return nothingNew(store, dataset, parent, watermark)
       }
       const version = await seal(deps, store, request, {
@@ -201,16 +203,23 @@ async function mergeIndex(
   const evidence = {
     ...evidenceOf(plan, merged.index, merged, counts.get(plan.name) ?? null),
     ...(await changesOfFullBuild(store, dataset, plan, merged.index, place.signal)),
+    ...(parent === null && request.from.tag !== null
+      ? { notCompared: `${request.from.tag} is quarantined or cannot be read` }
+      : {}),
   }
   return { plan, manifest: merged.index, sources: merged.sources, generation, evidence }
 }
 
-/** A source without capture is read in full each time; when it holds what the parent holds, the parent's blocks serve. */
+/**
+ * A source without capture is read in full each time; when it holds what the parent holds, the parent's blocks serve. Not in a full build that
+ * was asked for: the parent's blocks may be what is wrong.
+ */
 function isSameUncaptured(plan: IndexPlan, index: IndexManifest): boolean {
   const { former } = plan
   return (
-    !isCaptured(plan) &&
+    plan.fullReason === NOT_CAPTURED &&
     former !== null &&
+    former.kind === index.kind &&
     former.shape === index.shape &&
     former.count === index.count &&
     former.sums.join() === index.sums.join()
@@ -227,14 +236,20 @@ async function changesOfFullBuild(
   plan: IndexPlan,
   index: IndexManifest,
   signal: AbortSignal,
-): Promise<Partial<Pick<IndexEvidence, 'inserted' | 'updated' | 'deleted'>>> {
+): Promise<Partial<Pick<IndexEvidence, 'inserted' | 'updated' | 'deleted' | 'notCompared'>>> {
   const { former } = plan
   if (plan.fullReason === null || former === null) return {}
   const where = { dataset, index: plan.name }
-  const diff = await diffIndex(store.data, { where, index: former }, { where, index }, signal)
-  if (!diff.comparable) return {}
-  const { inserted, updated, deleted } = diff
-  return { inserted, updated: former.shape === index.shape ? updated : null, deleted }
+  try {
+    const diff = await diffIndex(store.data, { where, index: former }, { where, index }, signal)
+    if (!diff.comparable) return {}
+    const { inserted, updated, deleted } = diff
+    return { inserted, updated: former.shape === index.shape ? updated : null, deleted }
+  } catch (error) {
+    // A full build is how damage is mended: it must not need what is damaged.
+    if (!isSnapflipError(error, 'CORRUPT')) throw error
+    return { notCompared: error.message }
+  }
 }
 
 function evidenceOf(
@@ -258,6 +273,7 @@ function evidenceOf(
     updated: counts.updated,
     deleted: counts.deleted,
     sourceCount,
+    notCompared: null,
     duplicates: {
       count: merged?.duplicates.count ?? 0,
       sampleKeys: (merged?.duplicates.keys ?? []).map(hashedKey),

@@ -9,13 +9,16 @@ import { currentSnapshot } from '../src/changelog/window.ts'
 import { needsRelayout } from '../src/snapshot/layout.ts'
 import type { Parent } from './parent.ts'
 
+/** Why a source without capture is read in full. */
+export const NOT_CAPTURED = 'its source is not captured'
+
 /** How one index of the next version will be built. */
 export interface IndexPlan {
   name: string
   definition: IndexDefinition
   source: Source
   kind: IndexManifest['kind']
-  /** The parent's index of that name and kind, whether or not its blocks can be built upon. */
+  /** The parent's index of that name, whether or not its blocks can be built upon. */
   former: IndexManifest | null
   /** Null: from the changes alone. Else why the source is read in full. */
   fullReason: string | null
@@ -58,15 +61,14 @@ export async function planIndexes(
   const indexes = sources.map((source): IndexPlan => {
     const index = definition.indexes[source.index] as IndexDefinition
     const kind = source.kind === 'table' && source.order !== null ? 'many' : 'unique'
-    const former = parent?.manifest.indexes[source.index]
-    const comparable = former?.kind === kind ? former : null
+    const former = parent?.manifest.indexes[source.index] ?? null
     return {
       name: source.index,
       definition: index,
       source,
       kind,
-      former: comparable,
-      fullReason: whyFull(source, comparable, { lineageBroken, faults, asked: options.fullReason }),
+      former,
+      fullReason: whyFull(source, kind, former, { lineageBroken, faults, asked: options.fullReason }),
     }
   })
   return { indexes, lineageBroken }
@@ -74,6 +76,7 @@ export async function planIndexes(
 
 function whyFull(
   source: Source,
+  kind: IndexManifest['kind'],
   former: IndexManifest | null,
   found: { lineageBroken: boolean; faults: ReadonlyMap<string, string>; asked: string | null },
 ): string | null {
@@ -81,10 +84,11 @@ function whyFull(
   if (found.lineageBroken) return "the parent's watermark is not in this database's history (LINEAGE_BROKEN)"
   if (found.asked !== null) return found.asked
   if (source.kind === 'table') {
-    if (!source.captured) return 'its source is not captured'
+    if (!source.captured) return NOT_CAPTURED
     const fault = found.faults.get(source.table.name)
     if (fault !== undefined) return fault
   }
+  if (former.kind !== kind) return `it was declared \`${former.kind}\`, now \`${kind}\``
   if (former.shape !== source.shape) return 'its definition or the shape of its source changed'
   if (needsRelayout(former)) return `${former.count} entries no longer suit ${2 ** former.bits} blocks`
   return null

@@ -1,6 +1,6 @@
 import type { Manifest } from '../schemas/manifest.ts'
 import type { Epoch, Pointer, VersionRef } from '../schemas/pointer.ts'
-import { SnapflipError } from '../src/core/errors.ts'
+import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { compareEpoch, formatEpoch, NO_EPOCH } from '../src/core/pointer.ts'
 import { decodeManifest } from '../src/snapshot/manifest.ts'
 import type { Store } from '../src/stores/ports.ts'
@@ -47,11 +47,12 @@ export interface FlipFrom {
 
 /**
  * The version that was active when the refresh was planned, if it may be built upon, leased for as long as `work` runs: the lease is written
- * first, then the pointer is read, so that either we see that the version was retired or the retirement sees our lease.
+ * first, then the pointer is read, so that either we see that the version was retired or the retirement sees our lease. A build in full does
+ * without one that cannot be read.
  */
 export async function withParent<T>(
   store: Store,
-  { dataset, refreshId, from }: { dataset: string; refreshId: string; from: FlipFrom },
+  { dataset, refreshId, from, inFull }: { dataset: string; refreshId: string; from: FlipFrom; inFull: boolean },
   work: (parent: Parent | null) => Promise<T>,
 ): Promise<T> {
   const { tag } = from
@@ -67,7 +68,12 @@ export async function withParent<T>(
     const active = requireStillActive(pointer, dataset, { ...from, tag })
     // Quarantined while active: the store has lost part of it, so readers have nothing better, but a build has its source.
     if (pointer?.quarantined.includes(tag)) return await work(null)
-    return await work({ ref: active, manifest: await readManifest(store, dataset, active) })
+    const manifest = await readManifest(store, dataset, active).catch((error: unknown) => {
+      const lost = isSnapflipError(error, 'CORRUPT') || isSnapflipError(error, 'VERSION_RETIRED')
+      if (inFull && lost) return null
+      throw error
+    })
+    return await work(manifest === null ? null : { ref: active, manifest })
   } finally {
     clearInterval(renewal)
     await store.leases.drop(lease.id)

@@ -14,6 +14,8 @@ export const indexEvidenceSchema = z.object({
   /** The source's own count at the watermark, on full builds; null where it was not asked. */
   sourceCount: z.int().nonnegative().nullable(),
   duplicates: z.object({ count: z.int().nonnegative(), sampleKeys: z.array(z.string()) }),
+  /** Why the numbers above are only the difference of the two counts: what was there before cannot be read. Null when they are exact. */
+  notCompared: z.string().nullable().default(null),
   /** The shape before, when it differs. */
   formerShape: z.string().nullable(),
   shape: z.string(),

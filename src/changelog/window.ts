@@ -208,6 +208,18 @@ export async function windowSize(
   }
 }
 
+/**
+ * Whether nothing happened in a window. Looked at as when the window is read: capture that was interrupted leaves an empty window too.
+ * Throws LINEAGE_BROKEN and SOURCE_CHANGED.
+ */
+export async function isEmptyWindow(client: ClientBase, sources: readonly Source[], window: Window): Promise<boolean> {
+  try {
+    return await inWindow(client, sources, window, async () => (await windowSize(client, sources, window, 1)) === 0)
+  } catch (error) {
+    throw translate(error, 'Looking for changes', 'SOURCE_CHANGED')
+  }
+}
+
 /** The snapshot of now, without an anchor: good for looking (`status`, lag), not for building upon. */
 export async function currentSnapshot(client: ClientBase): Promise<string> {
   const { rows } = await client.query<{ snapshot: string }>('select pg_current_snapshot()::text as snapshot')

@@ -7,6 +7,10 @@ const DIRECTIONS = ['inserted', 'updated', 'deleted'] as const
 /** Too much changed at once, by direction: over the percentage of the parent's entries and over the absolute minimum. */
 export const changeVolume: Gate = async ({ index, evidence }, { changeVolume: limits }) => {
   const findings: Array<{ verdict: Verdict; text: string }> = []
+  // What is known is judged even so: the counts differ by at least that much.
+  if (evidence.notCompared !== null) {
+    findings.push({ verdict: 'warn', text: `not compared with what was there before: ${evidence.notCompared}` })
+  }
   const actual: Record<string, number | null> = { parent: evidence.parentCount }
   const limit: Record<string, number> = {}
   for (const direction of DIRECTIONS) {

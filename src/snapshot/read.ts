@@ -205,7 +205,7 @@ export function* positionsAt(bits: number, level: number): Generator<number[]> {
 
 /**
  * The `sources` of a new manifest from its parent's and what each index's build added and took. Indexes that were dropped, or built
- * in full over a parent's, are counted from their pages.
+ * in full over a parent's, are counted from their pages; where every index was built in full, the parent is not asked: it may be damaged.
  */
 export async function manifestSources(
   data: DataStore,
@@ -214,8 +214,9 @@ export async function manifestSources(
   builds: Record<string, { index: Pick<IndexManifest, 'build'>; sources: readonly SourceDelta[] }>,
 ): Promise<Manifest['sources']> {
   const tally = new SourceTally()
-  tally.fold(parent?.sources ?? [])
-  for (const [name, index] of Object.entries(parent?.indexes ?? {})) {
+  const base = Object.values(builds).every((build) => build.index.build === 'full') ? null : parent
+  tally.fold(base?.sources ?? [])
+  for (const [name, index] of Object.entries(base?.indexes ?? {})) {
     const build = builds[name]
     if (build === undefined || build.index.build === 'full')
       tally.fold(await indexSources(data, { dataset, index: name }, index), -1)

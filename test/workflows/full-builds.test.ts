@@ -1,7 +1,11 @@
+import { readdir, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { expect, it } from 'vitest'
+import type { Deps } from '../../activities/deps.ts'
 import { type BuildEvidence, buildEvidenceSchema } from '../../schemas/evidence.ts'
 import type { Manifest } from '../../schemas/manifest.ts'
 import { append } from '../../src/changelog/append.ts'
+import { gateResults } from '../../src/registry/gate-results.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { version } from '../../src/registry/version.ts'
 import { decodeManifest } from '../../src/snapshot/manifest.ts'
@@ -27,6 +31,46 @@ async function expectSameAsFull(world: World, tag: string | null): Promise<void>
   const full = await world.refresh({ full: true, reason: 'to compare' })
   expect((await evidenceOf(world, full.tag)).items).toMatchObject({ build: 'full', reason: 'full build: to compare' })
   expect((await manifestOf(world, full.tag)).digest).toBe((await manifestOf(world, tag)).digest)
+}
+
+/** Runs SQL once, right before the builder sends a statement that matches. */
+function beforeStatement(matching: RegExp) {
+  const hook = {
+    sql: null as string | null,
+    decorate:
+      (world: World) =>
+      (deps: Deps): Deps => ({
+        ...deps,
+        async builder() {
+          const client = await deps.builder()
+          const query = client.query.bind(client) as (...given: unknown[]) => unknown
+          const queryLater = async (...given: unknown[]) => {
+            const { sql } = hook
+            hook.sql = null
+            if (sql !== null) await world.pool.query(sql)
+            return query(...given)
+          }
+          client.query = ((...given: unknown[]) =>
+            hook.sql !== null && typeof given[0] === 'string' && matching.test(given[0])
+              ? queryLater(...given)
+              : query(...given)) as typeof client.query
+          return client
+        },
+      }),
+  }
+  return hook
+}
+
+/** Overwrites everything that this version wrote itself, on the disk of a folder store. */
+async function damageAll(world: World, tag: string | null): Promise<void> {
+  const { generation, sources } = await manifestOf(world, tag)
+  for (const name of new Set([generation, ...sources.map((source) => source.generation)])) {
+    const folder = join((await world.store()).url.slice('file:'.length), world.dataset, 'packs', name)
+    for (const pack of await readdir(folder)) {
+      const path = join(folder, pack)
+      await writeFile(path, Buffer.alloc((await stat(path)).size, 7))
+    }
+  }
 }
 
 const alertsOf = (world: World) => world.logged.flatMap((line) => (line.alert === undefined ? [] : [line.alert]))
@@ -222,4 +266,89 @@ it('changes of every kind give the digest that a full build of the same rows has
   const evidence = await evidenceOf(world, next.tag)
   expect([evidence.items?.build, evidence.byPrice?.build]).toEqual(['incremental', 'incremental'])
   await expectSameAsFull(world, next.tag)
+})
+
+it('an index that was dropped from the definition is gone from the next version, though no row changed', async () => {
+  const world = await makeWorld({
+    ...ITEMS,
+    dataset: { indexes: { ...ITEMS.dataset.indexes, names: { from: 'public.items', key: 'name', value: 'id' } } },
+  })
+  await world.worker()
+  await world.refresh()
+  const definition = world.config.datasets[world.dataset]
+  delete definition?.indexes.names
+  await world.apply()
+  const next = await world.refresh()
+  expect(next).toMatchObject({ status: 'FLIPPED' })
+  expect(Object.keys((await manifestOf(world, next.tag)).indexes)).toEqual(['items'])
+  expect(await (await world.reader()).get('items', 7)).toEqual({ name: 'item 7', price: 70 })
+  expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW', active: next.tag })
+})
+
+it('changes missed while capture was off are never taken for nothing new, whenever it was switched off', async () => {
+  const world = await makeWorld(ITEMS)
+  const watermark = beforeStatement(/^begin isolation level repeatable read/)
+  await world.worker(watermark.decorate(world))
+  await world.refresh()
+  watermark.sql = `alter table items disable trigger snapflip_capture; delete from items where id = 7;
+    alter table items enable always trigger snapflip_capture`
+  const next = await world.refresh()
+  expect(watermark.sql).toBeNull()
+  expect(next).toMatchObject({ status: 'FLIPPED' })
+  expect((await evidenceOf(world, next.tag)).items).toMatchObject({ build: 'full', count: 299, deleted: 1 })
+  expect(await (await world.reader()).get('items', 7)).toBeUndefined()
+})
+
+it('a full build heals a version whose blocks and pages are damaged, and says that it could not compare', async () => {
+  const world = await makeWorld(ITEMS)
+  await world.worker()
+  const first = await world.refresh()
+  await damageAll(world, first.tag)
+  await world.pool.query('update items set price = 1 where id = 7')
+  const next = await world.refresh({ full: true, reason: 'blocks are damaged' })
+  expect(next).toMatchObject({ status: 'FLIPPED' })
+  expect((await evidenceOf(world, next.tag)).items).toMatchObject({
+    build: 'full',
+    notCompared: expect.stringMatching(/expected .* found/),
+  })
+  const results = await gateResults(world.pool, world.dataset, next.tag ?? '')
+  expect(results.find((result) => result.gate === 'changeVolume')).toMatchObject({
+    verdict: 'warn',
+    summary: expect.stringContaining('not compared'),
+  })
+  expect(await (await world.reader()).get('items', 7)).toEqual({ name: 'item 7', price: 1 })
+})
+
+it('a full build of what is not captured writes its blocks anew, since those there may be damaged', async () => {
+  const world = await makeWorld({
+    ...ITEMS,
+    dataset: { indexes: { items: { ...ITEMS.dataset.indexes.items, capture: 'none' as const } } },
+  })
+  await world.worker()
+  const first = await world.refresh()
+  await damageAll(world, first.tag)
+  const next = await world.refresh({ full: true, reason: 'blocks are damaged' })
+  expect(next).toMatchObject({ status: 'FLIPPED' })
+  expect(await (await world.reader()).get('items', 7)).toEqual({ name: 'item 7', price: 70 })
+})
+
+it('an index that becomes `many` is judged against what it was before', async () => {
+  const world = await makeWorld({
+    ...ITEMS,
+    dataset: { ...ITEMS.dataset, gates: { changeVolume: { deleted: { percent: 10, atLeast: 10, verdict: 'hold' } } } },
+  })
+  await world.worker()
+  await world.refresh()
+  Object.assign(world.config.datasets[world.dataset]?.indexes.items ?? {}, { many: true })
+  await world.apply()
+  await world.pool.query('delete from items where id > 100')
+  const next = await world.refresh()
+  expect(next).toMatchObject({ status: 'HELD' })
+  expect((await evidenceOf(world, next.tag)).items).toMatchObject({
+    build: 'full',
+    reason: 'it was declared `unique`, now `many`',
+    parentCount: 300,
+    deleted: 200,
+    formerShape: expect.any(String),
+  })
 })
