@@ -6,6 +6,7 @@ import { changedKeys } from '../src/changelog/explain.ts'
 import { readKeys, type SampledEntry, sampleSource } from '../src/changelog/sample.ts'
 import { inSnapshot } from '../src/changelog/session.ts'
 import type { Source } from '../src/changelog/source.ts'
+import { isSnapflipError } from '../src/core/errors.ts'
 import type { Drift } from '../src/gates/gate.ts'
 import { eachEntry } from '../src/snapshot/block.ts'
 import { blockOf, hashKey, parseHex64, sha256Hex } from '../src/snapshot/hash.ts'
@@ -46,16 +47,13 @@ export async function measureDrift(
       lookedUp: await readKeys(client, source, distinctKeys(ofVersion), signal),
     }))
     const touched = await touchedKeys(client, source, manifest, snapshot)
-    if (touched === null)
-      return { compared: 0, setAside: ofSource.length, different: [], differentCount: 0, bothWays: false }
-
     const different = new Set<string>()
     let setAside = 0
     const compared = new Set<string>()
     const each = (entries: readonly SampledEntry[], has: (entry: SampledEntry) => boolean) => {
       for (const entry of entries) {
         const key = entry.key.toString('hex')
-        if (touched.has(key)) setAside++
+        if (touched.keys.has(key)) setAside++
         else {
           compared.add(key)
           if (!has(entry)) different.add(key)
@@ -68,11 +66,16 @@ export async function measureDrift(
       const inSource = new Set(lookedUp.map(nameOf))
       each(ofVersion, (entry) => inSource.has(nameOf(entry)))
     }
+    // Equal is equal, whatever is known of the changes since.
+    if (touched.unknown !== null && different.size > 0) {
+      return { compared: 0, setAside, different: [], differentCount: 0, notCompared: touched.unknown, bothWays: false }
+    }
     return {
       compared: compared.size,
       setAside,
       different: [...different].slice(0, 10).map((key) => `sha256:${sha256Hex(Buffer.from(key, 'hex')).slice(0, 16)}`),
       differentCount: different.size,
+      notCompared: null,
       bothWays: lookedUp !== null,
     }
   } finally {
@@ -80,15 +83,28 @@ export async function measureDrift(
   }
 }
 
-/** A source without capture cannot say what changed: where it moved on since the watermark, a difference means nothing. */
+/**
+ * The keys that changed since the watermark, or why they cannot be known: then a difference means nothing. A source without capture cannot say. One that
+ * was altered since will be built in full by the next refresh; this version still holds what it held at its watermark.
+ */
 async function touchedKeys(
   client: ClientBase,
   source: Source,
   manifest: Manifest,
   snapshot: string,
-): Promise<ReadonlySet<string> | null> {
-  if (source.kind === 'table' && !source.captured) return snapshot === manifest.watermark.snapshot ? new Set() : null
-  return changedKeys(client, source, { from: manifest.watermark, to: snapshot }, CHANGED_KEYS_MAX)
+): Promise<{ keys: ReadonlySet<string>; unknown: string | null }> {
+  const unknown = (why: string) => ({ keys: new Set<string>(), unknown: why })
+  if (source.kind === 'table' && !source.captured)
+    return unknown('its source is not captured, so it cannot say what changed since the watermark')
+  try {
+    const keys = await changedKeys(client, source, { from: manifest.watermark, to: snapshot }, CHANGED_KEYS_MAX)
+    return keys === null
+      ? unknown(`more than ${CHANGED_KEYS_MAX} keys changed since the watermark`)
+      : { keys, unknown: null }
+  } catch (error) {
+    if (!isSnapflipError(error, 'SOURCE_CHANGED')) throw error
+    return unknown(error.message)
+  }
 }
 
 function nameOf(entry: SampledEntry): string {

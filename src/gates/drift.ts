@@ -15,6 +15,17 @@ export const drift: Gate = async (subject, { drift: limits }) => {
     }
   }
   const found = await subject.drift({ mode: limits.mode, sample: limits.sample })
+  if (found.notCompared !== null) {
+    return {
+      gate: 'drift',
+      index: subject.index,
+      verdict: 'warn',
+      summary: `not compared: ${found.notCompared}`,
+      actual: { compared: 0, setAside: found.setAside },
+      limit: { different: 0 },
+      sampleKeys: [],
+    }
+  }
   return {
     gate: 'drift',
     index: subject.index,

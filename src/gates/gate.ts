@@ -21,6 +21,8 @@ export interface Drift {
   /** Keys (hashed) whose entries differ. */
   different: string[]
   differentCount: number
+  /** Why nothing could be compared; null when it was. */
+  notCompared: string | null
   /** Whether keys of the version were looked up in the source too, not only the other way round. */
   bothWays: boolean
 }

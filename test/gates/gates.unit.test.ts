@@ -22,6 +22,7 @@ function subject(evidence: Partial<IndexEvidence> = {}, rest: Partial<GateSubjec
     updated: 10,
     deleted: 0,
     sourceCount: null,
+    notCompared: null,
     duplicates: { count: 0, sampleKeys: [] },
     formerShape: null,
     shape: 'a',
@@ -34,7 +35,14 @@ function subject(evidence: Partial<IndexEvidence> = {}, rest: Partial<GateSubjec
     kind: 'unique',
     evidence: whole,
     reread: async () => ({ count: whole.count, blocks: 1, bytes: 1, shares: null, faults: [] }),
-    drift: async () => ({ compared: 5, setAside: 0, different: [], differentCount: 0, bothWays: true }),
+    drift: async () => ({
+      compared: 5,
+      setAside: 0,
+      different: [],
+      differentCount: 0,
+      notCompared: null,
+      bothWays: true,
+    }),
     ...rest,
   }
 }
@@ -52,6 +60,21 @@ describe('change volume', () => {
   ])('$changed gives $verdict', async ({ changed, verdict }) => {
     expect(await changeVolume(subject(changed), limits)).toMatchObject({ verdict })
   })
+})
+
+it('a full build that could not be compared warns, and is judged by what its counts tell', async () => {
+  const notCompared = 'a page is damaged'
+  expect(await changeVolume(subject({ notCompared }), limits)).toMatchObject({
+    verdict: 'warn',
+    summary: expect.stringContaining(notCompared),
+  })
+  expect(await changeVolume(subject({ notCompared, deleted: 10_001 }), limits)).toMatchObject({ verdict: 'reject' })
+  expect(await changeVolume(subject({ notCompared, parentCount: 0 }), limits)).toMatchObject({ verdict: 'warn' })
+})
+
+it('row counts say when only the build itself was asked', async () => {
+  expect((await rowCounts(subject(), limits)).summary).toContain('as the build itself')
+  expect((await rowCounts(subject({ sourceCount: 100_000 }), limits)).summary).toContain('as the source')
 })
 
 it('row counts refuse a version whose entries do not add up, by the parent or by the source', async () => {
@@ -84,9 +107,35 @@ it('integrity refuses a version that does not read back as written', async () =>
 it('drift refuses one key that differs, and says when nothing could be compared', async () => {
   const drifted = subject(
     {},
-    { drift: async () => ({ compared: 5, setAside: 1, different: ['#ab'], differentCount: 1, bothWays: true }) },
+    {
+      drift: async () => ({
+        compared: 5,
+        setAside: 1,
+        different: ['#ab'],
+        differentCount: 1,
+        notCompared: null,
+        bothWays: true,
+      }),
+    },
   )
   expect(await drift(drifted, limits)).toMatchObject({ verdict: 'reject', sampleKeys: ['#ab'] })
+  const unknown = subject(
+    {},
+    {
+      drift: async () => ({
+        compared: 0,
+        setAside: 5,
+        different: [],
+        differentCount: 0,
+        notCompared: 'its source moved on',
+        bothWays: false,
+      }),
+    },
+  )
+  expect(await drift(unknown, limits)).toMatchObject({
+    verdict: 'warn',
+    summary: 'not compared: its source moved on',
+  })
   expect(await drift(subject({}, { drift: null }), limits)).toMatchObject({
     verdict: 'pass',
     summary: expect.stringContaining('not compared'),

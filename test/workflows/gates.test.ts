@@ -161,3 +161,32 @@ it('a refresh that is overtaken by a rollback while it builds loses, and its can
   expect(await world.pointer()).toMatchObject({ active: { tag: first.tag }, quarantined: [second.tag] })
   await expectDiscarded(world, [first.tag, second.tag])
 })
+
+it.each([
+  {
+    what: 'a table that is altered and written to while it is judged',
+    capture: 'triggers',
+    sql: 'alter table products add column weight integer; update products set price = price + 1',
+    why: /products changed: .*weight/,
+  },
+  {
+    what: 'a source without capture that changes while it is judged',
+    capture: 'none',
+    sql: 'update products set price = price + 1',
+    why: /is not captured/,
+  },
+] as const)('$what: drift says that it compared nothing', async ({ capture, sql, why }) => {
+  const products = { ...SHOP.dataset.indexes.products, ...(capture === 'none' ? { capture } : {}) }
+  const world = await makeWorld({ ...SHOP, dataset: { indexes: { products } } })
+  const judging = onceBefore('data.readManifest')
+  await world.worker(around(judging))
+  judging.next = () => world.pool.query(sql)
+  const outcome = await world.refresh()
+  expect(judging.next).toBeNull()
+  expect(outcome).toMatchObject({ status: 'FLIPPED' })
+  const results = await gateResults(world.pool, world.dataset, outcome.tag as string)
+  expect(results.find((result) => result.gate === 'drift')).toMatchObject({
+    verdict: 'warn',
+    summary: expect.stringMatching(why),
+  })
+})
