@@ -70,6 +70,7 @@ export async function buildVersion(
 
   const folder = join(deps.workDir, refreshId, rebuildReason === null ? 'first' : 'rebuild')
   const place: Workplace = { dataset, folder, tell, signal }
+  const scans: IndexScan[] = []
   const client = await deps.builder()
   try {
     const inFull = rebuildReason !== null || asked !== null
@@ -83,7 +84,6 @@ export async function buildVersion(
       })
       if (lineageBroken) await tellOfLineage(deps, dataset, parent)
 
-      const scans: IndexScan[] = []
       for (const plan of indexes) scans.push(await IndexScan.open(client, plan, place))
       for (const scan of scans) await scan.beforeWatermark(client)
       const sources = indexes.map((plan) => plan.source)
@@ -119,6 +119,7 @@ export async function buildVersion(
       return { changed: true, summary: summaryOf(built), version }
     })
   } finally {
+    for (const scan of scans) await scan.runs.close()
     await client.end()
   }
 }

@@ -3,17 +3,21 @@ import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Client } from 'pg'
 import type { Watermark } from '../schemas/manifest.ts'
+import { preflight } from '../src/changelog/capture.ts'
 import { planRanges, type Range } from '../src/changelog/ranges.ts'
 import { scanSource } from '../src/changelog/scan.ts'
 import type { Source, TableSource } from '../src/changelog/source.ts'
-import { inWatermark } from '../src/changelog/watermark.ts'
-import { windowSource } from '../src/changelog/window.ts'
+import { inWatermark, watermarkStillThere } from '../src/changelog/watermark.ts'
+import { currentSnapshot, windowSource } from '../src/changelog/window.ts'
 import type { EntrySource } from '../src/snapshot/entry.ts'
-import { openRuns, type Runs } from '../src/snapshot/runs.ts'
+import { openRuns, type Runs, type RunWriter } from '../src/snapshot/runs.ts'
 import type { IndexPlan } from './index-plans.ts'
 
 /** Rows of a table that are read in one transaction; a killed build reads at most this many twice. */
 const CHUNK_ROWS = 50_000
+
+/** A table that was altered this often while its ranges were read is read in one transaction: else it might never be read to the end. */
+const RESTARTS_MAX = 3
 
 /** Where a build is: its folder, what it tells of its progress, how it is stopped. */
 export interface Workplace {
@@ -30,6 +34,8 @@ interface ScanPlan {
   fingerprint: string
   seed: string
   ranges: readonly Range[]
+  /** How often ranges had to be read again because the table was altered or truncated after they were read. */
+  restarts: number
 }
 
 /** What is kept with a finished chunk. */
@@ -63,7 +69,7 @@ export class IndexScan {
     const drawn = plan.former?.seed ?? randomBytes(8).toString('hex')
     const ranged = inRanges ? await rangesOf(client, plan.source as TableSource, folder, drawn) : null
     const seed = ranged?.seed ?? drawn
-    const ranges = ranged?.ranges ?? null
+    const ranges = ranged === null || ranged.restarts >= RESTARTS_MAX ? null : ranged.ranges
     const runs = await openRuns({
       dataset: place.dataset,
       index: plan.name,
@@ -74,6 +80,13 @@ export class IndexScan {
       folder,
       durable: ranges !== null,
     })
+    if (ranged !== null && ranges !== null) {
+      const stale = await staleChunks(client, plan.source, runs)
+      if (stale.size > 0) {
+        await writeWhole(folder, 'plan', JSON.stringify({ ...ranged, restarts: ranged.restarts + 1 }))
+        await runs.drop(stale)
+      }
+    }
     return new IndexScan(plan, runs, seed, place, ranges)
   }
 
@@ -86,13 +99,14 @@ export class IndexScan {
       const id = `range-${n}`
       tell(`${dataset}.${this.plan.name}: range ${n + 1} of ${this.#ranges.length}${done.size > 0 ? ', going on' : ''}`)
       if (done.has(id)) continue
-      const writer = this.runs.begin(id)
-      const watermark = await inWatermark(client, [this.plan.source], 'chunk', async (at) => {
-        await scanSource(client, this.plan.source, range).read(writer, signal)
-        return at
+      await finished(this.runs.begin(id), async (writer) => {
+        const watermark = await inWatermark(client, [this.plan.source], 'chunk', async (at) => {
+          await scanSource(client, this.plan.source, range).read(writer, signal)
+          return at
+        })
+        // Only a range whose watermark is durable counts.
+        return { range, watermark } satisfies ChunkNote
       })
-      // Only a range whose watermark is durable counts.
-      await writer.finish({ range, watermark } satisfies ChunkNote)
     }
   }
 
@@ -119,10 +133,31 @@ export class IndexScan {
 
   async #take(id: string, source: EntrySource): Promise<void> {
     // Not durable: a retry takes another watermark, and reads up to that.
-    const writer = this.runs.begin(id, { durable: false })
-    await source.read(writer, this.#place.signal)
-    await writer.finish()
+    await finished(this.runs.begin(id, { durable: false }), (writer) => source.read(writer, this.#place.signal))
   }
+}
+
+/** Finishes the chunk with what `fill` notes of it; what failed leaves neither file nor memory behind. */
+async function finished(writer: RunWriter, fill: (writer: RunWriter) => Promise<unknown>): Promise<void> {
+  try {
+    await writer.finish(await fill(writer))
+  } catch (error) {
+    await writer.abandon()
+    throw error
+  }
+}
+
+/** Chunks from which no window can be read any more: their table was altered or truncated since, or their watermark is gone. */
+async function staleChunks(client: Client, source: Source, runs: Runs): Promise<ReadonlySet<string>> {
+  const stale = new Set<string>()
+  if (runs.finished.length === 0) return stale
+  const now = await currentSnapshot(client)
+  for (const { id, note } of runs.finished) {
+    const { watermark } = note as ChunkNote
+    const there = await watermarkStillThere(client, watermark)
+    if (!there || (await preflight(client, [source], watermark, now)).some((table) => !table.ok)) stale.add(id)
+  }
+  return stale
 }
 
 function isRanged(source: Source): boolean {
@@ -138,7 +173,7 @@ async function rangesOf(client: Client, source: TableSource, folder: string, see
   if (known?.fingerprint === fingerprint) return known
   // Runs of another definition are of no use.
   await rm(folder, { recursive: true, force: true })
-  const plan: ScanPlan = { fingerprint, seed, ranges: await planRanges(client, source, CHUNK_ROWS) }
+  const plan: ScanPlan = { fingerprint, seed, ranges: await planRanges(client, source, CHUNK_ROWS), restarts: 0 }
   await writeWhole(folder, 'plan', JSON.stringify(plan))
   return plan
 }

@@ -138,7 +138,7 @@ async function buildOrRebuild(request: { refreshId: string; dataset: string; fro
     return await long.build({ ...request, rebuildReason: null })
   } catch (error) {
     const code = failureCode(error)
-    if (code !== 'CHANGE_MISSED' && code !== 'SOURCE_CHANGED') throw error
+    if (code !== 'CHANGE_MISSED' && code !== 'SOURCE_CHANGED' && code !== 'LINEAGE_BROKEN') throw error
     return await long.build({ ...request, rebuildReason: failureMessage(error) })
   }
 }

@@ -71,6 +71,12 @@ export const ERRORS = {
     exit: 5,
     retryable: false,
   },
+  RUNS_DAMAGED: {
+    meaning: 'A temporary file of a build is damaged or gone; the next attempt reads the source again.',
+    http: 500,
+    exit: 5,
+    retryable: true,
+  },
   STORE_REBOUND: {
     meaning: 'The Redis that holds the pointer is not the one it was bound to (restart or failover).',
     http: 503,

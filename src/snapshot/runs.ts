@@ -1,5 +1,16 @@
 import { createHash } from 'node:crypto'
-import { appendFile, type FileHandle, mkdir, open, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import {
+  appendFile,
+  type FileHandle,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  truncate,
+  writeFile,
+} from 'node:fs/promises'
 import { join } from 'node:path'
 import { SnapflipError } from '../core/errors.ts'
 import { lengthAt } from './block.ts'
@@ -153,7 +164,7 @@ export class Runs {
   readonly partitionBits: number
   readonly many: boolean
   readonly seed: bigint
-  readonly #chunks: Chunk[]
+  #chunks: Chunk[]
   readonly #files = new Map<string, FileHandle>()
   /** Bytes that chunks keep in memory now. */
   heldBytes = 0
@@ -214,6 +225,25 @@ export class Runs {
     this.#chunks.push(chunk)
   }
 
+  /** Forgets finished durable chunks whose rows are no longer those of the source: they may be begun again. */
+  async drop(ids: ReadonlySet<string>): Promise<void> {
+    const { folder, kind, seed } = this.options
+    const dropped = this.#chunks.filter((chunk) => ids.has(chunk.id))
+    this.#chunks = this.#chunks.filter((chunk) => !ids.has(chunk.id))
+    const layout: Layout = { format: 1, kind, seed, partitionBits: this.partitionBits }
+    const lines = this.#chunks.map(({ slabs: _, ...stored }) => journalLine(stored))
+    // The journal first: a file that it does not name is removed when the runs are opened.
+    await guarded(folder, async () => {
+      await writeFile(join(folder, 'journal.new'), journalLine(layout) + lines.join(''))
+      await rename(join(folder, 'journal.new'), join(folder, 'journal'))
+    })
+    for (const chunk of dropped) {
+      for (const extent of chunk.extents)
+        if (extent.partition === UNPARTITIONED) this.#unpartitionedBytes -= extent.length
+      if (chunk.file !== null) await rm(join(folder, chunk.file), { force: true })
+    }
+  }
+
   /** Bytes of records, headers included, of the largest of 2^rangeBits hash ranges, or more than that. */
   largestRange(rangeBits: number): number {
     const shift = Math.max(0, this.partitionBits - rangeBits)
@@ -263,7 +293,7 @@ export class Runs {
   async #damaged(path: string, extent: Extent): Promise<SnapflipError> {
     await rm(join(this.options.folder, 'journal'), { force: true })
     return new SnapflipError(
-      'INTERNAL',
+      'RUNS_DAMAGED',
       `The temporary file ${path} is damaged at byte ${extent.offset}: expected checksum ${extent.checksum}, found other bytes or none. ` +
         'Its journal was dropped, so that the next attempt reads the source again; if this comes back, look at the disk.',
       { folder: this.options.folder },

@@ -114,6 +114,36 @@ test('a run file that is damaged on disk stops the merge and names the file', as
   await runs.remove()
 })
 
+test('after a damaged run file the same build can be tried again: nothing of it is taken for finished', async () => {
+  const runs = await runsOf([rows(1000)], { durable: true })
+  truncateSync(join(runs.options.folder, '1.run'), 10)
+  await expect(merged(runs)).rejects.toMatchObject({ code: 'RUNS_DAMAGED', retryable: true })
+  await runs.close()
+  const again = await openRuns(runs.options)
+  expect(again.finished).toEqual([])
+  await again.remove()
+})
+
+test('a chunk that was dropped is begun again, also by a later process', async () => {
+  const options = runsOptions({ durable: true })
+  const first = await openRuns(options)
+  for (const id of ['0', '1']) {
+    const writer = first.begin(id)
+    await feed(writer, rows(100, Number(id) * 100), false)
+    await writer.finish()
+  }
+  await first.drop(new Set(['0']))
+  expect(first.finished.map((chunk) => chunk.id)).toEqual(['1'])
+  await first.close()
+  const second = await openRuns(options)
+  expect(second.finished.map((chunk) => chunk.id)).toEqual(['1'])
+  const writer = second.begin('0')
+  await feed(writer, rows(50), false)
+  await writer.finish()
+  expect((await merged(second)).result.index.count).toBe(150)
+  await second.remove()
+})
+
 test('an abandoned chunk leaves nothing', async () => {
   const runs = await openRuns(runsOptions({ memoryBytesMax: 0 }))
   const writer = runs.begin('0')

@@ -33,30 +33,24 @@ async function expectSameAsFull(world: World, tag: string | null): Promise<void>
   expect((await manifestOf(world, full.tag)).digest).toBe((await manifestOf(world, tag)).digest)
 }
 
-/** Runs SQL once, right before the builder sends a statement that matches. */
-function beforeStatement(matching: RegExp) {
+/** Runs the next of `sqls` right before the `nth` statement that matches, on each connection that a build makes. */
+function beforeStatement(world: World, matching: RegExp, nth = 1) {
   const hook = {
-    sql: null as string | null,
-    decorate:
-      (world: World) =>
-      (deps: Deps): Deps => ({
-        ...deps,
-        async builder() {
-          const client = await deps.builder()
-          const query = client.query.bind(client) as (...given: unknown[]) => unknown
-          const queryLater = async (...given: unknown[]) => {
-            const { sql } = hook
-            hook.sql = null
-            if (sql !== null) await world.pool.query(sql)
-            return query(...given)
-          }
-          client.query = ((...given: unknown[]) =>
-            hook.sql !== null && typeof given[0] === 'string' && matching.test(given[0])
-              ? queryLater(...given)
-              : query(...given)) as typeof client.query
-          return client
-        },
-      }),
+    sqls: [] as string[],
+    decorate: (deps: Deps): Deps => ({
+      ...deps,
+      async builder() {
+        const client = await deps.builder()
+        const query = client.query.bind(client) as (...given: unknown[]) => unknown
+        let seen = 0
+        client.query = ((...given: unknown[]) => {
+          if (typeof given[0] !== 'string' || !matching.test(given[0]) || ++seen !== nth) return query(...given)
+          const sql = hook.sqls.shift()
+          return sql === undefined ? query(...given) : world.pool.query(sql).then(() => query(...given))
+        }) as typeof client.query
+        return client
+      },
+    }),
   }
   return hook
 }
@@ -287,13 +281,13 @@ it('an index that was dropped from the definition is gone from the next version,
 
 it('changes missed while capture was off are never taken for nothing new, whenever it was switched off', async () => {
   const world = await makeWorld(ITEMS)
-  const watermark = beforeStatement(/^begin isolation level repeatable read/)
-  await world.worker(watermark.decorate(world))
+  const watermark = beforeStatement(world, /^begin isolation level repeatable read, read write/)
+  await world.worker(watermark.decorate)
   await world.refresh()
-  watermark.sql = `alter table items disable trigger snapflip_capture; delete from items where id = 7;
-    alter table items enable always trigger snapflip_capture`
+  watermark.sqls.push(`alter table items disable trigger snapflip_capture; delete from items where id = 7;
+    alter table items enable always trigger snapflip_capture`)
   const next = await world.refresh()
-  expect(watermark.sql).toBeNull()
+  expect(watermark.sqls).toEqual([])
   expect(next).toMatchObject({ status: 'FLIPPED' })
   expect((await evidenceOf(world, next.tag)).items).toMatchObject({ build: 'full', count: 299, deleted: 1 })
   expect(await (await world.reader()).get('items', 7)).toBeUndefined()
@@ -350,5 +344,48 @@ it('an index that becomes `many` is judged against what it was before', async ()
     parentCount: 300,
     deleted: 200,
     formerShape: expect.any(String),
+  })
+})
+
+it.each([
+  { what: 'altered', sql: 'alter table items add column weight integer', count: 300 },
+  { what: 'truncated', sql: "truncate items; insert into items values (1, 'one', 1)", count: 1 },
+])('a table that is $what after its ranges were read: they are read again', async ({ sql, count }) => {
+  const world = await makeWorld(ITEMS)
+  // The second is the version's watermark; the first is the one range's own.
+  const watermark = beforeStatement(world, /^begin isolation level repeatable read, read write/, 2)
+  await world.worker(watermark.decorate)
+  watermark.sqls.push(sql)
+  const first = await world.refresh()
+  expect(watermark.sqls).toEqual([])
+  expect(first).toMatchObject({ status: 'FLIPPED' })
+  expect((await evidenceOf(world, first.tag)).items).toMatchObject({ reason: 'the first version of this index', count })
+})
+
+it('a table that is altered again and again while its ranges are read is read in one transaction', async () => {
+  const world = await makeWorld(ITEMS)
+  const watermark = beforeStatement(world, /^begin isolation level repeatable read, read write/, 2)
+  await world.worker(watermark.decorate)
+  for (let n = 0; n < 15; n++) watermark.sqls.push(`alter table items add column weight${n} integer`)
+  const first = await world.refresh()
+  expect(first).toMatchObject({ status: 'FLIPPED' })
+  expect(watermark.sqls).toHaveLength(11)
+  expect((await evidenceOf(world, first.tag)).items).toMatchObject({ count: 300 })
+})
+
+it('a watermark that goes while the changes since are read: the same refresh builds in full', async () => {
+  const world = await makeWorld(ITEMS)
+  const window = beforeStatement(world, /^begin isolation level read committed, read only/)
+  await world.worker(window.decorate)
+  const first = await world.refresh()
+  const { watermark } = await manifestOf(world, first.tag)
+  await world.pool.query('update items set price = 1 where id = 7')
+  window.sqls.push(`delete from snapflip.watermarks where id = '${watermark.id}'`)
+  const next = await world.refresh()
+  expect(window.sqls).toEqual([])
+  expect(next).toMatchObject({ status: 'FLIPPED' })
+  expect((await evidenceOf(world, next.tag)).items).toMatchObject({
+    build: 'full',
+    reason: expect.stringContaining('LINEAGE_BROKEN'),
   })
 })
