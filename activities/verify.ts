@@ -79,7 +79,11 @@ async function readThroughSdk(
   const store = await deps.store(dataset)
   const manifest = await readManifest(store, dataset, version)
   const parent = await parentOf(store, manifest)
-  const reader = await openReader([await openStore(storeUrl(deps.config, dataset), { dataset })], dataset)
+  const own = await openStore(storeUrl(deps.config, dataset), { dataset })
+  const reader = await openReader([own], dataset).catch(async (error: unknown) => {
+    await own.close()
+    throw error
+  })
   let keysRead = 0
   try {
     for (const name of Object.keys(manifest.indexes)) {
