@@ -1,15 +1,31 @@
 import { flipOf } from '../src/registry/flips.ts'
+import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 
-/** Reads how a flip ended before anything is cleaned up: one whose reply was lost may have been made. */
+export interface Settled {
+  flipped: boolean
+  /** The version readers are on now. */
+  active: string | null
+}
+
+/**
+ * Reads how a flip ended before anything is cleaned up: one whose reply was lost may have been made. One that was not made is ruled out: a
+ * paused attempt that asks for it later finds the pointer's epoch as high as its own.
+ */
 export const settle =
   (deps: Deps) =>
-  ({ dataset, flipId }: { dataset: string; flipId: string }): Promise<{ flipped: boolean }> =>
+  ({ dataset, flipId }: { dataset: string; flipId: string }): Promise<Settled> =>
     asActivity(async () => {
       const asked = await flipOf(deps.pool, flipId)
-      if (asked === null) return { flipped: false }
-      await settleOpenFlips(deps, await deps.store(dataset), dataset)
-      return { flipped: (await flipOf(deps.pool, flipId))?.outcome === 'confirmed' }
+      if (asked === null) return { flipped: false, active: null }
+      const store = await deps.store(dataset)
+      if (asked.outcome === null) {
+        const epoch = { registry: asked.epoch, breakGlass: 0 }
+        await changePointer(store.pointer, { kind: 'fence', epoch }, { dataset })
+      }
+      await settleOpenFlips(deps, store, dataset)
+      const active = (await store.pointer.read())?.pointer.active?.tag ?? null
+      return { flipped: (await flipOf(deps.pool, flipId))?.outcome === 'confirmed', active }
     })

@@ -22,6 +22,8 @@ export type PointerChange =
   | { kind: 'resume' }
   | { kind: 'quarantine'; tag: string }
   | { kind: 'release'; tag: string }
+  /** Rules out every flip of this epoch or a lower one that was not made yet; the version stays. */
+  | { kind: 'fence'; epoch: Epoch }
   /** The first step of every deletion: from here on no flip, rollback or new lease takes the version. */
   | { kind: 'retire'; tag: string }
   /** Drops a retired tag whose manifest is gone. A quarantine outlives it: the version may come back from an archive. */
@@ -101,6 +103,8 @@ export function applyChange(pointer: Pointer | null, change: PointerChange, data
       return now.quarantined.includes(change.tag)
         ? applied({ ...now, quarantined: now.quarantined.filter((tag) => tag !== change.tag) })
         : already(now)
+    case 'fence':
+      return compareEpoch(change.epoch, now.epoch) <= 0 ? already(now) : applied({ ...now, epoch: change.epoch })
     case 'retire':
       return retire(now, change.tag)
     case 'forget':

@@ -38,6 +38,8 @@ export async function intendFlip(db: Db, intent: FlipIntent): Promise<{ epoch: E
     if (known !== null) {
       if (known.dataset !== dataset || known.kind !== kind || known.from !== from || known.to !== to)
         throw usedBefore(intent, known)
+      // Not made yet, and its refresh ended without it: it never shall be.
+      if (known.outcome === null && refreshId !== undefined) await requireOpenRefresh(client, dataset, refreshId)
       return { epoch: { registry: known.epoch, breakGlass: 0 }, outcome: known.outcome }
     }
     if (refreshId !== undefined) await requireOpenRefresh(client, dataset, refreshId)

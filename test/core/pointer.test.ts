@@ -175,6 +175,9 @@ describe('other changes', () => {
     ['quarantine twice', { ...at2, quarantined: [tagOf(1)] }, { kind: 'quarantine', tag: tagOf(1) }, 'already'],
     ['release', { ...at2, quarantined: [tagOf(1)] }, { kind: 'release', tag: tagOf(1) }, 'applied'],
     ['release of what is not quarantined', at2, { kind: 'release', tag: tagOf(1) }, 'already'],
+    ['fence raises the epoch', at2, { kind: 'fence', epoch: epoch(3) }, 'applied'],
+    ['fence before the first flip', null, { kind: 'fence', epoch: epoch(1) }, 'applied'],
+    ['fence of an epoch that was reached', at2, { kind: 'fence', epoch: epoch(2) }, 'already'],
     ['retire of the active version conflicts', at2, { kind: 'retire', tag: tagOf(2) }, 'CONFLICT'],
     ['retire of the rollback target conflicts', at2, { kind: 'retire', tag: tagOf(1) }, 'CONFLICT'],
     ['retire of an older version', flipped(1, 2, 3), { kind: 'retire', tag: tagOf(1) }, 'applied'],
@@ -185,6 +188,13 @@ describe('other changes', () => {
   it.each(cases)('%s', (_title, pointer, change, expected) => {
     const outcome = applyChange(pointer, change, DATASET)
     expect(outcome.outcome === 'refused' ? outcome.code : outcome.outcome).toBe(expected)
+  })
+
+  it('a fence rules out a flip of its epoch, and changes nothing that readers see', () => {
+    const late = flipFrom(at2, 3)
+    const fenced = pointerOf(applyChange(at2, { kind: 'fence', epoch: late.epoch }, DATASET))
+    expect(fenced).toEqual({ ...at2, epoch: late.epoch })
+    expect(applyChange(fenced, late, DATASET)).toMatchObject({ outcome: 'refused', code: 'SUPERSEDED' })
   })
 
   it('quarantining the rollback target leaves none', () => {
@@ -237,6 +247,7 @@ describe('whatever changes come in whatever order', () => {
     fc.record({ kind: fc.constant('fresh' as const), expectedTag: tags, freshAsOf }).map((change) => () => change),
     fc.constant(() => ({ kind: 'hold', hold: HOLD }) as const),
     fc.constant(() => ({ kind: 'resume' }) as const),
+    epochs.map((epoch) => () => ({ kind: 'fence', epoch }) as const),
     fc
       .record({ kind: fc.constantFrom('quarantine', 'release', 'retire', 'forget'), tag: tags })
       .map((change) => () => change as PointerChange),
@@ -261,7 +272,7 @@ describe('whatever changes come in whatever order', () => {
             expect(now?.hold == null || change.allowHold).toBe(true)
             expect([...next.retired, ...next.quarantined]).not.toContain(next.active?.tag)
           } else {
-            expect(rise).toBe(0)
+            expect(rise > 0).toBe(change.kind === 'fence')
             expect(next.active).toEqual(now?.active ?? null)
           }
           expect(next.retired).not.toContain(next.active?.tag)
