@@ -1,8 +1,9 @@
-import type { VersionRef } from '../schemas/pointer.ts'
-import { isSnapflipError } from '../src/core/errors.ts'
+import type { Pointer, VersionRef } from '../schemas/pointer.ts'
+import { type ErrorCode, isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import type { FlipChange } from '../src/core/pointer.ts'
+import { type FlipRow, flipOf } from '../src/registry/flips.ts'
 import { type FlipIntent, intendFlip } from '../src/registry/intend-flip.ts'
-import { type FlipSettlement, settleFlip } from '../src/registry/settle-flip.ts'
+import { settleFlip } from '../src/registry/settle-flip.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
@@ -54,14 +55,15 @@ export async function makeFlip(
   flip: {
     intent: FlipIntent
     change: Omit<FlipChange, 'kind' | 'flipId' | 'epoch'>
-    settlement?: Pick<FlipSettlement, 'hold' | 'quarantine'>
   },
 ): Promise<{ registry: number; breakGlass: number }> {
   const { dataset, flipId, to, kind } = flip.intent
   const { epoch, outcome } = await intendFlip(deps.pool, flip.intent)
   if (outcome === 'confirmed') return epoch
+  if (outcome !== null) throw settledBefore(flip.intent, await flipOf(deps.pool, flipId))
+  let pointer: Pointer
   try {
-    await changePointer(store.pointer, { kind: 'flip', flipId, epoch, ...flip.change }, { dataset })
+    pointer = (await changePointer(store.pointer, { kind: 'flip', flipId, epoch, ...flip.change }, { dataset })).pointer
   } catch (error) {
     // Refused is an outcome; a store that does not answer is none, and the next attempt reads it.
     if (isSnapflipError(error) && error.code !== 'STORE_UNREACHABLE') {
@@ -69,7 +71,20 @@ export async function makeFlip(
     }
     throw error
   }
-  await settleFlip(deps.pool, { flipId, outcome: 'confirmed', detail: { store: store.url }, ...flip.settlement })
+  // The hold as the pointer has it now: found `already` made, a rollback's may have been lifted since.
+  const hold = flip.change.also?.hold === undefined ? null : pointer.hold
+  const detail = { store: store.url }
+  await settleFlip(deps.pool, { flipId, outcome: 'confirmed', detail, ...(hold === null ? {} : { hold }) })
   deps.log.info({ dataset, step: kind, version: to, epoch, flipId }, `${kind} made`)
   return epoch
+}
+
+/** An earlier attempt was refused, and nobody may make the flip after that: what it was told is told again. */
+function settledBefore({ flipId, dataset, kind, to }: FlipIntent, settled: FlipRow | null): SnapflipError {
+  const { code, message } = { code: 'SUPERSEDED', message: '', ...settled?.detail } as {
+    code: ErrorCode
+    message: string
+  }
+  const refused = `${kind} ${flipId} of ${dataset} to ${to} was refused before.`
+  return new SnapflipError(code, message === '' ? refused : `${refused} ${message}`, { dataset, flipId, to })
 }

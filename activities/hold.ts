@@ -6,6 +6,7 @@ import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
+import { settleOpenFlips } from './settle-flips.ts'
 
 export interface HoldRequest {
   dataset: string
@@ -37,12 +38,17 @@ export async function holdDataset(deps: HoldDeps, request: HoldRequest): Promise
   return wanted
 }
 
-/** Lifts the hold, in the registry and then in the store. `lifted` is false when there was none in either. */
+/**
+ * Lifts the hold, in the registry and then in the store. A rollback that is in the pointer alone is settled first: its hold would come after
+ * its own lifting. `lifted` is false when there was none in either.
+ */
 export async function resumeDataset(deps: HoldDeps, request: HoldRequest): Promise<{ lifted: boolean }> {
-  const { lifted } = await resume(deps.pool, request)
-  const store = await deps.store(request.dataset)
+  const { dataset } = request
+  const store = await deps.store(dataset)
+  await settleOpenFlips(deps, store, dataset)
+  const pointer = (await store.pointer.read())?.pointer ?? null
+  const { lifted } = await resume(deps.pool, { ...request, heldInStore: pointer?.hold != null })
   // Without a pointer there is none to lift, and none is made for it.
-  if ((await store.pointer.read()) === null) return { lifted }
-  const { outcome } = await changePointer(store.pointer, { kind: 'resume' }, { dataset: request.dataset })
-  return { lifted: lifted || outcome === 'applied' }
+  if (pointer !== null) await changePointer(store.pointer, { kind: 'resume' }, { dataset })
+  return { lifted }
 }

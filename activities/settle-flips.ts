@@ -9,7 +9,11 @@ import type { Deps } from './deps.ts'
  * Reads from the store how flips ended whose outcome nobody recorded. One that the pointer does not show and whose epoch is higher than the
  * pointer's may still be made by whoever asked for it: it stays open, and all it needs stays too, until a later flip rules it out.
  */
-export async function settleOpenFlips(deps: Deps, store: Store, dataset: string): Promise<void> {
+export async function settleOpenFlips(
+  deps: Pick<Deps, 'pool'> & Partial<Pick<Deps, 'log'>>,
+  store: Store,
+  dataset: string,
+): Promise<void> {
   const open = await openFlips(deps.pool, dataset)
   if (open.length === 0) return
   const pointer = (await store.pointer.read())?.pointer ?? null
@@ -19,7 +23,7 @@ export async function settleOpenFlips(deps: Deps, store: Store, dataset: string)
     const detail = { readFromStore: true, active: pointer?.active?.tag ?? null, epoch: pointer?.epoch ?? null }
     const hold = outcome === 'confirmed' && flip.kind === 'rollback' ? pointer?.hold : null
     await settleFlip(deps.pool, { flipId: flip.flipId, outcome, detail, ...(hold ? { hold } : {}) })
-    deps.log.info(
+    deps.log?.info(
       { dataset, step: 'settle', flipId: flip.flipId, outcome, version: flip.to },
       'flip settled by reading',
     )

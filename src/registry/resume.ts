@@ -3,14 +3,14 @@ import { liftHold } from './hold.ts'
 import { record } from './record.ts'
 import { type Db, transaction } from './transaction.ts'
 
-/** Lifts the dataset's hold. None there: nothing happens. */
+/** Lifts the dataset's hold. None there, nor in the store as the caller read it: nothing happens. */
 export async function resume(
   db: Db,
-  { dataset, by, reason }: { dataset: string; by: string; reason: string },
+  { dataset, by, reason, heldInStore = false }: { dataset: string; by: string; reason: string; heldInStore?: boolean },
 ): Promise<{ lifted: boolean }> {
   return transaction(db, async (client) => {
     await lockDataset(client, dataset)
-    const lifted = await liftHold(client, dataset, by, reason)
+    const lifted = (await liftHold(client, dataset, by, reason)) || heldInStore
     if (lifted) await record(client, { dataset, actor: by, kind: 'resume', detail: { reason } })
     return { lifted }
   })
