@@ -1,6 +1,6 @@
 import { ApplicationFailure } from '@temporalio/activity'
 import type { Epoch, Pointer, VersionRef } from '../schemas/pointer.ts'
-import { rollbackRequestSchema } from '../schemas/refresh.ts'
+import { type RollbackRequest, rollbackRequestSchema } from '../schemas/refresh.ts'
 import { type ErrorCode, SnapflipError } from '../src/core/errors.ts'
 import { flipOf } from '../src/registry/flips.ts'
 import { version as versionRow } from '../src/registry/version.ts'
@@ -43,7 +43,7 @@ async function takeBack(
   asked: FlipBackRequest,
   { tell, signal }: { tell: (progress: string) => void; signal: AbortSignal },
 ): Promise<FlippedBack> {
-  const { dataset, reason, to } = parseRequest(asked.request)
+  const { dataset, reason, to, from: leaves } = parseRequest(asked.request)
   datasetOf(deps.config, dataset)
   const store = await deps.store(dataset)
   const actor = await deps.starter(asked.workflowId, asked.runId)
@@ -70,6 +70,13 @@ async function takeBack(
       { dataset },
     )
   }
+  if (leaves !== undefined && leaves !== from) {
+    throw new SnapflipError(
+      'CONFLICT',
+      `Expected ${leaves} of ${dataset} to be active, to go back from it, found ${from}. Another flip came first; see \`snapflip status ${dataset}\`.`,
+      { dataset, active: from, expected: leaves },
+    )
+  }
   const target = earlier?.to ?? to ?? (await targetOf(deps, dataset, pointer, from))
   const ref = await retainedRef(deps, store, dataset, target)
   const { watermark } = await versionRow(deps.pool, dataset, target)
@@ -82,14 +89,13 @@ async function takeBack(
       also: { hold, quarantine: [from] },
       allowHold: true,
     },
-    settlement: { hold },
   })
   await settleOpenFlips(deps, store, dataset)
   const summary = `${dataset} is back from ${from} at ${target}; ${from} is quarantined, ${until}`
   return { dataset, from, to: target, epoch, summary }
 }
 
-function parseRequest(request: unknown): { dataset: string; reason: string; to?: string | undefined } {
+function parseRequest(request: unknown): RollbackRequest {
   const parsed = rollbackRequestSchema.safeParse(request)
   if (parsed.success) return parsed.data
   const issues = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'input'}: ${issue.message}`).join('; ')

@@ -10,7 +10,7 @@ import { requirePacks, requireTrees, sharesLayout } from '../src/snapshot/differ
 import { indexSources } from '../src/snapshot/read.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { type Deps, datasetOf } from './deps.ts'
-import { asActivity, heartbeating } from './failure.ts'
+import { asActivity } from './failure.ts'
 import { type FlipFrom, parentOf, readManifest, requireStillActive } from './parent.ts'
 
 export interface PreflipRequest {
@@ -23,58 +23,58 @@ export interface PreflipRequest {
 export const preflip =
   (deps: Deps) =>
   ({ dataset, from, version }: PreflipRequest): Promise<void> =>
-    asActivity(() =>
-      heartbeating(async (tell) => {
-        const refuse = (expected: string, found: string) =>
-          new SnapflipError(
-            'PREFLIP_REFUSED',
-            `${version.tag} of ${dataset} is not flipped to: expected ${expected}, found ${found}. Refresh again.`,
-            { dataset, tag: version.tag },
-          )
-        const store = await deps.store(dataset)
-        const row = await versionRow(deps.pool, dataset, version.tag)
-        if (row.manifestSha256 !== version.manifest || row.digest !== version.digest) {
-          throw refuse(`manifest ${version.manifest}`, `${row.manifestSha256} in the registry`)
-        }
-        if (row.state !== 'sealed') throw refuse('a sealed version', `it ${row.state}`)
+    asActivity(async (tell, signal) => {
+      const refuse = (expected: string, found: string) =>
+        new SnapflipError(
+          'PREFLIP_REFUSED',
+          `${version.tag} of ${dataset} is not flipped to: expected ${expected}, found ${found}. Refresh again.`,
+          { dataset, tag: version.tag },
+        )
+      const store = await deps.store(dataset)
+      const row = await versionRow(deps.pool, dataset, version.tag)
+      if (row.manifestSha256 !== version.manifest || row.digest !== version.digest) {
+        throw refuse(`manifest ${version.manifest}`, `${row.manifestSha256} in the registry`)
+      }
+      if (row.state !== 'sealed') throw refuse('a sealed version', `it ${row.state}`)
 
-        const results = await gateResults(deps.pool, dataset, version.tag)
-        const verdict = heaviest(results.map((result) => result.verdict))
-        if (results.length === 0) throw refuse('the evidence of its gates', 'none')
-        if (verdict === 'hold' || verdict === 'reject') throw refuse('gates that passed', verdict)
-        const oldest = Math.min(...results.map((result) => result.at.getTime()))
-        const maxAgeMs = datasetOf(deps.config, dataset).evidenceMaxAgeMs
-        if (Date.now() - oldest > maxAgeMs)
-          throw refuse(`evidence younger than ${maxAgeMs} ms`, `it ${Date.now() - oldest} ms old`)
+      const results = await gateResults(deps.pool, dataset, version.tag)
+      const verdict = heaviest(results.map((result) => result.verdict))
+      if (results.length === 0) throw refuse('the evidence of its gates', 'none')
+      if (verdict === 'hold' || verdict === 'reject') throw refuse('gates that passed', verdict)
+      const oldest = Math.min(...results.map((result) => result.at.getTime()))
+      const maxAgeMs = datasetOf(deps.config, dataset).evidenceMaxAgeMs
+      if (Date.now() - oldest > maxAgeMs)
+        throw refuse(`evidence younger than ${maxAgeMs} ms`, `it ${Date.now() - oldest} ms old`)
 
-        tell('reading manifest and pages')
-        const manifest = await readWhole(store, dataset, version).catch((error: unknown) => {
-          if (!isSnapflipError(error, 'CORRUPT') && !isSnapflipError(error, 'VERSION_RETIRED')) throw error
-          throw refuse('the manifest and pages that its gates saw', error.message)
-        })
-        const client = await deps.builder()
-        try {
-          if (!(await watermarkStillThere(client, manifest.watermark)))
-            throw refuse('its watermark in the database', 'none')
-        } finally {
-          await client.end()
-        }
-        const pointer = (await store.pointer.read())?.pointer ?? null
-        // Before the hold that a rollback leaves too: that it came is what there is to tell.
-        requireStillActive(pointer, dataset, from)
-        const hold = await activeHold(deps.pool, dataset)
-        const held = hold ?? pointer?.hold ?? null
-        if (held !== null) {
-          throw new SnapflipError(
-            'ON_HOLD',
-            `${dataset} is on hold by ${held.by} (${held.reason}), expected no hold. \`snapflip resume ${dataset}\` lifts it.`,
-            { dataset },
-          )
-        }
-        if (pointer?.quarantined.includes(version.tag))
-          throw refuse('a version that is not quarantined', 'it quarantined')
-      }),
-    )
+      tell('reading manifest and pages')
+      const manifest = await readWhole(store, dataset, version).catch((error: unknown) => {
+        if (!isSnapflipError(error, 'CORRUPT') && !isSnapflipError(error, 'VERSION_RETIRED')) throw error
+        throw refuse('the manifest and pages that its gates saw', error.message)
+      })
+      const client = await deps.builder()
+      try {
+        if (!(await watermarkStillThere(client, manifest.watermark)))
+          throw refuse('its watermark in the database', 'none')
+      } finally {
+        await client.end()
+      }
+      const pointer = (await store.pointer.read())?.pointer ?? null
+      // Before the hold that a rollback leaves too: that it came is what there is to tell.
+      requireStillActive(pointer, dataset, from)
+      const hold = await activeHold(deps.pool, dataset)
+      const held = hold ?? pointer?.hold ?? null
+      if (held !== null) {
+        throw new SnapflipError(
+          'ON_HOLD',
+          `${dataset} is on hold by ${held.by} (${held.reason}), expected no hold. \`snapflip resume ${dataset}\` lifts it.`,
+          { dataset },
+        )
+      }
+      if (pointer?.quarantined.includes(version.tag))
+        throw refuse('a version that is not quarantined', 'it quarantined')
+      // Cancelled meanwhile: the last moment at which nothing has happened yet.
+      signal.throwIfAborted()
+    })
 
 /**
  * The manifest, after reading every page and node that this version wrote, each checked against its parent's hash, and a byte of each pack. Pages

@@ -11,7 +11,7 @@ import { type Entry, readBlocks, sampleBlocks } from '../src/snapshot/read.ts'
 import { openStore } from '../src/stores/open.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { type Deps, datasetOf, storeUrl } from './deps.ts'
-import { asActivity, heartbeating } from './failure.ts'
+import { asActivity } from './failure.ts'
 import { parentOf, readManifest } from './parent.ts'
 
 /** Entries of each index that are read back through the SDK, of those this version wrote; all of them where there are no more. */
@@ -21,23 +21,27 @@ const SHARED_ENTRIES_MAX = 500
 /** Keys a call of the SDK is given at once. */
 const KEYS_A_CALL = 500
 
+export interface ReadBack {
+  summary: string
+  /** False: a later flip or rollback took readers elsewhere meanwhile, and nothing is said of the version. */
+  isActive: boolean
+}
+
 /** Reads the version back as readers do, once it is active. What does not read back is told, and thrown as VERIFY_FAILED. */
 export const verify =
   (deps: Deps) =>
-  ({ dataset, version }: { dataset: string; version: VersionRef }): Promise<{ summary: string }> =>
-    asActivity(() => heartbeating((tell, signal) => readBack(deps, dataset, version, 'VERIFY_FAILED', tell, signal)))
+  ({ dataset, version }: { dataset: string; version: VersionRef }): Promise<ReadBack> =>
+    asActivity((tell, signal) => readBack(deps, dataset, version, 'VERIFY_FAILED', tell, signal))
 
 /** The same after a rollback: when its target is unhealthy, a person must look; the pointer is not moved again by itself. */
 export const verifyRollback =
   (deps: Deps) =>
-  ({ dataset, tag }: { dataset: string; tag: string }): Promise<{ summary: string }> =>
-    asActivity(() =>
-      heartbeating(async (tell, signal) => {
-        const row = await versionRow(deps.pool, dataset, tag)
-        const ref = { tag, ordinal: row.ordinal, digest: row.digest ?? '', manifest: row.manifestSha256 ?? '' }
-        return readBack(deps, dataset, ref, 'ROLLBACK_UNHEALTHY', tell, signal)
-      }),
-    )
+  ({ dataset, tag }: { dataset: string; tag: string }): Promise<ReadBack> =>
+    asActivity(async (tell, signal) => {
+      const row = await versionRow(deps.pool, dataset, tag)
+      const ref = { tag, ordinal: row.ordinal, digest: row.digest ?? '', manifest: row.manifestSha256 ?? '' }
+      return readBack(deps, dataset, ref, 'ROLLBACK_UNHEALTHY', tell, signal)
+    })
 
 async function readBack(
   deps: Deps,
@@ -46,14 +50,17 @@ async function readBack(
   kind: Extract<Alert['kind'], 'VERIFY_FAILED' | 'ROLLBACK_UNHEALTHY'>,
   tell: (progress: string) => void,
   signal: AbortSignal,
-): Promise<{ summary: string }> {
+): Promise<ReadBack> {
   try {
     const read = await readThroughSdk(deps, dataset, version, tell, signal)
+    if (read === null) return await overtaken(deps, dataset, version)
     deps.log.info({ dataset, version: version.tag, step: 'verify', keys: read }, 'read back through the SDK')
-    return { summary: `${read} keys read back through the SDK` }
+    return { summary: `${read} keys read back through the SDK`, isActive: true }
   } catch (error) {
     // A store that does not answer says nothing about the version; the activity is tried again.
     if (!isSnapflipError(error) || error.retryable) throw error
+    // Taking readers back from a version that they have left would take them from a good one.
+    if (!(await isStillActive(deps, dataset, version))) return await overtaken(deps, dataset, version)
     const summary = `${version.tag} of ${dataset} does not read back: ${error.message}`
     deps.alert({ kind, dataset, version: version.tag, summary })
     const detail = { code: error.code, message: error.message }
@@ -68,13 +75,26 @@ async function readBack(
   }
 }
 
+async function isStillActive(deps: Deps, dataset: string, version: VersionRef): Promise<boolean> {
+  const read = await (await deps.store(dataset)).pointer.read()
+  return read?.pointer.active?.manifest === version.manifest
+}
+
+async function overtaken(deps: Deps, dataset: string, version: VersionRef): Promise<ReadBack> {
+  const active = (await (await deps.store(dataset)).pointer.read())?.pointer.active?.tag ?? null
+  const summary = `${version.tag} was left for ${active ?? 'no version'} before it was read back`
+  deps.log.warn({ dataset, version: version.tag, step: 'verify', active }, summary)
+  return { summary, isActive: false }
+}
+
+/** How many keys read back, all at one pin, whatever flips meanwhile. Null: another version is active. */
 async function readThroughSdk(
   deps: Deps,
   dataset: string,
   version: VersionRef,
   tell: (progress: string) => void,
   signal: AbortSignal,
-): Promise<number> {
+): Promise<number | null> {
   datasetOf(deps.config, dataset)
   const store = await deps.store(dataset)
   const manifest = await readManifest(store, dataset, version)
@@ -86,6 +106,8 @@ async function readThroughSdk(
   })
   let keysRead = 0
   try {
+    const pin = await reader.pin()
+    if (pin.version.manifest !== version.manifest) return null
     for (const name of Object.keys(manifest.indexes)) {
       const expected = await entriesOf(store, manifest, name, parent?.indexes[name])
       const byKey = Map.groupBy(expected, (entry) => entry.key.toString('utf8'))
@@ -93,7 +115,7 @@ async function readThroughSdk(
       for (let from = 0; from < keys.length; from += KEYS_A_CALL) {
         signal.throwIfAborted()
         const some = keys.slice(from, from + KEYS_A_CALL)
-        const read = await reader.getManyBytes(
+        const read = await pin.getManyBytes(
           name,
           some.map((key) => key.split('\0')),
         )
@@ -111,12 +133,6 @@ async function readThroughSdk(
         keysRead += some.length
         tell(`${name}: ${keysRead} keys read back`)
       }
-    }
-    if (reader.version.tag !== version.tag) {
-      deps.log.warn(
-        { dataset, version: version.tag, active: reader.version.tag },
-        'another flip came while the version was read back',
-      )
     }
     return keysRead
   } finally {

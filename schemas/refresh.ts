@@ -15,6 +15,8 @@ export const rollbackRequestSchema = z.strictObject({
   reason: z.string().min(1),
   /** Without it: the version that was active before. */
   to: tagSchema.optional(),
+  /** The version to leave; refused when another one is active. Without it: whichever is active. */
+  from: tagSchema.optional(),
 })
 export type RollbackRequest = z.infer<typeof rollbackRequestSchema>
 

@@ -1,6 +1,7 @@
 import {
   ApplicationFailure,
   CancellationScope,
+  CancelledFailure,
   executeChild,
   isCancellation,
   uuid4,
@@ -57,20 +58,21 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     await steps.take('preflip', `checking that ${version.tag} is what the gates saw`, () =>
       long.preflip({ dataset, from, version }),
     )
+    requireNotCancelled()
     // Once asked for, a flip is seen through to a known outcome: cancelling in the middle would leave a guess.
     await steps.take('flip', `flipping to ${version.tag}`, () =>
       CancellationScope.nonCancellable(() => quick.flip({ refreshId, dataset, from, version, flipId })),
     )
     flipped = true
 
-    await steps.take('verify', `reading ${version.tag} back`, () =>
+    const read = await steps.take('verify', `reading ${version.tag} back`, () =>
       CancellationScope.nonCancellable(() => long.verify({ dataset, version })),
     )
 
     // bake: the watch over the new version goes here.
 
     await steps.take('retire', 'retiring what is no longer needed', () => long.retire({ dataset }))
-    return await end('FLIPPED', `${built.summary}; readers are on ${version.tag}`)
+    return await end('FLIPPED', `${built.summary}; ${read.isActive ? `readers are on ${version.tag}` : read.summary}`)
   } catch (error) {
     return await CancellationScope.nonCancellable(() =>
       steps.take('compensate', failureMessage(error), () => compensate(error)),
@@ -104,11 +106,21 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   }
 
   async function afterFlip(error: unknown, summary: string): Promise<RefreshOutcome> {
-    if (failureCode(error) !== 'VERIFY_FAILED') return await end('FLIPPED', `readers are on ${tag}; then: ${summary}`)
-    const undone = await reported(() =>
-      executeChild(rollback, { workflowId: `rollback:${dataset}`, args: [{ dataset, reason: summary }] }),
-    )
-    if (undone) return await end('ROLLED_BACK', summary)
+    if (failureCode(error) !== 'VERIFY_FAILED') {
+      if (!isCancellation(error)) await tellFailed(error)
+      return await end('FLIPPED', `readers are on ${tag}; then: ${summary}`)
+    }
+    const failure = await failureOf(() => takeBack(summary))
+    if (failure === null) return await end('ROLLED_BACK', summary)
+    // A rollback that failed may have moved the pointer all the same, or a person's came first: where readers are is read.
+    const now = await readersOn()
+    if (now !== tag) {
+      return await end(
+        'ROLLED_BACK',
+        `${summary}; readers are on ${now ?? 'no version'}, though: ${failureMessage(failure)}`,
+      )
+    }
+    await tellFailed(failure)
     // Readers stay on it (a first version has nothing before it): nothing is built upon it until a person has looked.
     await reported(() => quick.hold({ dataset, by: 'snapflip', reason: summary }))
     return await end(
@@ -117,18 +129,33 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     )
   }
 
+  /** From this version alone: one that a person has gone back to meanwhile is not left. Goes on without this workflow. */
+  async function takeBack(reason: string): Promise<unknown> {
+    return executeChild(rollback, {
+      workflowId: `rollback:${dataset}`,
+      parentClosePolicy: 'ABANDON',
+      args: [{ dataset, reason, from: tag as string }],
+    })
+  }
+
+  /** Still on this version, unless the pointer says otherwise. */
+  async function readersOn(): Promise<string | null> {
+    let active = tag
+    await reported(async () => {
+      active = (await quick.settle({ dataset, flipId })).active
+    })
+    return active
+  }
+
   /** A compensation that fails is told and recorded; how the refresh ended stands. */
-  async function reported(compensation: () => Promise<unknown>): Promise<boolean> {
-    try {
-      await compensation()
-      return true
-    } catch (error) {
-      await quick.compensationFailed({
-        dataset,
-        summary: `a compensation of ${refreshId} failed: ${failureMessage(error)}`,
-      })
-      return false
-    }
+  async function reported(compensation: () => Promise<unknown>): Promise<void> {
+    const failure = await failureOf(compensation)
+    if (failure !== null) await tellFailed(failure)
+  }
+
+  async function tellFailed(failure: unknown): Promise<void> {
+    const summary = `what follows or undoes the work of refresh ${refreshId} failed: ${failureMessage(failure)}`
+    await quick.compensationFailed({ dataset, summary })
   }
 }
 
@@ -141,6 +168,21 @@ async function buildOrRebuild(request: { refreshId: string; dataset: string; fro
     if (code !== 'CHANGE_MISSED' && code !== 'SOURCE_CHANGED' && code !== 'LINEAGE_BROKEN') throw error
     return await long.build({ ...request, rebuildReason: failureMessage(error) })
   }
+}
+
+/** Null: it worked. */
+async function failureOf(work: () => Promise<unknown>): Promise<unknown> {
+  try {
+    await work()
+    return null
+  } catch (error) {
+    return error
+  }
+}
+
+/** A step that did not hear of a cancellation in time has ended as if there were none. */
+function requireNotCancelled(): void {
+  if (CancellationScope.current().consideredCancelled) throw new CancelledFailure('cancelled before the flip')
 }
 
 function caller() {

@@ -1,0 +1,216 @@
+import { ApplicationFailure, Context } from '@temporalio/activity'
+import { expect, it } from 'vitest'
+import { WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { SnapflipError } from '../../src/core/errors.ts'
+import { failureCode } from '../../src/core/failure.ts'
+import { activeHold } from '../../src/registry/active-hold.ts'
+import { flips } from '../../src/registry/flips.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
+import { verifyHistory } from '../../src/registry/verify-history.ts'
+import type { Between, StoreOperation } from '../stores/faults.ts'
+import { damageBlock } from '../support/damage.ts'
+import { around, makeWorld, type World } from '../support/world.ts'
+
+const SHOP = {
+  schema: `create table products (id integer primary key, price integer not null);
+    insert into products select n, n * 10 from generate_series(1, 300) n`,
+  dataset: { indexes: { products: { from: 'public.products', key: 'id', value: 'price' } } },
+}
+
+type Step = (call: () => Promise<unknown>) => Promise<unknown>
+
+/** Once armed, what happens around the first such call of the store that this activity makes. */
+function once(activity: string, operation: StoreOperation, step: Step): Between & { armed: boolean; met: boolean } {
+  return {
+    armed: false,
+    met: false,
+    async run(called, call) {
+      const isHere = this.armed && called === operation && Context.current().info.activityType === activity
+      if (!isHere) return call()
+      this.armed = false
+      this.met = true
+      return step(call)
+    },
+  }
+}
+
+/** Refreshes with every price changed: no two versions have a value in common. */
+async function refreshed(world: World): Promise<string> {
+  await world.pool.query('update products set price = price + 1')
+  const { status, tag } = await world.refresh()
+  expect(status).toBe('FLIPPED')
+  return tag as string
+}
+
+const alertsOf = (world: World) => world.logged.flatMap((line) => (line.alert === undefined ? [] : [line.alert]))
+
+it('a rollback that comes while the new version is read back is not taken further back', async () => {
+  const world = await makeWorld(SHOP)
+  const during = once('verify', 'data.readManifest', async (call) => {
+    await world.rollback({ reason: 'prices are off' })
+    return call()
+  })
+  await world.worker(around(during))
+  await refreshed(world)
+  const good = await refreshed(world)
+  await world.pool.query('update products set price = price + 1')
+  during.armed = true
+  const bad = await world.refresh()
+
+  expect(during.met).toBe(true)
+  expect(bad).toMatchObject({ status: 'FLIPPED', active: good, summary: expect.stringContaining(`left for ${good}`) })
+  expect(await world.pointer()).toMatchObject({
+    active: { tag: good },
+    quarantined: [bad.tag],
+    hold: { reason: 'prices are off' },
+  })
+  expect(alertsOf(world)).toEqual([])
+})
+
+it('a rollback that names what it leaves is refused when readers are elsewhere', async () => {
+  const world = await makeWorld(SHOP)
+  await world.worker()
+  const first = await refreshed(world)
+  const second = await refreshed(world)
+  const failure = await world.rollback({ from: first }).catch((error: unknown) => error)
+  expect(failureCode(failure)).toBe('CONFLICT')
+  expect(await world.pointer()).toMatchObject({ active: { tag: second }, quarantined: [], hold: null })
+  expect(await world.rollback({ from: second })).toMatchObject({ from: second, to: first })
+})
+
+it('taken back to a version that does not read back either, a refresh says where readers are', async () => {
+  const world = await makeWorld(SHOP)
+  let first = ''
+  const damaging = once('flip', 'pointer.swap', async (call) => {
+    const result = await call()
+    await damageBlock(world, first)
+    await damageBlock(world, (await world.pointer()).active?.tag as string)
+    return result
+  })
+  await world.worker(around(damaging))
+  first = await refreshed(world)
+  await world.pool.query('update products set price = price + 1')
+  damaging.armed = true
+  const second = await world.refresh()
+
+  expect(second).toMatchObject({ status: 'ROLLED_BACK', active: first })
+  expect(second.summary).toContain(`readers are on ${first}`)
+  expect(alertsOf(world)).toEqual(['VERIFY_FAILED', 'ROLLBACK_UNHEALTHY'])
+  expect((await world.pointer()).hold?.by).not.toBe('snapflip')
+})
+
+it('a rollback goes on when the refresh that asked for it is terminated', async () => {
+  const world = await makeWorld(SHOP)
+  const damaging = once('flip', 'pointer.swap', async (call) => {
+    const result = await call()
+    await damageBlock(world, (await world.pointer()).active?.tag as string)
+    return result
+  })
+  const terminating = once('flipBack', 'pointer.swap', async (call) => {
+    await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).terminate('a test')
+    return call()
+  })
+  const between: Between = {
+    run: (operation, call) => damaging.run(operation, () => terminating.run(operation, call)),
+  }
+  await world.worker(around(between))
+  const first = await refreshed(world)
+  await world.pool.query('update products set price = price + 1')
+  damaging.armed = true
+  terminating.armed = true
+  await world.refreshFailure()
+
+  const rollback = world.client.workflow.getHandle(WORKFLOW_ID.rollback(world.dataset))
+  expect(await rollback.result()).toMatchObject({ status: 'ROLLED_BACK', to: first })
+  expect((await world.pointer()).active?.tag).toBe(first)
+})
+
+it.each([
+  ['and heard', true],
+  ['and not heard in time', false],
+])('cancelled at the last look before the flip %s, a refresh flips nothing', async (_title, heard) => {
+  const world = await makeWorld(SHOP)
+  const during = once('preflip', 'pointer.read', async (call) => {
+    const cancelled = Context.current().cancelled.catch(() => undefined)
+    await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).cancel()
+    if (heard) await cancelled
+    return call()
+  })
+  await world.worker(around(during))
+  const first = await refreshed(world)
+  await world.pool.query('update products set price = price + 1')
+  during.armed = true
+  const failure = await world.refreshFailure()
+  expect((failure as Error).cause).toMatchObject({ name: 'CancelledFailure' })
+  expect(await world.pointer()).toMatchObject({ active: { tag: first } })
+  expect(await flips(world.pool, world.dataset)).toHaveLength(1)
+})
+
+it('a flip that was asked for and not made cannot come true after its refresh has failed', async () => {
+  const world = await makeWorld(SHOP)
+  const late: Array<() => Promise<unknown>> = []
+  const paused = {
+    armed: false,
+    run: async (operation: StoreOperation, call: () => Promise<unknown>) => {
+      const isHere = paused.armed && operation === 'pointer.swap' && Context.current().info.activityType === 'flip'
+      if (!isHere) return call()
+      late.push(call)
+      throw ApplicationFailure.nonRetryable('a test: this attempt was paused')
+    },
+  }
+  await world.worker(around(paused))
+  const first = await refreshed(world)
+  await world.pool.query('update products set price = price + 1')
+  paused.armed = true
+  await world.refreshFailure()
+  paused.armed = false
+
+  expect(late).not.toHaveLength(0)
+  for (const swap of late) expect(await swap()).toBe(false)
+  expect((await world.pointer()).active?.tag).toBe(first)
+  expect(await flips(world.pool, world.dataset)).toMatchObject([{ outcome: 'refused' }, { outcome: 'confirmed' }])
+  await refreshed(world)
+})
+
+it('a hold lifted before its rollback was settled stays lifted, and the history says by whom', async () => {
+  const world = await makeWorld(SHOP)
+  const resuming = once('flipBack', 'pointer.swap', async (call) => {
+    const result = await call()
+    await world.resume()
+    return result
+  })
+  await world.worker(around(resuming))
+  await refreshed(world)
+  await refreshed(world)
+  resuming.armed = true
+  await world.rollback()
+
+  expect(resuming.met).toBe(true)
+  expect((await world.pointer()).hold).toBeNull()
+  expect(await activeHold(world.pool, world.dataset)).toBeNull()
+  const kinds = (await historyEntries(world.pool, { dataset: world.dataset })).map((entry) => entry.kind)
+  expect(kinds.slice(0, 2)).toEqual(['resume', 'rollback.confirmed'])
+  await verifyHistory(world.pool)
+})
+
+it('a hold that only the store has is lifted with a history entry', async () => {
+  const world = await makeWorld(SHOP)
+  await world.worker()
+  await refreshed(world)
+  await world.hold()
+  await world.pool.query('update snapflip.holds set lifted_at = now(), lifted_by = $1, lifted_reason = $1', ['a test'])
+  await world.resume()
+  expect((await world.pointer()).hold).toBeNull()
+  const [latest] = await historyEntries(world.pool, { dataset: world.dataset })
+  expect(latest).toMatchObject({ kind: 'resume', actor: 'test' })
+})
+
+it('what cannot be retired after a flip is told', async () => {
+  const world = await makeWorld(SHOP)
+  const full = once('retire', 'leases.list', () => Promise.reject(new SnapflipError('STORE_UNSUITABLE', 'no leases')))
+  await world.worker(around(full))
+  full.armed = true
+  const tag = await refreshed(world)
+  expect((await world.pointer()).active?.tag).toBe(tag)
+  expect(alertsOf(world)).toEqual(['COMPENSATION_FAILED'])
+})
