@@ -34,6 +34,7 @@ import { type Deps, datasetOf } from './deps.ts'
 import { type IndexPlan, NOT_CAPTURED, planIndexes } from './index-plans.ts'
 import { type Parent, withParent } from './parent.ts'
 import { IndexScan, type Workplace } from './scan-index.ts'
+import { attemptFolder, removeFinishedWork } from './work-folder.ts'
 
 const WRITER = 'snapflip'
 
@@ -61,6 +62,7 @@ export async function buildVersion(
   const { dataset, refreshId, rebuildReason } = request
   const definition = datasetOf(deps.config, dataset)
   const store = await deps.store(dataset)
+  await removeFinishedWork(deps)
   const open = await openRefreshOf(deps.pool, dataset)
   const asked = open?.refreshId === refreshId && open.full ? (open.reason ?? 'asked for') : null
 
@@ -68,7 +70,8 @@ export async function buildVersion(
   if (before !== null && 'version' in before)
     return { changed: true, summary: 'sealed by an earlier attempt', version: before.version }
 
-  const folder = join(deps.workDir, refreshId, rebuildReason === null ? 'first' : 'rebuild')
+  const kind = rebuildReason === null ? 'first' : 'rebuild'
+  const folder = await attemptFolder(deps, { refreshId, kind, attempt: Context.current().info.attempt })
   const place: Workplace = { dataset, folder, tell, signal }
   const scans: IndexScan[] = []
   const client = await deps.builder()
@@ -85,7 +88,7 @@ export async function buildVersion(
       if (lineageBroken) await tellOfLineage(deps, dataset, parent)
 
       for (const plan of indexes) scans.push(await IndexScan.open(client, plan, place))
-      for (const scan of scans) await scan.beforeWatermark(client)
+      for (const scan of scans) await scan.beforeWatermark(client, () => deps.builder())
       const sources = indexes.map((plan) => plan.source)
       const counts = new Map<string, number>()
       const watermark = await inWatermark(client, sources, 'version', async (at) => {

@@ -1,7 +1,7 @@
 import type { VersionRef } from '../schemas/pointer.ts'
 import { buildVersion } from './build-version.ts'
 import type { Deps } from './deps.ts'
-import { asActivity, heartbeating } from './failure.ts'
+import { asActivity } from './failure.ts'
 import type { FlipFrom } from './parent.ts'
 
 export interface BuildRequest {
@@ -18,4 +18,4 @@ export type BuildResult = { changed: false; summary: string } | { changed: true;
 export const build =
   (deps: Deps) =>
   (request: BuildRequest): Promise<BuildResult> =>
-    asActivity(() => heartbeating((tell, signal) => buildVersion(deps, request, { tell, signal })))
+    asActivity((tell, signal) => buildVersion(deps, request, { tell, signal }))

@@ -12,7 +12,7 @@ import { verifyIndex } from '../src/snapshot/verify.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { measureDrift } from './drift.ts'
-import { asActivity, heartbeating } from './failure.ts'
+import { asActivity } from './failure.ts'
 import { parentOf, readManifest } from './parent.ts'
 
 export interface GatesRequest {
@@ -25,36 +25,34 @@ export interface GatesRequest {
 export const gates =
   (deps: Deps) =>
   ({ refreshId, dataset, version }: GatesRequest): Promise<{ verdict: Verdict; summary: string }> =>
-    asActivity(() =>
-      heartbeating(async (tell, signal) => {
-        const definition = datasetOf(deps.config, dataset)
-        const store = await deps.store(dataset)
-        const manifest = await readManifest(store, dataset, version)
-        const evidence = buildEvidenceSchema.parse((await versionRow(deps.pool, dataset, version.tag)).counts)
-        const subjects = subjectsOf(deps, store, { manifest, evidence, signal })
-        const results = await judge(subjects, definition.gates, (result) => {
-          tell(`${result.gate} of ${result.index}: ${result.verdict}`)
-          deps.log.info(
-            {
-              dataset,
-              version: version.tag,
-              step: 'gates',
-              gate: result.gate,
-              index: result.index,
-              verdict: result.verdict,
-            },
-            result.summary,
-          )
-        })
-        await recordGates(deps.pool, refreshId, version.tag, results)
-        const verdict = heaviest(results.map((result) => result.verdict))
-        const telling = results.filter((result) => result.verdict === verdict && verdict !== 'pass')
-        const why = telling.map((result) => `${result.gate} of ${result.index}: ${result.summary}`).join('; ')
-        if (verdict === 'hold') await setVersionState(deps.pool, { dataset, tag: version.tag, to: 'held', why })
-        if (verdict === 'reject') await setVersionState(deps.pool, { dataset, tag: version.tag, to: 'rejected', why })
-        return { verdict, summary: why === '' ? `${results.length} gates passed` : why }
-      }),
-    )
+    asActivity(async (tell, signal) => {
+      const definition = datasetOf(deps.config, dataset)
+      const store = await deps.store(dataset)
+      const manifest = await readManifest(store, dataset, version)
+      const evidence = buildEvidenceSchema.parse((await versionRow(deps.pool, dataset, version.tag)).counts)
+      const subjects = subjectsOf(deps, store, { manifest, evidence, signal })
+      const results = await judge(subjects, definition.gates, (result) => {
+        tell(`${result.gate} of ${result.index}: ${result.verdict}`)
+        deps.log.info(
+          {
+            dataset,
+            version: version.tag,
+            step: 'gates',
+            gate: result.gate,
+            index: result.index,
+            verdict: result.verdict,
+          },
+          result.summary,
+        )
+      })
+      await recordGates(deps.pool, refreshId, version.tag, results)
+      const verdict = heaviest(results.map((result) => result.verdict))
+      const telling = results.filter((result) => result.verdict === verdict && verdict !== 'pass')
+      const why = telling.map((result) => `${result.gate} of ${result.index}: ${result.summary}`).join('; ')
+      if (verdict === 'hold') await setVersionState(deps.pool, { dataset, tag: version.tag, to: 'held', why })
+      if (verdict === 'reject') await setVersionState(deps.pool, { dataset, tag: version.tag, to: 'rejected', why })
+      return { verdict, summary: why === '' ? `${results.length} gates passed` : why }
+    })
 
 function subjectsOf(
   deps: Deps,

@@ -13,8 +13,9 @@ import { deadUnits } from '../src/snapshot/retire.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { type Deps, datasetOf } from './deps.ts'
-import { asActivity, heartbeating } from './failure.ts'
+import { asActivity } from './failure.ts'
 import { readManifest } from './parent.ts'
+import { removeFinishedWork } from './work-folder.ts'
 
 /** A build ends within the 24 hours that its activity is given (workflows/activities.ts), whichever registry it belongs to. */
 const UNKNOWN_AGE_MIN_MS = 48 * 3_600_000
@@ -29,33 +30,30 @@ export interface Retired {
 export const retire =
   (deps: Deps) =>
   ({ dataset }: { dataset: string }): Promise<Retired> =>
-    asActivity(() =>
-      heartbeating(async (tell, signal) => {
-        const { keep, retireAfterMs } = datasetOf(deps.config, dataset)
-        const store = await deps.store(dataset)
-        const retired = await retirable(deps.pool, { dataset, keep, olderThanMs: retireAfterMs })
-        for (const tag of retired) await retireOne(deps, store, dataset, tag, `beyond the ${keep} that are kept`)
-        const swept = await sweep(deps, store, dataset, { tell, signal })
-        await pruneChangelog(deps, signal)
-        return { retired, ...swept }
-      }),
-    )
+    asActivity(async (tell, signal) => {
+      const { keep, retireAfterMs } = datasetOf(deps.config, dataset)
+      const store = await deps.store(dataset)
+      const retired = await retirable(deps.pool, { dataset, keep, olderThanMs: retireAfterMs })
+      for (const tag of retired) await retireOne(deps, store, dataset, tag, `beyond the ${keep} that are kept`)
+      const swept = await sweep(deps, store, dataset, { tell, signal })
+      await pruneChangelog(deps, signal)
+      return { retired, ...swept }
+    })
 
 /** What is left of refreshes that failed: their versions are retired at once, their generations deleted. */
 export const discard =
   (deps: Deps) =>
   ({ dataset }: { dataset: string }): Promise<Retired> =>
-    asActivity(() =>
-      heartbeating(async (tell, signal) => {
-        const store = await deps.store(dataset)
-        const retired: string[] = []
-        for (const row of await versions(deps.pool, dataset)) {
-          if (row.state !== 'sealed') continue
-          if (await retireOne(deps, store, dataset, row.tag, 'its refresh failed')) retired.push(row.tag)
-        }
-        return { retired, ...(await sweep(deps, store, dataset, { tell, signal })) }
-      }),
-    )
+    asActivity(async (tell, signal) => {
+      await removeFinishedWork(deps)
+      const store = await deps.store(dataset)
+      const retired: string[] = []
+      for (const row of await versions(deps.pool, dataset)) {
+        if (row.state !== 'sealed') continue
+        if (await retireOne(deps, store, dataset, row.tag, 'its refresh failed')) retired.push(row.tag)
+      }
+      return { retired, ...(await sweep(deps, store, dataset, { tell, signal })) }
+    })
 
 /** Marks it in the registry, then in the pointer: from there on no flip, rollback or new lease takes it. False: it is needed. */
 async function retireOne(deps: Deps, store: Store, dataset: string, tag: string, why: string): Promise<boolean> {

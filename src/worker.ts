@@ -6,7 +6,7 @@ import { NativeConnection, Runtime, Worker, type WorkflowBundleOption } from '@t
 import pg from 'pg'
 import type { Deps } from '../activities/deps.ts'
 import { storeUrl } from '../activities/deps.ts'
-import { createActivities } from '../activities/index.ts'
+import { type Activities, createActivities } from '../activities/index.ts'
 import type { Config } from '../schemas/config.ts'
 import { SnapflipError } from './core/errors.ts'
 import { logAlerts } from './observe/alert.ts'
@@ -24,6 +24,7 @@ export interface WorkerOptions {
   workflowBundle?: string
   /** Decorates what activities use of the world; tests put their faults in here. */
   decorate?: (deps: Deps) => Deps
+  decorateActivities?: (activities: Activities) => Activities
 }
 
 /** A running worker: the composition root. `run` resolves when it has shut down, after `shutdown` or a signal. */
@@ -77,11 +78,12 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
       searchable,
     }
     const deps = options.decorate?.(plain) ?? plain
+    const activities = createActivities(deps)
     const worker = await Worker.create({
       connection,
       namespace: target.namespace,
       taskQueue: config.temporal.taskQueue,
-      activities: createActivities(deps),
+      activities: options.decorateActivities?.(activities) ?? activities,
       ...workflows(options.workflowBundle),
       // Builds are bound by CPU and memory: two at a time, beside the short activities.
       maxConcurrentActivityTaskExecutions: 8,

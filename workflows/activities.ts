@@ -7,19 +7,24 @@ import type { Activities } from '../activities/index.ts'
  */
 const retry = { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '30s' } as const
 
-/** Questions and single writes: seconds at most. */
+// A killed worker is noticed after this long; the SDK sends a heartbeat at least every 2 s (src/worker.ts).
+const heartbeatTimeout = '10 seconds'
+// A cancelled activity cleans up after itself before anything is compensated.
+const cancellationType = 'WAIT_CANCELLATION_COMPLETED'
+
+/** Questions and single writes: seconds at most; a minute covers waiting for the registry's locks. */
 export const quick = proxyActivities<Activities>({
   startToCloseTimeout: '1 minute',
   scheduleToCloseTimeout: '15 minutes',
+  heartbeatTimeout,
   retry,
+  cancellationType,
 })
 
 /** Work in proportion to the data: hours are legal, silence is not. */
 export const long = proxyActivities<Activities>({
   startToCloseTimeout: '24 hours',
-  // A killed worker is noticed after this long; the SDK sends a heartbeat at least every 2 s (src/worker.ts).
-  heartbeatTimeout: '10 seconds',
+  heartbeatTimeout,
   retry: { ...retry, maximumAttempts: 20 },
-  // Wait for a cancelled activity to clean up after itself before compensating.
-  cancellationType: 'WAIT_CANCELLATION_COMPLETED',
+  cancellationType,
 })

@@ -18,6 +18,7 @@ import type { Store } from '../../src/stores/ports.ts'
 import { quietTemporalRuntime, type RunningWorker, startWorker } from '../../src/worker.ts'
 import { type Between, faultyStore } from '../stores/faults.ts'
 import { testDatabase, testFolder, testTemporal, uniqueName } from './services.ts'
+import { type ProcessFault, WorkerProcess } from './worker-process.ts'
 import { workflowBundle } from './workflow-bundle.ts'
 
 /** A dataset of its own on real services: database, store, Temporal task queue, and a worker when asked for. */
@@ -31,6 +32,8 @@ export interface World {
   logged: Array<Record<string, unknown>>
   /** Makes the database what the definition says; again after `definition` changed. */
   apply(): Promise<void>
+  /** Starts a worker in a process of its own; it ends with the test. */
+  workerProcess(fault?: ProcessFault): Promise<WorkerProcess>
   /** Starts a worker in this process; it ends with the test. */
   worker(decorate?: (deps: Deps) => Deps): Promise<RunningWorker>
   client: Client
@@ -52,6 +55,8 @@ export interface WorldOptions {
   /** URL of the store; a folder without it. */
   storeUrl?: string
   version?: '15' | '18'
+  /** Of the test's context: concurrent tests have no other. */
+  onFinished?: (close: () => Promise<void>) => void
 }
 
 /** Everything ends with the test that made it. */
@@ -70,7 +75,8 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
   await database.pool.query(options.schema)
 
   const closers: Array<() => Promise<unknown>> = []
-  onTestFinished(async () => {
+  const onFinished = options.onFinished ?? onTestFinished
+  onFinished(async () => {
     for (const close of closers.reverse()) await close()
   })
   const connection = await Connection.connect({ address: temporal.address })
@@ -113,6 +119,17 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
         connected.release()
       }
       await applyDefinition(database.pool, { dataset, definition, by: null })
+    },
+    async workerProcess(fault) {
+      const process = new WorkerProcess({
+        config: world.config,
+        workDir: world.workDir,
+        workflowBundle: await workflowBundle(),
+        ...(fault ? { fault } : {}),
+      })
+      closers.push(() => process.end())
+      await process.polls()
+      return process
     },
     async worker(decorate) {
       quiet()

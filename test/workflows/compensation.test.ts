@@ -8,8 +8,8 @@ import { historyEntries } from '../../src/registry/history-entries.ts'
 import { openRefreshOf } from '../../src/registry/open-refresh-of.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { version } from '../../src/registry/version.ts'
-import { type Between, FaultPlan } from '../stores/faults.ts'
-import { damageBlock } from '../support/damage.ts'
+import { FaultPlan } from '../stores/faults.ts'
+import { damagingFlips } from '../support/damage.ts'
 import { around, makeWorld, type World } from '../support/world.ts'
 
 const SHOP = {
@@ -21,24 +21,6 @@ const SHOP = {
       bySku: { from: 'public.products', key: 'sku', value: 'id' },
     },
   },
-}
-
-/** Damages a block of the version that a flip has just made active. */
-function damagingFlips(world: World): Between & { armed: boolean } {
-  return {
-    armed: false,
-    async run(operation, call) {
-      const before = operation === 'pointer.swap' ? await world.pointer().catch(() => null) : null
-      const result = await call()
-      if (operation !== 'pointer.swap' || !this.armed) return result
-      const { active } = await world.pointer()
-      if (active !== null && active.tag !== before?.active?.tag) {
-        this.armed = false
-        await damageBlock(world, active.tag)
-      }
-      return result
-    },
-  }
 }
 
 const alertsOf = (world: World) => world.logged.flatMap((line) => (line.alert === undefined ? [] : [line.alert]))
