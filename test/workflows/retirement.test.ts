@@ -1,0 +1,166 @@
+import { randomBytes } from 'node:crypto'
+import { readdir, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Redis } from 'ioredis'
+import { expect, it } from 'vitest'
+import { WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { version } from '../../src/registry/version.ts'
+import { testRedis } from '../support/services.ts'
+import { expectSound } from '../support/soundness.ts'
+import { around, makeWorld, type World } from '../support/world.ts'
+
+const SHOP = {
+  schema: `create table products (id integer primary key, price integer not null);
+    insert into products select n, n from generate_series(1, 500) n`,
+  dataset: { keep: 2, indexes: { products: { from: 'public.products', key: 'id', value: 'price' } } },
+}
+
+async function refreshAfter(world: World, change: string): Promise<string> {
+  await world.pool.query(change)
+  const outcome = await world.refresh()
+  expect(outcome).toMatchObject({ status: 'FLIPPED' })
+  return outcome.tag as string
+}
+
+const stateOf = async (world: World, tag: string) => (await version(world.pool, world.dataset, tag)).state
+const EVERYTHING = 'update products set price = price + 1'
+
+it('a pinned version is whole for as long as the pin lasts, and swept afterwards', async () => {
+  const world = await makeWorld(SHOP)
+  await world.worker()
+  const first = await refreshAfter(world, 'select')
+  const pin = await (await world.reader()).pin()
+  expect(pin.version.tag).toBe(first)
+  for (let n = 0; n < 3; n++) await refreshAfter(world, EVERYTHING)
+  expect(await stateOf(world, first)).toBe('retired')
+  const store = await world.store()
+  expect(await store.data.listManifests()).toContain(first)
+  // Another reader has none of its blocks in a cache.
+  const second = await (await world.reader()).pin().then((active) => active.version.tag)
+  expect(second).not.toBe(first)
+  const keys = Array.from({ length: 500 }, (_, n) => String(n + 1))
+  expect(await pin.getMany('products', keys)).toEqual(keys.map(Number))
+
+  await pin.end()
+  await refreshAfter(world, EVERYTHING)
+  expect(await stateOf(world, first)).toBe('swept')
+  expect(await store.data.listManifests()).not.toContain(first)
+  await expectSound(world)
+})
+
+it('after many refreshes every kept version is whole, and a folder is as large as it was', async () => {
+  const world = await makeWorld(SHOP)
+  await world.worker()
+  const sizes: number[] = []
+  for (let n = 1; n <= 10; n++) {
+    // Now and then everything, else a few rows: blocks of many generations stay alive.
+    await refreshAfter(world, n % 5 === 1 ? EVERYTHING : `${EVERYTHING} where id % 17 = ${n}`)
+    await expectSound(world)
+    if (n % 5 === 0) sizes.push(await folderSize(world))
+  }
+  expect(sizes[1]).toBeLessThan(1.1 * (sizes[0] as number))
+})
+
+it('after many refreshes Redis holds as many keys as before', async () => {
+  const redis = await testRedis()
+  const world = await makeWorld({ ...SHOP, storeUrl: `${redis.url}?prefix=${redis.prefix}` })
+  await world.worker()
+  const client = new Redis(redis.url)
+  const keys = async () => {
+    let count = 0
+    for await (const found of client.scanStream({ match: `*${redis.prefix}*`, count: 1000 })) count += found.length
+    return count
+  }
+  const counts: number[] = []
+  try {
+    for (let n = 1; n <= 8; n++) {
+      await refreshAfter(world, n % 4 === 1 ? EVERYTHING : `${EVERYTHING} where id % 17 = ${n}`)
+      if (n % 4 === 0) counts.push(await keys())
+    }
+    await expectSound(world)
+  } finally {
+    client.disconnect()
+  }
+  expect(counts[0]).toBeGreaterThan(20)
+  expect(counts[1]).toBeLessThanOrEqual(1.1 * (counts[0] as number))
+})
+
+it('a generation that a paused worker began after it was given up is found by the store’s journal and swept', async () => {
+  const world = await makeWorld(SHOP)
+  const paused = Promise.withResolvers<void>()
+  const letGo = Promise.withResolvers<void>()
+  const finished = Promise.withResolvers<void>()
+  let isFirst = true
+  await world.worker(
+    around({
+      run: async (operation, call) => {
+        if (operation === 'data.begin' && isFirst) {
+          isFirst = false
+          paused.resolve()
+          await letGo.promise
+          return call().finally(finished.resolve)
+        }
+        return call()
+      },
+    }),
+  )
+  const { taskQueue } = world.config.temporal
+  const terminated = await world.client.workflow.start('refresh', {
+    workflowId: WORKFLOW_ID.refresh(world.dataset),
+    taskQueue,
+    args: [{ dataset: world.dataset }],
+  })
+  await paused.promise
+  await terminated.terminate('a test')
+  await refreshAfter(world, 'select')
+  const store = await world.store()
+  expect(await store.data.generations()).toHaveLength(1)
+  letGo.resolve()
+  await finished.promise
+  expect(await store.data.generations()).toHaveLength(2)
+  await refreshAfter(world, EVERYTHING)
+  expect(await store.data.generations()).toHaveLength(2)
+  await expectSound(world)
+})
+
+it('a generation that the registry does not know stays until it is older than any build', async () => {
+  const world = await makeWorld(SHOP)
+  await world.worker()
+  const store = await world.store()
+  const stranger = randomBytes(16).toString('hex')
+  await (await store.data.begin(stranger)).finish()
+  await refreshAfter(world, 'select')
+  const generations = async () => (await store.data.generations()).map(({ generation }) => generation)
+  expect(await generations()).toContain(stranger)
+  const threeDaysAgo = new Date(Date.now() - 3 * 86_400_000).toISOString()
+  await writeFile(join(folderOf(world, store.url), 'packs', stranger, 'begun'), threeDaysAgo)
+  await refreshAfter(world, EVERYTHING)
+  expect(await generations()).not.toContain(stranger)
+  await expectSound(world)
+})
+
+it('a manifest that is put again after its version was swept is deleted', async () => {
+  const world = await makeWorld(SHOP)
+  await world.worker()
+  const store = await world.store()
+  const first = await refreshAfter(world, 'select')
+  const bytes = (await store.data.readManifest(first)) as Uint8Array
+  for (let n = 0; n < 3; n++) await refreshAfter(world, EVERYTHING)
+  expect(await stateOf(world, first)).toBe('swept')
+  await store.data.putManifest(first, bytes)
+  await refreshAfter(world, EVERYTHING)
+  expect(await store.data.readManifest(first)).toBeNull()
+  await expectSound(world)
+})
+
+const folderOf = (world: World, storeUrl: string) => join(storeUrl.slice('file:'.length), world.dataset)
+
+async function folderSize(world: World): Promise<number> {
+  const folder = folderOf(world, (await world.store()).url)
+  let bytes = 0
+  for (const name of await readdir(folder, { recursive: true })) {
+    // The pointer keeps a fixed number of revisions, whatever is retired.
+    if (!name.startsWith('pointer')) bytes += (await stat(join(folder, name))).size
+  }
+  return bytes
+}
