@@ -6,7 +6,7 @@ import { neededWatermarks } from '../src/registry/needed-watermarks.ts'
 import { retirable } from '../src/registry/retirable.ts'
 import { retire as retireVersion, swept } from '../src/registry/retire.ts'
 import { sweptGeneration } from '../src/registry/swept-generation.ts'
-import { version as versionRow } from '../src/registry/version.ts'
+import { type VersionRow, version as versionRow } from '../src/registry/version.ts'
 import { versions } from '../src/registry/versions.ts'
 import { decodeManifest } from '../src/snapshot/manifest.ts'
 import { deadUnits } from '../src/snapshot/retire.ts'
@@ -48,8 +48,7 @@ export const discard =
       await removeFinishedWork(deps)
       const store = await deps.store(dataset)
       const retired: string[] = []
-      for (const row of await versions(deps.pool, dataset)) {
-        if (row.state !== 'sealed') continue
+      for (const row of await versions(deps.pool, dataset, { states: ['sealed'] })) {
         if (await retireOne(deps, store, dataset, row.tag, 'its refresh failed')) retired.push(row.tag)
       }
       return { retired, ...(await sweep(deps, store, dataset, { tell, signal })) }
@@ -59,11 +58,22 @@ export const discard =
 async function retireOne(deps: Deps, store: Store, dataset: string, tag: string, why: string): Promise<boolean> {
   try {
     await retireVersion(deps.pool, { dataset, tag, why })
+    return await mark(deps, store, dataset, tag)
+  } catch (error) {
+    if (!isSnapflipError(error, 'CONFLICT')) throw error
+    deps.log.info({ dataset, version: tag, step: 'retire' }, `not retired: ${error.message}`)
+    return false
+  }
+}
+
+/** False: the pointer still needs it (as what a rollback goes to, say), whatever the registry says. It stays until a later sweep. */
+async function mark(deps: Deps, store: Store, dataset: string, tag: string): Promise<boolean> {
+  try {
     await changePointer(store.pointer, { kind: 'retire', tag }, { dataset })
     return true
   } catch (error) {
     if (!isSnapflipError(error, 'CONFLICT')) throw error
-    deps.log.info({ dataset, version: tag, step: 'retire' }, `not retired: ${error.message}`)
+    deps.log.warn({ dataset, version: tag, step: 'retire' }, `retired in the registry alone: ${error.message}`)
     return false
   }
 }
@@ -78,26 +88,33 @@ async function sweep(
   dataset: string,
   { tell, signal }: { tell: (progress: string) => void; signal: AbortSignal },
 ): Promise<Pick<Retired, 'swept' | 'generations'>> {
-  const rows = await versions(deps.pool, dataset)
-  const retired = rows.filter((row) => row.state === 'retired')
+  const marked: string[] = []
   // Marked again here: a crash between registry and pointer may have left one unmarked.
-  for (const { tag } of retired) await changePointer(store.pointer, { kind: 'retire', tag }, { dataset })
+  for (const { tag } of await versions(deps.pool, dataset, { states: ['retired'] })) {
+    if (await mark(deps, store, dataset, tag)) marked.push(tag)
+  }
   const leased = new Set((await store.leases.list()).map((lease) => lease.tag))
-  const going = retired.filter((row) => !leased.has(row.tag)).map((row) => row.tag)
+  const going = marked.filter((tag) => !leased.has(tag))
 
+  const present = await versions(deps.pool, dataset, { tags: await store.data.listManifests() })
   // Put late by a paused worker whose refresh was closed meanwhile: nobody can flip to it.
-  const late = rows.filter((row) => row.state === 'swept').map((row) => row.tag)
-  for (const tag of await store.data.listManifests()) if (late.includes(tag)) await store.data.deleteManifest(tag)
+  for (const { tag, state } of present) if (state === 'swept') await store.data.deleteManifest(tag)
 
-  const staying = await manifestsOf(store, dataset, rows, (tag) => !going.includes(tag))
+  const staying = await manifestsOf(
+    store,
+    dataset,
+    present,
+    ({ tag, state }) => state !== 'swept' && !going.includes(tag),
+  )
   for (const tag of going) {
     signal.throwIfAborted()
     tell(`sweeping ${tag}`)
     const manifest = await leavingManifest(deps, store, dataset, tag)
     if (manifest !== null) await sweepVersion(deps, store, manifest, [...staying.values()])
     await store.data.deleteManifest(tag)
-    await swept(deps.pool, { dataset, tag })
+    // The registry last: what a crash leaves undone is then found again by the next sweep, as retired.
     await changePointer(store.pointer, { kind: 'forget', tag }, { dataset })
+    await swept(deps.pool, { dataset, tag })
   }
   return { swept: going, generations: await sweepGenerations(deps, store, dataset) }
 }
@@ -157,9 +174,10 @@ async function sweepGenerations(deps: Deps, store: Store, dataset: string): Prom
 
 /** Of every manifest in the store, those too that the registry does not know. Throws CORRUPT when one cannot be read: then nothing is known to be dead. */
 async function usedGenerations(deps: Deps, store: Store, dataset: string): Promise<Set<string>> {
-  const shas = new Map((await versions(deps.pool, dataset)).map((row) => [row.tag, row.manifestSha256]))
+  const tags = await store.data.listManifests()
+  const shas = new Map((await versions(deps.pool, dataset, { tags })).map((row) => [row.tag, row.manifestSha256]))
   const used = new Set<string>()
-  for (const tag of await store.data.listManifests()) {
+  for (const tag of tags) {
     const bytes = await store.data.readManifest(tag)
     if (bytes === null) continue
     const sha256 = shas.get(tag)
@@ -173,15 +191,14 @@ async function usedGenerations(deps: Deps, store: Store, dataset: string): Promi
 async function manifestsOf(
   store: Store,
   dataset: string,
-  rows: readonly { tag: string; manifestSha256: string | null }[],
-  wanted: (tag: string) => boolean,
+  rows: readonly VersionRow[],
+  wanted: (row: VersionRow) => boolean,
 ): Promise<Map<string, Manifest>> {
-  const shas = new Map(rows.map((row) => [row.tag, row.manifestSha256]))
   const manifests = new Map<string, Manifest>()
-  for (const tag of await store.data.listManifests()) {
-    const sha = shas.get(tag)
-    if (!wanted(tag) || sha === undefined || sha === null) continue
-    manifests.set(tag, await readManifest(store, dataset, { tag, manifest: sha }))
+  for (const row of rows) {
+    const { tag, manifestSha256 } = row
+    if (manifestSha256 === null || !wanted(row)) continue
+    manifests.set(tag, await readManifest(store, dataset, { tag, manifest: manifestSha256 }))
   }
   return manifests
 }

@@ -36,23 +36,29 @@ export async function status(db: Db, datasets: readonly string[]): Promise<Datas
   const epochs = new Map(known.map(({ name, epoch }) => [name, Number(epoch)]))
   const result: DatasetStatus[] = []
   for (const dataset of datasets) {
-    const all = await versions(db, dataset)
-    const counts: Partial<Record<VersionState, number>> = {}
-    for (const { state } of all) counts[state] = (counts[state] ?? 0) + 1
     // Of the two newest refreshes, at most one is open.
     const newest = await refreshes(db, dataset, 2)
     result.push({
       dataset,
       applied: epochs.has(dataset),
-      active: all.find((version) => version.state === 'active') ?? null,
+      active: (await versions(db, dataset, { states: ['active'] }))[0] ?? null,
       epochRegistry: epochs.get(dataset) ?? 0,
       hold: await activeHold(db, dataset),
       openRefresh: await openRefreshOf(db, dataset),
       lastRefresh: newest.find((refresh) => refresh.closedAt !== null) ?? null,
       lastFlip: (await flips(db, dataset, 1))[0] ?? null,
       openFlips: await openFlips(db, dataset),
-      versions: counts,
+      versions: await countByState(db, dataset),
     })
   }
   return result
+}
+
+async function countByState(db: Db, dataset: string): Promise<Partial<Record<VersionState, number>>> {
+  const rows = await select<{ state: VersionState; count: number }>(
+    db,
+    'select state, count(*)::integer as count from snapflip.versions where dataset = $1 group by state',
+    [dataset],
+  )
+  return Object.fromEntries(rows.map(({ state, count }) => [state, count]))
 }

@@ -1,0 +1,64 @@
+import { expect, it } from 'vitest'
+import { SnapflipError } from '../../src/core/errors.ts'
+import { failureCode } from '../../src/core/failure.ts'
+import { version } from '../../src/registry/version.ts'
+import type { StoreOperation } from '../stores/faults.ts'
+import { expectSound } from '../support/soundness.ts'
+import { around, makeWorld, type World } from '../support/world.ts'
+
+const SHOP = {
+  schema: `create table products (id integer primary key, price integer not null);
+    insert into products select n, n from generate_series(1, 100) n`,
+  dataset: { keep: 2, indexes: { products: { from: 'public.products', key: 'id', value: 'price' } } },
+}
+
+async function refreshAfter(world: World, change = 'update products set price = price + 1'): Promise<string> {
+  await world.pool.query(change)
+  const outcome = await world.refresh()
+  expect(outcome).toMatchObject({ status: 'FLIPPED' })
+  return outcome.tag as string
+}
+
+const stateOf = async (world: World, tag: string) => (await version(world.pool, world.dataset, tag)).state
+
+it('a sweep that is cut off after it deleted a manifest is finished by the next: the pointer forgets the version', async () => {
+  const world = await makeWorld(SHOP)
+  let cut: 'armed' | 'next swap' | 'done' | null = null
+  await world.worker(
+    around({
+      run: async (operation: StoreOperation, call: () => Promise<unknown>) => {
+        if (operation === 'data.deleteManifest' && cut === 'armed') cut = 'next swap'
+        else if (operation === 'pointer.swap' && cut === 'next swap') {
+          cut = 'done'
+          throw new SnapflipError('STORE_UNREACHABLE', 'the worker lost the store')
+        }
+        return call()
+      },
+    }),
+  )
+  const first = await refreshAfter(world)
+  await refreshAfter(world)
+  cut = 'armed'
+  await refreshAfter(world)
+  expect(cut).toBe('done')
+  expect(await stateOf(world, first)).toBe('swept')
+  expect((await world.pointer()).retired).toEqual([])
+  await expectSound(world)
+})
+
+it('a version that the registry retired and the pointer still needs stays, and keeps nothing else from being swept', async () => {
+  const world = await makeWorld(SHOP)
+  await world.worker()
+  const first = await refreshAfter(world)
+  await refreshAfter(world)
+  expect((await world.pointer()).previous?.tag).toBe(first)
+  await world.pool.query("update snapflip.versions set state = 'retired' where tag = $1", [first])
+  Object.assign(world.config.datasets[world.dataset] ?? {}, { evidenceMaxAgeMs: 1 })
+  await world.apply()
+  await world.pool.query('update products set price = 0 where id = 7')
+  expect(failureCode(await world.refreshFailure())).toBe('PREFLIP_REFUSED')
+  expect(world.logged.flatMap((line) => line.alert ?? [])).toEqual([])
+  const store = await world.store()
+  expect(await store.data.listManifests()).toContain(first)
+  expect(await store.data.generations()).toHaveLength(2)
+})
