@@ -12,7 +12,7 @@ export async function makeRows(pool: pg.Pool, rows: number): Promise<void> {
     category text not null, updated_at timestamptz not null, price_cents integer not null)`)
   await pool.query(
     `insert into ${TABLE}
-     select n, 'SKU-' || lpad(n::text, 9, '0'), translate(md5(n::text), '0123456789', 'aeioulmnrs'),
+     select n, 'SKU-' || lpad(n::text, 9, '0'), translate(md5(n::text), '0123456789', 'aeioulmnrs') || ' of the maker of category-' || n % 50,
        array['tag' || n % 7, 'tag' || n % 11], n % 100, 'category-' || n % 50,
        timestamptz '2026-05-18 00:00:00+00' + n % 86400 * interval '1 second', hashint8(n) & 1048575
      from generate_series(1, $1::bigint) as n`,

@@ -756,7 +756,7 @@ function compare(a: Uint8Array, aStart: number, aEnd: number, b: Uint8Array, bSt
 }
 
 /** Compares the field (u32 length, bytes) at `a` with the one at `b`. */
-function compareKeys(a: Uint8Array, aAt: number, b: Uint8Array, bAt: number): number {
+export function compareKeys(a: Uint8Array, aAt: number, b: Uint8Array, bAt: number): number {
   return compare(a, aAt + 4, aAt + 4 + lengthAt(a, aAt), b, bAt + 4, bAt + 4 + lengthAt(b, bAt))
 }
 

@@ -5,7 +5,7 @@ import { blockChecksum, decodeBlock, eachEntry } from './block.ts'
 import { corrupt, type Where } from './corrupt.ts'
 import { addHashAt, hashAt, hashMemory, hex64, parseHex64, sha256 } from './hash.ts'
 import { contentDigest } from './manifest.ts'
-import { compareEntries, type KeySample } from './merge.ts'
+import { compareEntries, compareKeys, type KeySample } from './merge.ts'
 import { type AuditPage, type LocationPage, locationAt, PAGE_BLOCKS, pageCount, treeDepth } from './page.ts'
 import { prefetch } from './prefetch.ts'
 import { openStored, readPages, type StoredBlock } from './read.ts'
@@ -308,12 +308,10 @@ class Verification {
       const place = bits === 0 ? 0 : Number(hashAt(keyStart, keyEnd, this.#seed) >> BigInt(64 - bits))
       if (place !== block) throw corrupt(where, name, 'keys whose hash leads here', `a key of block ${place}`)
       if (previous >= 0) {
-        if (compareEntries(raw, previous, raw, start, this.#many) > 0)
+        const order = compareKeys(raw, previous, raw, start)
+        if (order > 0 || (order === 0 && compareEntries(raw, previous, raw, start, this.#many) > 0))
           throw corrupt(where, name, 'entries in order', `an entry out of order at byte ${start}`)
-        if (
-          !this.#many &&
-          raw.compare(raw, keyStart - 4, keyEnd, previous, previous + 4 + raw.readInt32BE(previous)) === 0
-        ) {
+        if (order === 0 && !this.#many) {
           this.#duplicates.count++
           if (this.#duplicates.keys.length < 10) this.#duplicates.keys.push(raw.toString('utf8', keyStart, keyEnd))
         }
