@@ -20,7 +20,8 @@ import { beginGeneration } from '../src/registry/begin-generation.ts'
 import { openRefreshOf } from '../src/registry/open-refresh-of.ts'
 import { recordEvent } from '../src/registry/record.ts'
 import { sealVersion } from '../src/registry/seal-version.ts'
-import { versions } from '../src/registry/versions.ts'
+import { versionOfRefresh } from '../src/registry/versions.ts'
+import { whileSealed } from '../src/registry/while-sealed.ts'
 import { diffIndex } from '../src/snapshot/diff.ts'
 import { sha256Hex } from '../src/snapshot/hash.ts'
 import { contentDigest, encodeManifest, manifestHash } from '../src/snapshot/manifest.ts'
@@ -131,13 +132,13 @@ export async function buildVersion(
 async function sealedBefore(
   deps: Deps,
   store: Store,
-  { dataset, refreshId }: BuildRequest,
+  { refreshId }: BuildRequest,
 ): Promise<{ version: VersionRef } | { unwritten: string } | null> {
-  const row = (await versions(deps.pool, dataset)).find((version) => version.refreshId === refreshId)
+  const row = await versionOfRefresh(deps.pool, refreshId)
   if (row?.state !== 'sealed' || row.manifestSha256 === null || row.digest === null) return null
   const bytes = await store.data.readManifest(row.tag)
-  if (bytes === null) return { unwritten: row.manifestSha256 }
-  if (manifestHash(bytes) !== row.manifestSha256) return null
+  // Another manifest under its tag is that of a seal which this one has replaced, put by an attempt that was paused.
+  if (bytes === null || manifestHash(bytes) !== row.manifestSha256) return { unwritten: row.manifestSha256 }
   return { version: { tag: row.tag, ordinal: row.ordinal, digest: row.digest, manifest: row.manifestSha256 } }
 }
 
@@ -344,8 +345,27 @@ async function seal(
     adopted: generations,
     replaces,
   })
-  await store.data.putManifest(tag, bytes)
+  await putSealed(deps, store, dataset, version, bytes)
   return version
+}
+
+/** What a paused attempt put under the tag after its seal was replaced is nobody's, and makes room. */
+async function putSealed(
+  deps: Deps,
+  store: Store,
+  dataset: string,
+  { tag, manifest }: VersionRef,
+  bytes: Uint8Array,
+): Promise<void> {
+  try {
+    await store.data.putManifest(tag, bytes)
+  } catch (error) {
+    if (!isSnapflipError(error, 'CONFLICT')) throw error
+    await whileSealed(deps.pool, { dataset, tag, manifestSha256: manifest }, async () => {
+      await store.data.deleteManifest(tag)
+      await store.data.putManifest(tag, bytes)
+    })
+  }
 }
 
 async function nothingNew(store: Store, dataset: string, parent: Parent, watermark: Watermark): Promise<BuildResult> {

@@ -38,6 +38,7 @@ export const flip =
           reason: null,
           actor: null,
           refreshId,
+          manifestSha256: version.manifest,
         },
         change: { expected: from, to: version, freshAsOf },
       })

@@ -2,11 +2,12 @@ import type { TableIndex } from '../schemas/config.ts'
 import { type BuildEvidence, buildEvidenceSchema } from '../schemas/evidence.ts'
 import type { Manifest } from '../schemas/manifest.ts'
 import type { VersionRef } from '../schemas/pointer.ts'
-import type { Verdict } from '../schemas/refresh.ts'
-import { type GateSubject, heaviest } from '../src/gates/gate.ts'
+import type { GateResult, Verdict } from '../schemas/refresh.ts'
+import { judgementOf } from '../src/core/judgement.ts'
+import type { GateSubject } from '../src/gates/gate.ts'
 import { judge } from '../src/gates/index.ts'
+import { gateResults } from '../src/registry/gate-results.ts'
 import { recordGates } from '../src/registry/record-gates.ts'
-import { setVersionState } from '../src/registry/set-version-state.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { verifyIndex } from '../src/snapshot/verify.ts'
 import type { Store } from '../src/stores/ports.ts'
@@ -29,7 +30,11 @@ export const gates =
       const definition = datasetOf(deps.config, dataset)
       const store = await deps.store(dataset)
       const manifest = await readManifest(store, dataset, version)
-      const evidence = buildEvidenceSchema.parse((await versionRow(deps.pool, dataset, version.tag)).counts)
+      const row = await versionRow(deps.pool, dataset, version.tag)
+      // Judged by an attempt that did not live to say so: another sample is not drawn.
+      const before = row.manifestSha256 === version.manifest ? await gateResults(deps.pool, dataset, version.tag) : []
+      if (before.length > 0) return toldOf(before)
+      const evidence = buildEvidenceSchema.parse(row.counts)
       const subjects = subjectsOf(deps, store, { manifest, evidence, signal })
       const results = await judge(subjects, definition.gates, (result) => {
         tell(`${result.gate} of ${result.index}: ${result.verdict}`)
@@ -45,14 +50,14 @@ export const gates =
           result.summary,
         )
       })
-      await recordGates(deps.pool, refreshId, version.tag, results)
-      const verdict = heaviest(results.map((result) => result.verdict))
-      const telling = results.filter((result) => result.verdict === verdict && verdict !== 'pass')
-      const why = telling.map((result) => `${result.gate} of ${result.index}: ${result.summary}`).join('; ')
-      if (verdict === 'hold') await setVersionState(deps.pool, { dataset, tag: version.tag, to: 'held', why })
-      if (verdict === 'reject') await setVersionState(deps.pool, { dataset, tag: version.tag, to: 'rejected', why })
-      return { verdict, summary: why === '' ? `${results.length} gates passed` : why }
+      const judged = { refreshId, tag: version.tag, manifestSha256: version.manifest }
+      return toldOf(await recordGates(deps.pool, judged, results))
     })
+
+function toldOf(results: readonly GateResult[]): { verdict: Verdict; summary: string } {
+  const { verdict, why } = judgementOf(results)
+  return { verdict, summary: why === '' ? `${results.length} gates passed` : why }
+}
 
 function subjectsOf(
   deps: Deps,

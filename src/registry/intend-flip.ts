@@ -21,6 +21,8 @@ export interface FlipIntent {
   actor: string | null
   /** The refresh it belongs to, which must be open. */
   refreshId?: string
+  /** The manifest that the pointer will name: the version must still be sealed with it. */
+  manifestSha256?: string
 }
 
 /**
@@ -45,6 +47,7 @@ export async function intendFlip(db: Db, intent: FlipIntent): Promise<{ epoch: E
     if (refreshId !== undefined) await requireOpenRefresh(client, dataset, refreshId)
     const target = await version(client, dataset, to)
     await requireFree(client, target)
+    requireSameManifest(intent, target)
     await (kind === 'flip' ? requirePassed(client, target) : requireRetained(target, from))
     const raised = await client.query<{ epoch: string }>(RAISE, [dataset])
     const epoch = Number(raised.rows[0]?.epoch)
@@ -95,6 +98,16 @@ async function requireFree(client: pg.ClientBase, { dataset, tag, state }: Versi
     'VERSION_QUARANTINED',
     `Expected a version of ${dataset} that is not quarantined, found ${tag} quarantined by ${quarantine.by}: ${quarantine.reason}. ${look}`,
     { dataset, tag, by: quarantine.by, reason: quarantine.reason },
+  )
+}
+
+function requireSameManifest({ dataset, to, manifestSha256 }: FlipIntent, target: VersionRow): void {
+  if (manifestSha256 === undefined || manifestSha256 === target.manifestSha256) return
+  throw new SnapflipError(
+    'PREFLIP_REFUSED',
+    `Expected ${to} of ${dataset} to be sealed with manifest ${manifestSha256}, found ${target.manifestSha256 ?? 'none'}. ` +
+      `See \`snapflip show ${dataset} ${to}\`.`,
+    { dataset, tag: to, manifest: target.manifestSha256, expected: manifestSha256 },
   )
 }
 

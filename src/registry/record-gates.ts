@@ -1,27 +1,47 @@
-import type { GateResult, Verdict } from '../../schemas/refresh.ts'
-import { verdictSchema } from '../../schemas/refresh.ts'
+import type pg from 'pg'
+import type { GateResult } from '../../schemas/refresh.ts'
+import { SnapflipError } from '../core/errors.ts'
+import { judgementOf } from '../core/judgement.ts'
 import { lockDataset } from './dataset-lock.ts'
+import { gateResults } from './gate-results.ts'
 import { record } from './record.ts'
 import { refreshOf } from './refresh-of.ts'
+import { requireNoOpenFlip } from './require-no-open-flip.ts'
 import { requireOpenRefresh } from './require-open-refresh.ts'
+import { changeState } from './set-version-state.ts'
 import { type Db, transaction } from './transaction.ts'
+import { version } from './version.ts'
+
+export interface Judged {
+  refreshId: string
+  tag: string
+  /** The manifest that the gates read. */
+  manifestSha256: string
+}
 
 /**
- * Keeps what the gates found, pass or fail. A later run of the gates over the same version replaces it; the history keeps the
- * verdicts of both.
+ * Keeps what the gates found, pass or fail, and what it makes of the version, in one transaction: a verdict against it stands, whatever another
+ * run of the gates draws afterwards. Results that let it pass give way to a later run's.
+ *
+ * @returns the results that stand.
+ * @throws SnapflipError SUPERSEDED when the refresh is closed or the version was sealed anew meanwhile.
  */
 export async function recordGates(
   db: Db,
-  refreshId: string,
-  tag: string,
+  judged: Judged,
   results: readonly GateResult[],
-): Promise<void> {
-  await transaction(db, async (client) => {
+): Promise<readonly GateResult[]> {
+  return transaction(db, async (client) => {
+    const { refreshId, tag } = judged
     const dataset = await refreshOf(client, refreshId)
     await lockDataset(client, dataset)
     await requireOpenRefresh(client, dataset, refreshId)
+    await requireSealedWith(client, dataset, judged)
+    const before = await gateResults(client, dataset, tag)
+    if (stateAfter(before) !== null) return before
     await client.query('delete from snapflip.gate_results where dataset = $1 and tag = $2', [dataset, tag])
     await client.query(INSERT, [refreshId, dataset, tag, JSON.stringify(results)])
+    const { verdict, why } = judgementOf(results)
     await record(client, {
       dataset,
       actor: null,
@@ -29,11 +49,24 @@ export async function recordGates(
       version: tag,
       detail: {
         refreshId,
-        verdict: heaviest(results),
+        verdict,
         results: results.map(({ gate, index, verdict, summary }) => ({ gate, index, verdict, summary })),
       },
     })
+    const to = stateAfter(results)
+    if (to !== null) {
+      await requireNoOpenFlip(client, dataset, tag)
+      const from = await changeState(client, { dataset, tag, to })
+      await record(client, { dataset, actor: null, kind: `version.${to}`, version: tag, detail: { from, why } })
+    }
+    return results
   })
+}
+
+/** Null: they do not speak against it. */
+function stateAfter(results: readonly GateResult[]): 'held' | 'rejected' | null {
+  const { verdict } = judgementOf(results)
+  return verdict === 'hold' ? 'held' : verdict === 'reject' ? 'rejected' : null
 }
 
 const INSERT = `
@@ -43,8 +76,17 @@ const INSERT = `
          result -> 'actual', result -> 'limit', array(select jsonb_array_elements_text(result -> 'sampleKeys'))
     from jsonb_array_elements($4::jsonb) with ordinality as given (result, position)`
 
-/** Verdicts stand in the schema in order of weight. */
-function heaviest(results: readonly GateResult[]): Verdict {
-  const order = verdictSchema.options
-  return order[Math.max(0, ...results.map((result) => order.indexOf(result.verdict)))] ?? 'pass'
+async function requireSealedWith(
+  client: pg.ClientBase,
+  dataset: string,
+  { tag, manifestSha256 }: Judged,
+): Promise<void> {
+  const now = await version(client, dataset, tag)
+  if (now.manifestSha256 === manifestSha256) return
+  throw new SnapflipError(
+    'SUPERSEDED',
+    `Expected ${tag} of ${dataset} with manifest ${manifestSha256}, which its gates read, found it sealed with ${now.manifestSha256 ?? 'none'}. ` +
+      `Another attempt came first; see \`snapflip show ${dataset} ${tag}\`.`,
+    { dataset, tag, manifest: now.manifestSha256, expected: manifestSha256 },
+  )
 }

@@ -20,7 +20,10 @@ export interface Seal {
   generation: string
   /** Other generations that it draws on. All others of the refresh are abandoned. */
   adopted?: readonly string[]
-  /** The manifest it was sealed with before by an attempt that died before it wrote that manifest: this one takes its place. */
+  /**
+   * The manifest it was sealed with before by an attempt that died before it wrote that manifest: this one takes its place, unless the gates
+   * have judged it or a flip was asked for.
+   */
   replaces?: string | null
 }
 
@@ -38,7 +41,8 @@ export async function sealVersion(db: Db, seal: Seal): Promise<void> {
     if (now.sealedAt !== null && now.manifestSha256 === manifestSha256 && now.digest === digest) return
     await requireOpenRefresh(client, dataset, now.refreshId)
     const unwritten = now.state === 'sealed' && now.manifestSha256 === seal.replaces
-    if (now.state !== 'building' && !unwritten) throw sealedByAnother(now, manifestSha256)
+    if (now.state !== 'building' && !(unwritten && (await isUntouched(client, dataset, tag))))
+      throw sealedByAnother(now, manifestSha256)
     if (parent !== null) await requireKeptParent(client, dataset, tag, parent)
     await client.query(SEAL, [
       dataset,
@@ -79,6 +83,18 @@ const END_BUILDS = `
   update snapflip.builds
      set outcome = case when generation = any ($2) then 'sealed' else 'abandoned' end, ended_at = clock_timestamp()
    where refresh_id = $1 and (outcome is null or outcome = 'sealed')`
+
+/** A paused attempt that had found no manifest may wake when the one that it means to replace was written and judged after all. */
+async function isUntouched(client: pg.ClientBase, dataset: string, tag: string): Promise<boolean> {
+  const { rowCount } = await client.query(
+    `select from snapflip.gate_results where dataset = $1 and tag = $2
+     union all
+     select from snapflip.flips where dataset = $1 and to_tag = $2
+      limit 1`,
+    [dataset, tag],
+  )
+  return rowCount === 0
+}
 
 async function requireKeptParent(client: pg.ClientBase, dataset: string, tag: string, parent: string): Promise<void> {
   const { state } = await version(client, dataset, parent)

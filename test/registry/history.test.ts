@@ -12,7 +12,6 @@ import { openRefresh } from '../../src/registry/open-refresh.ts'
 import { quarantine } from '../../src/registry/quarantine.ts'
 import { raiseEpoch } from '../../src/registry/raise-epoch.ts'
 import { recordEvent } from '../../src/registry/record.ts'
-import { recordGates } from '../../src/registry/record-gates.ts'
 import { release } from '../../src/registry/release.ts'
 import { resume } from '../../src/registry/resume.ts'
 import { retire, swept } from '../../src/registry/retire.ts'
@@ -23,7 +22,20 @@ import { sweptGeneration } from '../../src/registry/swept-generation.ts'
 import type { Db } from '../../src/registry/transaction.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { postgresVersions, type TestDatabase, testDatabase } from '../support/services.ts'
-import { applyShop, aRefresh, DATASET, DAY, definition, flipped, gate, generation, open, passed, seal } from './shop.ts'
+import {
+  applyShop,
+  aRefresh,
+  DATASET,
+  DAY,
+  definition,
+  flipped,
+  gate,
+  generation,
+  judge,
+  open,
+  passed,
+  seal,
+} from './shop.ts'
 
 describe.each(postgresVersions)('PostgreSQL %s: the history', (postgres) => {
   let database: TestDatabase
@@ -221,7 +233,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the history', (postgres) => {
   it('has an entry for each run of the gates, with the heaviest verdict', async () => {
     await applyShop(pool)
     const { refreshId, tag } = await passed(pool)
-    await recordGates(pool, refreshId, tag, [gate('warn'), gate('hold', 'drift'), gate('pass', 'rowCounts')])
+    await judge(pool, refreshId, tag, [gate('warn'), gate('hold', 'drift'), gate('pass', 'rowCounts')])
     const entries = await historyEntries(pool, { kind: 'gates', version: tag })
     expect(entries.map((entry) => entry.detail.verdict)).toEqual(['hold', 'pass'])
     expect(JSON.stringify(entries)).not.toContain('sampleKeys')

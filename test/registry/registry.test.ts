@@ -38,6 +38,7 @@ import {
   flipped,
   gate,
   generation,
+  judge,
   move,
   open,
   passed,
@@ -127,7 +128,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       const again = allocateVersion(pool, { dataset: DATASET, refreshId: first.refreshId, day: DAY })
       await expect(again).rejects.toMatchObject(late)
       await expect(openRefresh(pool, first)).rejects.toMatchObject(late)
-      await expect(recordGates(pool, first.refreshId, tag, [gate('pass')])).rejects.toMatchObject(late)
+      await expect(judge(pool, first.refreshId, tag, [gate('pass')])).rejects.toMatchObject(late)
       const attempt = {
         dataset: DATASET,
         refreshId: first.refreshId,
@@ -228,6 +229,45 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       expect(await abandonedGenerations(pool, DATASET)).toMatchObject([{ generation: dead.generation }])
     })
 
+    it('are not sealed anew once they were judged: what the gates read is what is flipped to', async () => {
+      const refreshId = await open(pool)
+      const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+      const mine = seal(tag)
+      await sealVersion(pool, mine)
+      await judge(pool, refreshId, tag, [gate('pass')])
+      const late = sealVersion(pool, seal(tag, { replaces: mine.manifestSha256 }))
+      await expect(late).rejects.toMatchObject({ code: 'CONFLICT' })
+      expect(await version(pool, DATASET, tag)).toMatchObject({ manifestSha256: mine.manifestSha256 })
+    })
+
+    it('sealed anew while the gates read them are not judged by what those read', async () => {
+      const refreshId = await open(pool)
+      const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+      const [dead, kept] = [seal(tag), seal(tag)]
+      await sealVersion(pool, dead)
+      await sealVersion(pool, { ...kept, replaces: dead.manifestSha256 })
+      const judged = { refreshId, tag, manifestSha256: dead.manifestSha256 }
+      await expect(recordGates(pool, judged, [gate('pass')])).rejects.toMatchObject({ code: 'SUPERSEDED' })
+      expect(await gateResults(pool, DATASET, tag)).toEqual([])
+    })
+
+    it.each([
+      ['rejected', 'reject'],
+      ['held', 'hold'],
+    ] as const)(
+      'are %s together with the verdict, and no later run of the gates takes it back',
+      async (state, verdict) => {
+        const refreshId = await open(pool)
+        const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+        await sealVersion(pool, seal(tag))
+        await judge(pool, refreshId, tag, [gate(verdict, 'drift')])
+        expect((await version(pool, DATASET, tag)).state).toBe(state)
+        expect(await judge(pool, refreshId, tag, [gate('pass', 'drift')])).toMatchObject([{ verdict }])
+        expect(await gateResults(pool, DATASET, tag)).toMatchObject([{ verdict }])
+        expect((await version(pool, DATASET, tag)).state).toBe(state)
+      },
+    )
+
     it('are not sealed on a retired parent', async () => {
       const first = await flipped(pool, null)
       const second = await flipped(pool, first)
@@ -276,7 +316,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
         { ...gate('pass', 'drift'), index: 'products' },
         gate('hold', 'changeVolume'),
       ]
-      await recordGates(pool, refreshId, tag, results)
+      await judge(pool, refreshId, tag, results)
       expect((await gateResults(pool, DATASET, tag)).map(({ at: _at, ...result }) => result)).toEqual(results)
     })
   })
@@ -411,6 +451,41 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       expect(await intendFlip(pool, intent)).toMatchObject({ outcome: 'refused' })
     })
 
+    it('asked for and not made are refused once their refresh is closed', async () => {
+      const { refreshId, tag } = await passed(pool)
+      const intent = {
+        flipId: randomUUID(),
+        dataset: DATASET,
+        kind: 'flip' as const,
+        from: null,
+        to: tag,
+        reason: null,
+        actor: null,
+        refreshId,
+      }
+      await intendFlip(pool, intent)
+      await closeRefresh(pool, { refreshId, status: 'FAILED', tag, summary: 'a test', durationsMs: {} })
+      await expect(intendFlip(pool, intent)).rejects.toMatchObject({ code: 'SUPERSEDED' })
+      await settleFlip(pool, { flipId: intent.flipId, outcome: 'confirmed', detail: {} })
+      expect(await intendFlip(pool, intent)).toMatchObject({ outcome: 'confirmed' })
+    })
+
+    it('are refused to another manifest than the version is sealed with', async () => {
+      const { refreshId, tag } = await passed(pool)
+      const flip = intendFlip(pool, {
+        flipId: randomUUID(),
+        dataset: DATASET,
+        kind: 'flip',
+        from: null,
+        to: tag,
+        reason: null,
+        actor: null,
+        refreshId,
+        manifestSha256: generation() + generation(),
+      })
+      await expect(flip).rejects.toMatchObject({ code: 'PREFLIP_REFUSED' })
+    })
+
     it('move the versions when confirmed, once', async () => {
       const v1 = await flipped(pool, null)
       const v2 = await flipped(pool, v1)
@@ -431,7 +506,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       ['a gate that wants a person', [gate('hold')]],
     ])('are refused to a version with %s', async (_, results) => {
       const { refreshId, tag } = await passed(pool)
-      await recordGates(pool, refreshId, tag, results)
+      await judge(pool, refreshId, tag, results)
       const flip = intendFlip(pool, {
         flipId: randomUUID(),
         dataset: DATASET,

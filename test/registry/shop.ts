@@ -12,6 +12,7 @@ import { recordGates } from '../../src/registry/record-gates.ts'
 import { type Seal, sealVersion } from '../../src/registry/seal-version.ts'
 import { settleFlip } from '../../src/registry/settle-flip.ts'
 import type { Db } from '../../src/registry/transaction.ts'
+import { version } from '../../src/registry/version.ts'
 
 /** A dataset in the registry, and short ways through the steps of its refreshes. */
 export const DATASET = 'shop'
@@ -73,6 +74,12 @@ export function gate(verdict: Verdict, name: GateResult['gate'] = 'integrity'): 
   }
 }
 
+/** As the gates do that read the manifest it is sealed with. */
+export async function judge(db: Db, refreshId: string, tag: string, results: readonly GateResult[]) {
+  const { manifestSha256 } = await version(db, DATASET, tag)
+  return recordGates(db, { refreshId, tag, manifestSha256: manifestSha256 ?? 'none' }, results)
+}
+
 /** Opens a refresh and builds its version up to passed gates. */
 export async function passed(db: Db, parent: string | null = null): Promise<{ refreshId: string; tag: string }> {
   const refreshId = await open(db)
@@ -80,7 +87,7 @@ export async function passed(db: Db, parent: string | null = null): Promise<{ re
   const mine = generation()
   await beginGeneration(db, { dataset: DATASET, refreshId, attempt: 1, generation: mine, store: 'hot', parent })
   await sealVersion(db, seal(tag, { parent, generation: mine }))
-  await recordGates(db, refreshId, tag, [gate('pass')])
+  await judge(db, refreshId, tag, [gate('pass')])
   return { refreshId, tag }
 }
 

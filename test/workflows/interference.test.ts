@@ -6,7 +6,10 @@ import { failureCode } from '../../src/core/failure.ts'
 import { activeHold } from '../../src/registry/active-hold.ts'
 import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
+import { openRefreshOf } from '../../src/registry/open-refresh-of.ts'
+import { recordGates } from '../../src/registry/record-gates.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
+import { versions } from '../../src/registry/versions.ts'
 import type { Between, StoreOperation } from '../stores/faults.ts'
 import { damageBlock } from '../support/damage.ts'
 import { around, makeWorld, type World } from '../support/world.ts'
@@ -213,4 +216,48 @@ it('what cannot be retired after a flip is told', async () => {
   const tag = await refreshed(world)
   expect((await world.pointer()).active?.tag).toBe(tag)
   expect(alertsOf(world)).toEqual(['COMPENSATION_FAILED'])
+})
+
+it('a manifest put late by an attempt whose seal was replaced makes room', async () => {
+  const world = await makeWorld(SHOP)
+  const strange = once('build', 'data.putManifest', async (call) => {
+    const [latest] = await versions(world.pool, world.dataset)
+    await (await world.store()).data.putManifest(latest?.tag as string, Buffer.from('of a paused attempt'))
+    return call()
+  })
+  await world.worker(around(strange))
+  strange.armed = true
+  await refreshed(world)
+  expect(strange.met).toBe(true)
+  expect(await (await world.reader()).get('products', 7)).toBe(71)
+})
+
+it('a verdict recorded by an attempt that did not live to tell it stands', async () => {
+  const world = await makeWorld(SHOP)
+  const judging = once('gates', 'data.readManifest', async (call) => {
+    const [latest] = await versions(world.pool, world.dataset)
+    const open = await openRefreshOf(world.pool, world.dataset)
+    const judged = {
+      refreshId: open?.refreshId as string,
+      tag: latest?.tag as string,
+      manifestSha256: latest?.manifestSha256 as string,
+    }
+    await recordGates(world.pool, judged, [
+      {
+        gate: 'drift',
+        index: 'products',
+        verdict: 'reject',
+        summary: 'the sample of the first attempt',
+        actual: {},
+        limit: {},
+        sampleKeys: [],
+      },
+    ])
+    return call()
+  })
+  await world.worker(around(judging))
+  judging.armed = true
+  const outcome = await world.refresh()
+  expect(outcome).toMatchObject({ status: 'REJECTED', active: null })
+  expect(outcome.summary).toContain('the sample of the first attempt')
 })
