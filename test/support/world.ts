@@ -183,7 +183,7 @@ export function around(between: Between): (deps: Deps) => Deps {
 
 let isQuiet = false
 /** Temporal's own log lines would bury the test's. */
-function quiet(): void {
+export function quiet(): void {
   if (!isQuiet) quietTemporalRuntime(createLog({ level: 'silent' }))
   isQuiet = true
 }
