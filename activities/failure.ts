@@ -3,6 +3,8 @@ import { isSnapflipError } from '../src/core/errors.ts'
 
 /** Well inside the 10 s after which the server gives a worker up. */
 const BEAT_MS = 2_000
+/** Of a chain of causes in the log. */
+const CAUSES_MAX = 8
 
 /**
  * Runs an activity's work and translates what it throws: a SnapflipError becomes an application failure with its code as type,
@@ -20,16 +22,46 @@ export async function asActivity<T>(
       last = progress
     }, context.cancellationSignal)
   } catch (error) {
-    if (context.cancellationSignal.aborted) throw new CancelledFailure('the activity was cancelled', [], error as Error)
-    if (!isSnapflipError(error)) throw error
-    throw ApplicationFailure.create({
+    context.log.warn('an activity failed', { causes: causesOf(error) })
+    if (context.cancellationSignal.aborted) throw new CancelledFailure('the activity was cancelled')
+    throw translated(error)
+  } finally {
+    clearInterval(timer)
+  }
+}
+
+/** Without its cause: Temporal keeps the whole chain in the workflow's history, and what PostgreSQL says of a row quotes it. */
+function translated(error: unknown): unknown {
+  if (error instanceof ApplicationFailure || error instanceof CancelledFailure) return error
+  if (isSnapflipError(error)) {
+    return ApplicationFailure.create({
       type: error.code,
       message: error.message,
       nonRetryable: !error.retryable,
       details: [error.details],
-      cause: error,
     })
-  } finally {
-    clearInterval(timer)
   }
+  const { name, message } = error instanceof Error ? error : new Error(String(error))
+  const sqlstate = sqlstateOf(error)
+  return ApplicationFailure.retryable(
+    sqlstate === null ? message : `PostgreSQL refused a statement (${sqlstate}).`,
+    name,
+  )
+}
+
+/** Name, code and place of an error and of each of its causes, for the log of this worker: no message but ours. */
+function causesOf(error: unknown): string[] {
+  const causes: string[] = []
+  for (let at = error; at instanceof Error && causes.length < CAUSES_MAX; at = at.cause) {
+    const code = sqlstateOf(at) ?? (isSnapflipError(at) ? `${at.code}: ${at.message}` : '')
+    const place = at.stack?.split('\n').find((line) => /^ +at /.test(line)) ?? ''
+    causes.push(`${at.name} ${code}${place.trimEnd()}`)
+  }
+  return causes
+}
+
+/** The code of an error that PostgreSQL sent; null for any other. */
+function sqlstateOf(error: unknown): string | null {
+  if (!(error instanceof Error) || !('severity' in error) || !('code' in error)) return null
+  return String(error.code)
 }

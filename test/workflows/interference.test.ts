@@ -1,4 +1,5 @@
 import { ApplicationFailure, Context } from '@temporalio/activity'
+import pg from 'pg'
 import { expect, it } from 'vitest'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
@@ -260,4 +261,30 @@ it('a verdict recorded by an attempt that did not live to tell it stands', async
   const outcome = await world.refresh()
   expect(outcome).toMatchObject({ status: 'REJECTED', active: null })
   expect(outcome.summary).toContain('the sample of the first attempt')
+})
+
+it("what PostgreSQL says of a row does not reach Temporal's history", async () => {
+  const world = await makeWorld(SHOP)
+  const refusal = () =>
+    Object.assign(new pg.DatabaseError('invalid input syntax for type integer: "a row of ours"', 0, 'error'), {
+      code: '22P02',
+      severity: 'ERROR',
+    })
+  const failures = [refusal(), new SnapflipError('STORE_FULL', 'no room', {}, refusal())]
+  await world.worker(
+    around({
+      run: async (operation, call) => {
+        const failure = operation === 'writer.finish' ? failures.shift() : undefined
+        if (failure !== undefined) throw failure
+        return call()
+      },
+    }),
+  )
+  expect(failureCode(await world.refreshFailure())).toBe('STORE_FULL')
+  expect(failures).toEqual([])
+  const { events } = await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).fetchHistory()
+  const told = JSON.stringify(events)
+  expect(told).toContain('PostgreSQL refused a statement (22P02)')
+  expect(told).not.toContain('a row of ours')
+  expect(JSON.stringify(world.logged)).not.toContain('a row of ours')
 })
