@@ -2,6 +2,7 @@ import { ApplicationFailure } from '@temporalio/activity'
 import type { Epoch, Pointer, VersionRef } from '../schemas/pointer.ts'
 import { type RollbackRequest, rollbackRequestSchema } from '../schemas/refresh.ts'
 import { type ErrorCode, SnapflipError } from '../src/core/errors.ts'
+import { requireStore } from '../src/registry/apply-store.ts'
 import { flipOf } from '../src/registry/flips.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { versions } from '../src/registry/versions.ts'
@@ -47,12 +48,14 @@ async function takeBack(
   datasetOf(deps.config, dataset)
   const store = await deps.store(dataset)
   const actor = await deps.starter(asked.workflowId, asked.runId)
+  await requireStore(deps.pool, { dataset, url: store.url })
+  await settleOpenFlips(deps, store, dataset)
   const earlier = await flipOf(deps.pool, asked.flipId)
   const hold = { by: actor, reason, at: new Date().toISOString() }
   const until = `${dataset} is on hold until \`snapflip resume ${dataset}\``
-  if (earlier === null) {
-    await settleOpenFlips(deps, store, dataset)
-    const rollback = { flipId: asked.flipId, actor, reason, hold, to: to ?? null }
+  // Also when an earlier attempt intended this flip, and died before the store was set: what that one meant to repair is still to do.
+  if (earlier?.outcome !== 'refused') {
+    const rollback = { flipId: asked.flipId, actor, reason, hold, to: earlier?.to ?? to ?? null }
     const repaired = await reconcile(deps, store, { dataset, rollback, tell, signal })
     if (repaired?.outcome === 'moved') {
       const summary = `${repaired.summary}; ${until}`

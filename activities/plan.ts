@@ -4,6 +4,7 @@ import type { Pointer } from '../schemas/pointer.ts'
 import { refreshRequestSchema, WORKFLOW_ID } from '../schemas/refresh.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { NO_EPOCH } from '../src/core/pointer.ts'
+import { requireStore } from '../src/registry/apply-store.ts'
 import { requireApplied } from '../src/registry/current-definition.ts'
 import { openRefresh } from '../src/registry/open-refresh.ts'
 import { raiseEpoch } from '../src/registry/raise-epoch.ts'
@@ -45,6 +46,7 @@ async function planRefresh(
   requireOwnId(dataset, asked.workflowId)
   await requireApplied(deps.pool, { dataset, definition })
   const store = await deps.store(dataset)
+  await requireStore(deps.pool, { dataset, url: store.url })
   await settleOpenFlips(deps, store, dataset)
   // Before the refresh is opened: one that is refused, because of a hold say, leaves the store repaired even so.
   const rollback = { flipId: randomUUID(), actor: null, reason: null, hold: null, to: null }

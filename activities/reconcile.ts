@@ -12,11 +12,15 @@ import type { VersionRow } from '../src/registry/version.ts'
 import { versions } from '../src/registry/versions.ts'
 import { verifyVersion } from '../src/snapshot/verify.ts'
 import type { PointerRead, Store } from '../src/stores/ports.ts'
+import { adoptFromStore } from './adopt.ts'
 import type { Deps } from './deps.ts'
 import { readManifest } from './parent.ts'
 
 /** Another reconciler, or what it let through, came first: each time the store is looked at anew. */
 const ATTEMPTS = 4
+
+/** What a repair needs of the world: `Deps`, or what the command line opened. */
+export type ReconcileDeps = Pick<Deps, 'pool' | 'log' | 'alert'>
 
 export interface Reconciling {
   dataset: string
@@ -43,10 +47,12 @@ interface Fault {
 /**
  * Brings a store's pointer back to what the registry last confirmed, when the store restarted, failed over, came back empty or came back
  * older. Only a version whose every block is there is asserted again; else the newest whole one, by a recorded rollback; else the next build
- * starts from the source alone, above every epoch that was issued. Null: nothing was wrong.
+ * starts from the source alone, above every epoch that was issued. Before that, a registry that is older than the store learns what that has.
+ * Null: nothing was wrong with the store.
  */
-export async function reconcile(deps: Deps, store: Store, asked: Reconciling): Promise<Reconciled | null> {
+export async function reconcile(deps: ReconcileDeps, store: Store, asked: Reconciling): Promise<Reconciled | null> {
   const { dataset } = asked
+  await adoptFromStore(deps, store, dataset)
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     const fault = await faultOf(deps, store, dataset)
     if (fault === null) return null
@@ -64,7 +70,7 @@ export async function reconcile(deps: Deps, store: Store, asked: Reconciling): P
 }
 
 /** The registry is read first: a flip that is confirmed there was in the store before, so a pointer read later without it has lost it. */
-async function faultOf(deps: Deps, store: Store, dataset: string): Promise<Fault | null> {
+async function faultOf(deps: ReconcileDeps, store: Store, dataset: string): Promise<Fault | null> {
   const known = await knownPointer(deps.pool, dataset)
   const read = await store.pointer.read()
   const isBound = await store.pointer.isBound()
@@ -77,7 +83,7 @@ async function faultOf(deps: Deps, store: Store, dataset: string): Promise<Fault
 }
 
 /** Null: another came first. */
-async function repair(deps: Deps, store: Store, asked: Reconciling, fault: Fault): Promise<Reconciled | null> {
+async function repair(deps: ReconcileDeps, store: Store, asked: Reconciling, fault: Fault): Promise<Reconciled | null> {
   const { dataset } = asked
   const { active } = fault.claimed
   const damage = active === null ? null : await damageOf(store, asked, active)
@@ -133,7 +139,7 @@ async function damageOf(store: Store, { dataset, tell, signal }: Reconciling, re
 
 /** A rollback whose pointer is set in one step with the repair: at no moment does it name the version that is not whole. */
 async function moveTo(
-  deps: Deps,
+  deps: ReconcileDeps,
   store: Store,
   asked: Reconciling,
   fault: Fault,
@@ -188,7 +194,7 @@ async function moveTo(
  * is left, the pointer names nothing, at an epoch above all that were issued, so that no flip from before can come true.
  */
 async function startAnew(
-  deps: Deps,
+  deps: ReconcileDeps,
   store: Store,
   asked: Reconciling,
   fault: Fault,
@@ -222,7 +228,7 @@ async function assert(store: Store, { read, isBound }: Fault, next: Pointer): Pr
 
 /** Before the store is touched: a repair that crashes half-way is in the history too. */
 async function told(
-  deps: Deps,
+  deps: ReconcileDeps,
   { dataset, rollback }: Reconciling,
   { kind, read, claimed }: Fault,
   outcome: Reconciled['outcome'],

@@ -96,7 +96,8 @@ async function sweep(
   const leased = new Set((await store.leases.list()).map((lease) => lease.tag))
   const going = marked.filter((tag) => !leased.has(tag))
 
-  const present = await versions(deps.pool, dataset, { tags: await store.data.listManifests() })
+  const tags = await store.data.listManifests()
+  const present = await versions(deps.pool, dataset, { tags })
   // Put late by a paused worker whose refresh was closed meanwhile: nobody can flip to it.
   for (const { tag, state } of present) if (state === 'swept') await store.data.deleteManifest(tag)
 
@@ -106,6 +107,11 @@ async function sweep(
     present,
     ({ tag, state }) => state !== 'swept' && !going.includes(tag),
   )
+  // One that the registry does not know (it was restored, or is behind) stays, with all that it names, until a plan has adopted it.
+  for (const tag of tags.filter((tag) => !present.some((row) => row.tag === tag))) {
+    const bytes = await store.data.readManifest(tag)
+    if (bytes !== null) staying.set(tag, decodeManifest(bytes, { dataset, tag }))
+  }
   for (const tag of going) {
     signal.throwIfAborted()
     tell(`sweeping ${tag}`)

@@ -20,7 +20,8 @@ export async function settleOpenFlips(
   for (const flip of open) {
     const outcome = outcomeOf(flip, pointer)
     if (outcome === null) continue
-    const detail = { readFromStore: true, active: pointer?.active?.tag ?? null, epoch: pointer?.epoch ?? null }
+    const active = pointer?.active?.tag ?? null
+    const detail = { store: store.url, readFromStore: true, active, epoch: pointer?.epoch ?? null }
     const hold = outcome === 'confirmed' && flip.kind === 'rollback' ? pointer?.hold : null
     await settleFlip(deps.pool, { flipId: flip.flipId, outcome, detail, ...(hold ? { hold } : {}) })
     deps.log?.info(

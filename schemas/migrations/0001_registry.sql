@@ -8,6 +8,10 @@ create table snapflip.datasets (
   name text primary key,
   -- First part of the last epoch issued. Raised under the row's lock, by committed transactions only; never lowered.
   epoch_registry bigint not null default 0 check (epoch_registry >= 0),
+  -- The store it was applied with, without credentials. Versions are nowhere else: another one is refused until it is applied.
+  store text,
+  -- Flips up to this epoch were made in another store, and say nothing of this one.
+  store_epoch bigint not null default 0,
   created_at timestamptz not null default clock_timestamp()
 );
 
@@ -67,7 +71,8 @@ create table snapflip.versions (
     )
   ),
   state_at timestamptz not null default clock_timestamp(),
-  refresh_id uuid not null references snapflip.refreshes (id),
+  -- Null: found in the store by a registry that did not know it (restored, or behind after a failover).
+  refresh_id uuid references snapflip.refreshes (id),
   parent text,
   digest text check (digest ~ '^[0-9a-f]{64}$'),
   manifest_sha256 text check (manifest_sha256 ~ '^[0-9a-f]{64}$'),
@@ -82,7 +87,9 @@ create table snapflip.versions (
   -- One version a refresh: allocating again gives the same one.
   unique (refresh_id),
   foreign key (dataset, parent) references snapflip.versions (dataset, tag),
-  check (sealed_at is null or (digest is not null and manifest_sha256 is not null and generation is not null and watermark is not null)),
+  check (sealed_at is null or (digest is not null and manifest_sha256 is not null)),
+  -- Of a version that was found, what its manifest says, if that can be read.
+  check (sealed_at is null or refresh_id is null or (generation is not null and watermark is not null)),
   check (state in ('building', 'retired', 'swept') or sealed_at is not null)
 );
 create unique index versions_one_active on snapflip.versions (dataset) where state = 'active';

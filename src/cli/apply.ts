@@ -5,8 +5,10 @@ import { resolveSource } from '../changelog/definition.ts'
 import type { Source } from '../changelog/source.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { applyDefinition } from '../registry/apply-definition.ts'
+import { applyStore } from '../registry/apply-store.ts'
 import { migrate, migrationsPending } from '../registry/migrate.ts'
 import { recordEvent } from '../registry/record.ts'
+import { manifestHash } from '../snapshot/manifest.ts'
 import { migrationsText, named, plansOf, planText } from './plan.ts'
 import { type DatasetPlan, requireRoom } from './plan-of.ts'
 import type { Session } from './session.ts'
@@ -56,17 +58,28 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
     for (const [index, declared] of Object.entries(definition.indexes))
       sources.push(await resolveSource(client, dataset, index, declared))
     const attached = (await attach(client, sources)).filter(({ changed }) => changed).map(({ table }) => table)
+    const store = await session.store(dataset)
+    const { movedFrom } = await applyStore(pool, {
+      dataset,
+      url: store.url,
+      by: session.actor,
+      holds: async ({ tag, manifestSha256 }) => {
+        const bytes = await store.data.readManifest(tag)
+        return bytes !== null && manifestHash(bytes) === manifestSha256
+      },
+    })
     const { number, changed } = await applyDefinition(pool, { dataset, definition, by: session.actor })
     if (attached.length > 0)
       await recordEvent(pool, { dataset, actor: session.actor, kind: 'capture.attached', detail: { tables: attached } })
     const detached = unused.length === 0 ? [] : await detach(client, unused)
     if (detached.length > 0)
       await recordEvent(pool, { dataset, actor: session.actor, kind: 'capture.removed', detail: { tables: detached } })
-    results.push({ dataset, definition: number, changed, attached, detached })
+    results.push({ dataset, definition: number, changed, movedFrom, store: store.url, attached, detached })
   }
-  const text = results.map(({ dataset, definition, changed, attached, detached }) =>
+  const text = results.map(({ dataset, definition, changed, movedFrom, store, attached, detached }) =>
     [
       `${dataset}: ${changed ? `definition ${definition} applied` : `definition ${definition} was applied before`}`,
+      ...(movedFrom === null ? [] : [`moved from ${movedFrom} to ${store}`]),
       ...(attached.length > 0 ? [`capture attached to ${attached.join(', ')}`] : []),
       ...(detached.length > 0 ? [`capture taken off ${detached.join(', ')}`] : []),
     ].join('; '),
@@ -74,7 +87,8 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
   return { json: { migrations, datasets: results }, text: text.join('\n') || 'The definition has no datasets yet.' }
 }
 
-const changes = (plan: DatasetPlan) => plan.definition !== 'as applied' || plan.attach.length + plan.detach.length > 0
+const changes = (plan: DatasetPlan) =>
+  plan.definition !== 'as applied' || plan.store.movedFrom !== null || plan.attach.length + plan.detach.length > 0
 
 async function consent(question: string): Promise<void> {
   const terminal = createInterface({ input: process.stdin, output: process.stderr })

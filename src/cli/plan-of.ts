@@ -10,6 +10,7 @@ import { capturedTables, lockNames, type Source } from '../changelog/source.ts'
 import { watermarkStillThere } from '../changelog/watermark.ts'
 import { currentSnapshot } from '../changelog/window.ts'
 import { SnapflipError } from '../core/errors.ts'
+import { appliedStore } from '../registry/applied-store.ts'
 import { currentDefinition } from '../registry/current-definition.ts'
 import { needsRelayout } from '../snapshot/layout.ts'
 import { decodeManifest } from '../snapshot/manifest.ts'
@@ -39,7 +40,15 @@ export interface DatasetPlan {
   /** Tables that this definition no longer uses, nor any other. */
   detach: string[]
   indexes: IndexPlan[]
-  store: { name: string; url: string; freeBytes: number | null; neededBytes: number | null; fits: boolean }
+  /** `movedFrom`: where its versions are now, if that is another store. */
+  store: {
+    name: string
+    url: string
+    movedFrom: string | null
+    freeBytes: number | null
+    neededBytes: number | null
+    fits: boolean
+  }
 }
 
 /** What applying the definition would change, and what the next refresh would do. Changes nothing. @throws SnapflipError DEFINITION_INVALID … */
@@ -84,11 +93,19 @@ export async function planOf(session: Session, client: Client, registry: Pool, d
     store: {
       name,
       url: store.url,
+      movedFrom: await movedFrom(registry, dataset, store.url),
       freeBytes,
       neededBytes,
       fits: freeBytes === null || (neededBytes ?? 0) <= freeBytes,
     },
   }
+}
+
+async function movedFrom(registry: Pool, dataset: string, url: string): Promise<string | null> {
+  // Not applied yet: it moves from nowhere.
+  if ((await currentDefinition(registry, dataset)) === null) return null
+  const applied = await appliedStore(registry, dataset)
+  return applied.url === url ? null : applied.url
 }
 
 async function activeManifest(session: Session, dataset: string): Promise<Manifest | null> {

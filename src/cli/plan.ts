@@ -58,6 +58,10 @@ export function migrationsText(migrations: readonly string[]): string {
 
 export function planText({ dataset, definition, attach, detach, indexes, store }: DatasetPlan): string {
   const lines = [`${dataset}: definition ${definition}`]
+  if (store.movedFrom !== null)
+    lines.push(
+      `  MOVES from ${store.movedFrom} to ${store.url}: built anew there, unless its versions were brought along`,
+    )
   for (const name of attach) lines.push(`  + capture on ${name}`)
   for (const name of detach) lines.push(`  - capture on ${name}`)
   if (attach.length + detach.length === 0) lines.push('  capture as it must be')

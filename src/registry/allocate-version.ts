@@ -38,10 +38,14 @@ export async function allocateVersion(
   })
 }
 
-/** Rows of versions are never deleted, so counting them counts on. Relies on the lock of the dataset's row. */
+/**
+ * Above the highest, not the count: of versions that a registry found in the store, some may be missing. Rows are never deleted. Relies on
+ * the lock of the dataset's row.
+ */
 const ALLOCATE = `
   with number as (
-    select count(*) filter (where day = $3::date) + 1 as in_day, coalesce(max(ordinal), 0) + 1 as ordinal
+    select coalesce(max(substring(tag from '[0-9]+$')::integer) filter (where day = $3::date), 0) + 1 as in_day,
+           coalesce(max(ordinal), 0) + 1 as ordinal
       from snapflip.versions
      where dataset = $1
   )

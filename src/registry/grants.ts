@@ -86,7 +86,7 @@ const CAPTURE = `
 -- Applications need nothing: the capture functions act with their owner's rights. To append events: usage on schema snapflip.
 grant usage on schema snapflip to snapflip_capture;
 grant select on all tables in schema snapflip to snapflip_capture;
-grant insert, update (epoch_registry) on snapflip.datasets to snapflip_capture;
+grant insert, update (epoch_registry, store, store_epoch) on snapflip.datasets to snapflip_capture;
 grant insert on snapflip.definitions to snapflip_capture;
 grant insert, update, delete on snapflip.captures to snapflip_capture;
 grant delete on snapflip.changelog to snapflip_capture;

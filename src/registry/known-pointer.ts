@@ -1,14 +1,19 @@
 import { type Pointer, RECENT_FLIPS_MAX, type VersionRef } from '../../schemas/pointer.ts'
 import { emptyPointer } from '../core/pointer.ts'
 import { activeHold } from './active-hold.ts'
+import { appliedStore } from './applied-store.ts'
 import { confirmedFlips } from './flips.ts'
 import { type Db, select } from './transaction.ts'
 import type { VersionRow } from './version.ts'
 import { versions } from './versions.ts'
 
-/** The pointer as the last confirmed flip or rollback left it, told from the registry alone; null when there was none. */
+/**
+ * The pointer as the last confirmed flip or rollback left it, told from the registry alone; null when there was none, or none since the
+ * dataset moved to this store.
+ */
 export async function knownPointer(db: Db, dataset: string): Promise<Pointer | null> {
-  const made = await confirmedFlips(db, dataset, RECENT_FLIPS_MAX)
+  const { storeEpoch } = await appliedStore(db, dataset)
+  const made = (await confirmedFlips(db, dataset, RECENT_FLIPS_MAX)).filter(({ epoch }) => epoch > storeEpoch)
   const [last] = made
   if (last === undefined) return null
   const rows = await versions(db, dataset)

@@ -9,9 +9,10 @@ export interface VersionRow {
   ordinal: number
   state: VersionState
   stateAt: Date
-  refreshId: string
+  /** Null for one that was found in the store. */
+  refreshId: string | null
   parent: string | null
-  /** These five are null until it is sealed. */
+  /** These five are null until it is sealed; watermark, generation and counts may be for one that was found in the store. */
   digest: string | null
   manifestSha256: string | null
   generation: string | null

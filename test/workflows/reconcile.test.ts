@@ -1,18 +1,28 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
+import pg from 'pg'
 import { expect, it, onTestFinished } from 'vitest'
+import type { Deps } from '../../activities/deps.ts'
 import { reconcile } from '../../activities/reconcile.ts'
 import type { Pointer } from '../../schemas/pointer.ts'
+import { connectBuilder } from '../../src/changelog/session.ts'
+import { SnapflipError } from '../../src/core/errors.ts'
 import { compareEpoch } from '../../src/core/pointer.ts'
 import { type LocalRedis, startRedis } from '../../src/local/redis.ts'
+import { activeHold } from '../../src/registry/active-hold.ts'
+import { applyStore } from '../../src/registry/apply-store.ts'
 import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { version } from '../../src/registry/version.ts'
+import { versions } from '../../src/registry/versions.ts'
 import { decodeManifest } from '../../src/snapshot/manifest.ts'
+import { openStore } from '../../src/stores/open.ts'
+import type { Store } from '../../src/stores/ports.ts'
+import { FaultPlan } from '../stores/faults.ts'
 import { testFolder } from '../support/services.ts'
-import { makeWorld, type World } from '../support/world.ts'
+import { around, makeWorld, type World } from '../support/world.ts'
 
 const SHOP = {
   schema: `create table products (id integer primary key, sku text not null, price integer not null);
@@ -268,4 +278,207 @@ it('of two that repair a pointer one does, and the other finds it done', async (
     })
   const outcomes = await Promise.all([repair('a'), repair('b')])
   expect(outcomes.map((done) => done?.outcome).sort()).toEqual(['asserted', undefined])
+})
+
+/** As a restore from a backup: the database as it was when this was called, in the place of the one that is there when `restored` is. */
+async function backUp(world: World): Promise<{ pool: pg.Pool; builder: Deps['builder'] }> {
+  const url = new URL(world.config.database as string)
+  const original = url.pathname.slice(1)
+  const name = `${original}_old`
+  const admin = new pg.Client({ connectionString: Object.assign(new URL(url), { pathname: '/postgres' }).href })
+  await admin.connect()
+  onTestFinished(async () => {
+    await admin.query(`drop database ${name} with (force)`)
+    await admin.end()
+  })
+  // A template must have no other connection; the pools open new ones.
+  await expect
+    .poll(async () => {
+      await admin.query('select pg_terminate_backend(pid) from pg_stat_activity where datname = $1', [original])
+      return admin.query(`create database ${name} template ${original}`).then(
+        () => 'copied',
+        (error: Error) => error.message,
+      )
+    })
+    .toBe('copied')
+  const connectionString = Object.assign(new URL(url), { pathname: `/${name}` }).href
+  const pool = new pg.Pool({ connectionString })
+  pool.on('error', () => undefined)
+  onTestFinished(() => pool.end())
+  return { pool, builder: () => connectBuilder(connectionString) }
+}
+
+/** A worker whose database can be replaced by another. */
+async function workerOnBackup(world: World): Promise<{ restore(copy: Pick<Deps, 'pool' | 'builder'>): void }> {
+  let from: Pick<Deps, 'pool' | 'builder'> | null = null
+  await world.worker((plain) => ({
+    ...plain,
+    get pool() {
+      return (from ?? plain).pool
+    },
+    builder: () => (from ?? plain).builder(),
+  }))
+  return {
+    restore(copy) {
+      from = copy
+    },
+  }
+}
+
+it('a database restored from before two refreshes goes on from what the store has', async () => {
+  const world = await makeWorld(SHOP)
+  const worker = await workerOnBackup(world)
+  const first = await refreshWith(world, 1)
+  const second = await refreshWith(world, 2)
+  const old = await backUp(world)
+  const third = await refreshWith(world, 3)
+  const fourth = await refreshWith(world, 4)
+  const before = await world.pointer()
+  worker.restore(old)
+
+  const fifth = await world.refresh()
+  expect(fifth).toMatchObject({ status: 'FLIPPED' })
+  expect(fifth.summary).toMatch(/300 entries built in full/)
+  expect(await priceOf(world, 7)).toBe(2)
+  expect(alertsOf(world)).toEqual(['LINEAGE_BROKEN'])
+  const after = await world.pointer()
+  expect(compareEpoch(after.epoch, before.epoch)).toBeGreaterThan(0)
+  expect(after).toMatchObject({ active: { tag: fifth.tag }, previous: { tag: fourth } })
+  const known = await versions(old.pool, world.dataset)
+  expect(known.map(({ tag, state }) => [tag, state])).toEqual([
+    [fifth.tag, 'active'],
+    [fourth, 'retained'],
+    [third, 'retained'],
+    [second, 'retained'],
+    [first, 'retained'],
+  ])
+  expect(known.map(({ ordinal }) => ordinal)).toEqual([5, 4, 3, 2, 1])
+
+  // Nothing is adopted twice, and from then on all is as ever.
+  await old.pool.query('update products set price = 6 where id <= 20')
+  const sixth = await world.refresh()
+  expect(sixth.summary).toMatch(/products: \+0 ~20 -0 of 300/)
+  expect(await historyEntries(old.pool, { dataset: world.dataset, kind: 'version.adopted' })).toHaveLength(2)
+  expect(await world.rollback()).toMatchObject({ from: sixth.tag, to: fifth.tag })
+  const epochs = (await flips(old.pool, world.dataset)).map((flip) => flip.epoch)
+  expect(epochs).toEqual([...new Set(epochs)].sort((a, b) => b - a))
+  await verifyHistory(old.pool)
+})
+
+it('a rollback under a restored database goes back to a version that only the store knew', async () => {
+  const world = await makeWorld(SHOP)
+  const worker = await workerOnBackup(world)
+  await refreshWith(world, 1)
+  const old = await backUp(world)
+  const second = await refreshWith(world, 2)
+  const third = await refreshWith(world, 3)
+  const before = await world.pointer()
+  worker.restore(old)
+  expect(await world.rollback({ reason: 'prices are off' })).toMatchObject({ from: third, to: second })
+  const after = await world.pointer()
+  expect(compareEpoch(after.epoch, before.epoch)).toBeGreaterThan(0)
+  expect(after).toMatchObject({ active: { tag: second }, quarantined: [third], hold: { reason: 'prices are off' } })
+  expect((await version(old.pool, world.dataset, third)).state).toBe('quarantined')
+  await verifyHistory(old.pool)
+})
+
+it('what a lost database had taken back stays back: quarantine and hold come from the store', async () => {
+  const world = await makeWorld(SHOP)
+  const worker = await workerOnBackup(world)
+  const first = await refreshWith(world, 1)
+  const second = await refreshWith(world, 2)
+  const old = await backUp(world)
+  await world.rollback({ reason: 'prices are off' })
+  worker.restore(old)
+  await world.refreshFailure()
+  expect(await world.pointer()).toMatchObject({ active: { tag: first }, quarantined: [second] })
+  expect((await version(old.pool, world.dataset, first)).state).toBe('active')
+  expect((await version(old.pool, world.dataset, second)).state).toBe('quarantined')
+  expect((await activeHold(old.pool, world.dataset))?.reason).toBe('prices are off')
+  await verifyHistory(old.pool)
+})
+
+it('another store than the one applied is refused by name, and nothing is lost by it', async () => {
+  const folder = await testFolder()
+  const world = await makeWorld(SHOP)
+  const right = (await world.store()).url
+  const wrong = await openStore(`file:${folder.path}`, { dataset: world.dataset })
+  onTestFinished(() => wrong.close())
+  let store: Store | null = null
+  await world.worker((plain) => ({ ...plain, store: async (name) => store ?? plain.store(name) }))
+  const first = await refreshWith(world, 1)
+  const second = await refreshWith(world, 2)
+  const states = async () => (await versions(world.pool, world.dataset)).map((row) => row.state)
+
+  store = wrong
+  const cause = { type: 'NOT_APPLIED', message: expect.stringMatching(new RegExp(`${right}.*${wrong.url}.*apply`)) }
+  expect(await world.refreshFailure()).toMatchObject({ cause: { cause: { cause } } })
+  await expect(world.rollback()).rejects.toMatchObject({ cause: { cause } })
+  expect(await states()).toEqual(['active', 'retained'])
+  expect(await repairsOf(world)).toEqual([])
+
+  // Moved by intention: built anew, above every epoch, and nothing is quarantined.
+  const move = (url: string, held: boolean) =>
+    applyStore(world.pool, { dataset: world.dataset, url, by: null, holds: async () => held })
+  expect(await move(wrong.url, false)).toEqual({ movedFrom: right })
+  await world.pool.query('update products set price = 3 where id <= 20')
+  const third = await world.refresh()
+  expect(third.summary).toMatch(/300 entries built in full/)
+  const moved = (await wrong.pointer.read())?.pointer
+  expect(moved).toMatchObject({ active: { tag: third.tag }, previous: null, quarantined: [], epoch: { registry: 3 } })
+  expect(await states()).toEqual(['active', 'swept', 'swept'])
+  expect(await repairsOf(world)).toEqual([])
+
+  // And back again: what is there is known again.
+  store = null
+  expect(await move(right, false)).toEqual({ movedFrom: wrong.url })
+  expect(await world.refresh()).toMatchObject({ status: 'FLIPPED' })
+  expect(await priceOf(world, 7)).toBe(3)
+  expect((await world.pointer()).previous?.tag).toBe(second)
+  expect((await version(world.pool, world.dataset, first)).state).toBe('retained')
+  await verifyHistory(world.pool)
+})
+
+it('a rollback that died before it repaired the store is finished by its next attempt', async () => {
+  const { world, redis, restart } = await worldOnRedis()
+  const plan = new FaultPlan()
+  await world.worker(around(plan))
+  const first = await refreshWith(world, 1)
+  const second = await refreshWith(world, 2)
+  await damage(world, redis, second)
+  await restart()
+  plan.fail('pointer.rebind', { kind: 'before' })
+  expect(await world.rollback()).toMatchObject({ from: second, to: first })
+  expect(plan.left).toBe(0)
+  expect(await world.pointer()).toMatchObject({ active: { tag: first }, quarantined: [second] })
+  expect((await flips(world.pool, world.dataset)).map((flip) => flip.outcome)).toEqual([
+    'confirmed',
+    'confirmed',
+    'confirmed',
+  ])
+})
+
+it('a rollback that died between its intent and the flip finds the store restarted, and goes on', async () => {
+  const { world, restart } = await worldOnRedis()
+  /** As many calls as one attempt makes before it gives up. */
+  let deaf: number | null = null
+  await world.worker(
+    around({
+      async run(operation, call) {
+        const isIntended = async () => (await flips(world.pool, world.dataset, 1))[0]?.kind === 'rollback'
+        if (deaf === null && operation === 'pointer.swap' && (await isIntended())) {
+          await restart()
+          deaf = 3
+        }
+        if (!deaf) return call()
+        deaf--
+        throw new SnapflipError('STORE_UNREACHABLE', 'a fault of the test')
+      },
+    }),
+  )
+  const first = await refreshWith(world, 1)
+  const second = await refreshWith(world, 2)
+  expect(await world.rollback()).toMatchObject({ from: second, to: first })
+  expect(deaf).toBe(0)
+  expect(await repairsOf(world)).toEqual(['rebound, asserted'])
 })
