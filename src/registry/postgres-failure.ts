@@ -7,6 +7,9 @@ const MISSING = new Set(['3F000', '42P01', '42703', '42883'])
 /** Classes and codes of a server that is not there (yet, any more, or for this user). */
 const UNREACHABLE = /^(08|28|57P0[123]|25P03|53300|3D000)/
 
+/** Classes of a statement that breaks a rule of the data or cannot be run at all: again, it would fail again. */
+const WRONG = /^(23|42)/
+
 /** What Node and pg say of a connection that could not be made, or broke. */
 const BROKEN =
   /^(Connection terminated|Client (has encountered|was closed)|timeout (expired|exceeded)|The server does not support SSL)/
@@ -32,10 +35,17 @@ export function postgresFailure(error: unknown, address?: { host: string; port: 
     )
   }
   if (code === '') return error
-  const advice = code === '42501' ? ' `snapflip doctor --grants` prints the rights each role needs.' : ''
+  if (code === '42501') {
+    return new SnapflipError(
+      'PRIVILEGE_MISSING',
+      `Expected the rights that a role of snapflip needs, found: ${message}. \`snapflip doctor --grants\` prints them.`,
+      { sqlstate: code },
+      error,
+    )
+  }
   return new SnapflipError(
-    'POSTGRES_FAILED',
-    `PostgreSQL refused a statement (${code}): ${message}.${advice}`,
+    WRONG.test(code) ? 'INTERNAL' : 'POSTGRES_FAILED',
+    `PostgreSQL refused a statement (${code}): ${message}.`,
     { sqlstate: code },
     error,
   )

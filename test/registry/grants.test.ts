@@ -95,7 +95,8 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
     }
     const apply = applyDefinition(worker, { dataset: DATASET, definition: definition('public.x'), by: null })
     await expect(apply).rejects.toMatchObject({
-      code: 'POSTGRES_FAILED',
+      code: 'PRIVILEGE_MISSING',
+      retryable: false,
       message: expect.stringContaining('doctor --grants'),
     })
   })
@@ -110,7 +111,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
     await capture.query(`insert into snapflip.captures (relid, name, members) values (1, 'x', '{}')`)
     await capture.query('delete from snapflip.captures')
     await capture.query('delete from snapflip.changelog')
-    await expect(flipped(capture, null)).rejects.toMatchObject({ code: 'POSTGRES_FAILED' })
+    await expect(flipped(capture, null)).rejects.toMatchObject({ code: 'PRIVILEGE_MISSING' })
     await expect(capture.query('select from products')).rejects.toMatchObject({ code: '42501' })
   })
 
