@@ -2,13 +2,20 @@ import { existsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { NativeConnection, Runtime, Worker, type WorkflowBundleOption } from '@temporalio/worker'
+import {
+  NativeConnection,
+  Runtime,
+  Worker,
+  type WorkerOptions as WorkerOptionsOfTemporal,
+  type WorkflowBundleOption,
+} from '@temporalio/worker'
 import pg from 'pg'
 import type { Deps } from '../activities/deps.ts'
 import { storeUrl } from '../activities/deps.ts'
 import { type Activities, createActivities } from '../activities/index.ts'
 import type { Config } from '../schemas/config.ts'
 import { SnapflipError } from './core/errors.ts'
+import { buildsQueue } from './core/task-queues.ts'
 import { logAlerts } from './observe/alert.ts'
 import { createLog, type Logger } from './observe/log.ts'
 import { connectRegistry, poolOptions } from './registry/connect.ts'
@@ -16,6 +23,11 @@ import { openStore } from './stores/open.ts'
 import type { Store } from './stores/ports.ts'
 import { temporalTarget } from './temporal/connection.ts'
 import { registerSearchAttributes } from './temporal/search-attributes.ts'
+
+/** Bound by CPU and memory. */
+const BUILDS_MAX = 2
+/** All others wait for the store or the database most of the time: rollbacks, flips, reading back, sweeping. */
+const ACTIVITIES_MAX = 16
 
 export interface WorkerOptions {
   log?: Logger
@@ -78,25 +90,42 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
       searchable,
     }
     const deps = options.decorate?.(plain) ?? plain
-    const activities = createActivities(deps)
-    const worker = await Worker.create({
+    const plainActivities = createActivities(deps)
+    const activities = options.decorateActivities?.(plainActivities) ?? plainActivities
+    const { taskQueue } = config.temporal
+    const common: WorkerOptionsOfTemporal = {
       connection,
       namespace: target.namespace,
-      taskQueue: config.temporal.taskQueue,
-      activities: options.decorateActivities?.(activities) ?? activities,
-      ...workflows(options.workflowBundle),
-      // Builds are bound by CPU and memory: two at a time, beside the short activities.
-      maxConcurrentActivityTaskExecutions: 8,
+      taskQueue,
+      activities,
       // By default a heartbeat may be held back for 8 s: too close to the 10 s after which a worker counts as dead, and a
       // cancellation, which comes as the answer to one, would be heard that late.
       maxHeartbeatThrottleInterval: '2 seconds',
       shutdownGraceTime: '10 seconds',
-    })
-    const run = worker.run().finally(async () => {
+    }
+    const workers = [
+      await Worker.create({
+        ...common,
+        ...workflows(options.workflowBundle),
+        maxConcurrentActivityTaskExecutions: ACTIVITIES_MAX,
+      }),
+      await Worker.create({
+        ...common,
+        taskQueue: buildsQueue(taskQueue),
+        maxConcurrentActivityTaskExecutions: BUILDS_MAX,
+      }),
+    ]
+    const shutdown = () => {
+      for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown()
+    }
+    // One that fails takes the other along: half a worker would leave refreshes waiting.
+    const runs = workers.map((worker) => worker.run().finally(shutdown))
+    const run = Promise.allSettled(runs).then(async () => {
       for (const store of stores.values()) await (await store).close()
       for (const close of closers) await close()
+      await Promise.all(runs)
     })
-    return { run, shutdown: () => worker.shutdown() }
+    return { run, shutdown }
   } catch (error) {
     for (const close of closers) await close()
     throw error

@@ -1,5 +1,6 @@
-import { proxyActivities } from '@temporalio/workflow'
+import { proxyActivities, workflowInfo } from '@temporalio/workflow'
 import type { Activities } from '../activities/index.ts'
+import { buildsQueue } from '../src/core/task-queues.ts'
 
 /**
  * Retries: a failure is retried while only time can mend it; what needs another input or another world is thrown
@@ -23,6 +24,15 @@ export const quick = proxyActivities<Activities>({
 
 /** Work in proportion to the data: hours are legal, silence is not. */
 export const long = proxyActivities<Activities>({
+  startToCloseTimeout: '24 hours',
+  heartbeatTimeout,
+  retry: { ...retry, maximumAttempts: 20 },
+  cancellationType,
+})
+
+/** As `long`, on slots of their own: what reads or writes every row. However many wait for a slot, a rollback does not. */
+export const heavy = proxyActivities<Activities>({
+  taskQueue: buildsQueue(workflowInfo().taskQueue),
   startToCloseTimeout: '24 hours',
   heartbeatTimeout,
   retry: { ...retry, maximumAttempts: 20 },

@@ -10,7 +10,7 @@ import {
 import type { FlipFrom } from '../activities/parent.ts'
 import type { RefreshOutcome, RefreshRequest, RefreshStatus } from '../schemas/refresh.ts'
 import { failureCode, failureMessage } from '../src/core/failure.ts'
-import { long, quick } from './activities.ts'
+import { heavy, long, quick } from './activities.ts'
 import { rollback } from './rollback.ts'
 import { Steps } from './steps.ts'
 
@@ -47,7 +47,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     steps.tell({ snapflipVersion: tag })
 
     const judged = await steps.take('gates', `judging ${version.tag}`, () =>
-      long.gates({ refreshId, dataset, version }),
+      heavy.gates({ refreshId, dataset, version }),
     )
     if (judged.verdict === 'hold') return await end('HELD', judged.summary)
     if (judged.verdict === 'reject') return await end('REJECTED', judged.summary)
@@ -162,11 +162,11 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
 /** Builds from the changes alone where that is possible; a missed change makes the same refresh build in full, and says so. */
 async function buildOrRebuild(request: { refreshId: string; dataset: string; from: FlipFrom }) {
   try {
-    return await long.build({ ...request, rebuildReason: null })
+    return await heavy.build({ ...request, rebuildReason: null })
   } catch (error) {
     const code = failureCode(error)
     if (code !== 'CHANGE_MISSED' && code !== 'SOURCE_CHANGED' && code !== 'LINEAGE_BROKEN') throw error
-    return await long.build({ ...request, rebuildReason: failureMessage(error) })
+    return await heavy.build({ ...request, rebuildReason: failureMessage(error) })
   }
 }
 

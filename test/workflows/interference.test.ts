@@ -1,10 +1,12 @@
 import { ApplicationFailure, Context } from '@temporalio/activity'
 import pg from 'pg'
 import { expect, it } from 'vitest'
+import type { Config } from '../../schemas/config.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode } from '../../src/core/failure.ts'
 import { activeHold } from '../../src/registry/active-hold.ts'
+import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { openRefreshOf } from '../../src/registry/open-refresh-of.ts'
@@ -287,4 +289,48 @@ it("what PostgreSQL says of a row does not reach Temporal's history", async () =
   expect(told).toContain('PostgreSQL refused a statement (22P02)')
   expect(told).not.toContain('a row of ours')
   expect(JSON.stringify(world.logged)).not.toContain('a row of ours')
+})
+
+it('a rollback does not wait for the builds of other datasets', async () => {
+  const world = await makeWorld(SHOP)
+  const { dataset, config, client } = world
+  const definition = config.datasets[dataset] as Config['datasets'][string]
+  const others = Array.from({ length: 18 }, (_, n) => `${dataset}x${n}`)
+  world.config = { ...config, datasets: { ...config.datasets } }
+  for (const other of others) {
+    world.config.datasets[other] = definition
+    await applyDefinition(world.pool, { dataset: other, definition, by: null })
+  }
+  const letGo = Promise.withResolvers<void>()
+  let building = 0
+  const blocking: Between = {
+    async run(operation, call) {
+      const id = operation === 'data.begin' ? Context.current().info.workflowExecution?.workflowId : undefined
+      if (others.some((other) => id === WORKFLOW_ID.refresh(other))) {
+        building++
+        await letGo.promise
+      }
+      return call()
+    },
+  }
+  await world.worker(around(blocking))
+  const first = await refreshed(world)
+  await refreshed(world)
+  const refreshes = await Promise.all(
+    others.map((other) =>
+      client.workflow.start('refresh', {
+        workflowId: WORKFLOW_ID.refresh(other),
+        taskQueue: config.temporal.taskQueue,
+        args: [{ dataset: other }],
+      }),
+    ),
+  )
+  await expect.poll(() => building, { timeout: 30_000 }).toBe(2)
+  await expect
+    .poll(async () => (await world.pool.query('select from snapflip.refreshes')).rowCount, { timeout: 30_000 })
+    .toBe(2 + others.length)
+  expect(await world.rollback()).toMatchObject({ to: first })
+  expect(building).toBe(2)
+  for (const refresh of refreshes) await refresh.terminate('the test is over')
+  letGo.resolve()
 })
