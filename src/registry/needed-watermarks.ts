@@ -3,14 +3,30 @@ import { type Db, select } from './transaction.ts'
 /**
  * Ids of the watermarks that a later change window may start at: those of all versions that are not gone, in every dataset, and all that
  * were taken since the oldest open refresh began (its version's, and those of the ranges it has read).
+ *
+ * Left out, since one dataset must not stop the pruning of all: datasets that were detached and not refreshed since (attached again, their next
+ * version is a full build), and watermarks that are not in this database's history any more (so is theirs).
  */
 export async function neededWatermarks(db: Db): Promise<string[]> {
   const rows = await select<{ id: string }>(
     db,
-    `select watermark ->> 'id' as id from snapflip.versions where watermark is not null and state not in ('retired', 'swept', 'rejected')
+    `select w.id::text as id
+       from snapflip.versions v join snapflip.watermarks w on w.id = (v.watermark ->> 'id')::uuid
+      where v.state not in ('retired', 'swept', 'rejected') and v.dataset not in (${DETACHED})
      union
      select id::text from snapflip.watermarks
       where at >= (select min(opened_at) from snapflip.refreshes where closed_at is null)`,
   )
   return rows.map((row) => row.id)
 }
+
+/** Relies on the indexes of history and refreshes by dataset. A refresh attaches capture again by itself, and so does `apply`. */
+const DETACHED = `
+  select d.name from snapflip.datasets d
+   where exists (
+     select from snapflip.history h
+      where h.dataset = d.name and h.kind = 'capture.detached'
+        and h.at > coalesce((select max(r.opened_at) from snapflip.refreshes r where r.dataset = d.name), '-infinity')
+        and h.seq > coalesce((
+          select max(a.seq) from snapflip.history a
+           where a.dataset = d.name and a.kind in ('definition.applied', 'capture.attached')), 0))`

@@ -1,0 +1,58 @@
+import { randomUUID } from 'node:crypto'
+import type pg from 'pg'
+import { beforeEach, expect, it, onTestFinished } from 'vitest'
+import { allocateVersion } from '../../src/registry/allocate-version.ts'
+import { closeRefresh } from '../../src/registry/close-refresh.ts'
+import { neededWatermarks } from '../../src/registry/needed-watermarks.ts'
+import { recordEvent } from '../../src/registry/record.ts'
+import { sealVersion } from '../../src/registry/seal-version.ts'
+import { testDatabase } from '../support/services.ts'
+import { applyShop, DATASET, DAY, open, seal } from './shop.ts'
+
+let pool: pg.Pool
+
+beforeEach(async () => {
+  const database = await testDatabase({ version: '18' })
+  onTestFinished(() => database.drop())
+  pool = database.pool
+  await applyShop(pool)
+})
+
+/** A closed refresh whose version is kept; the id of its watermark, which is in the database's history unless `gone`. */
+async function kept({ gone = false } = {}): Promise<string> {
+  const refreshId = await open(pool)
+  const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+  const mine = seal(tag)
+  await sealVersion(pool, mine)
+  await closeRefresh(pool, { refreshId, status: 'HELD', tag, summary: '', durationsMs: {} })
+  const { id } = mine.watermark
+  if (!gone) {
+    await pool.query(
+      `insert into snapflip.watermarks (id, snapshot, xid, nonce, system, at, kind, facts)
+       values ($1, '10:20:11,12', '20', decode($2, 'hex'), 'a test', clock_timestamp(), 'version', '[]')`,
+      [id, randomUUID().replaceAll('-', '')],
+    )
+  }
+  return id
+}
+
+const detached = () =>
+  recordEvent(pool, { dataset: DATASET, actor: 'ana', kind: 'capture.detached', detail: { tables: [], kept: [] } })
+
+it('the watermarks of kept versions are needed, but one that is not in the history stops no pruning', async () => {
+  const id = await kept()
+  await kept({ gone: true })
+  expect(await neededWatermarks(pool)).toEqual([id])
+})
+
+it('a detached dataset needs no watermark, until it is refreshed again', async () => {
+  const id = await kept()
+  await detached()
+  expect(await neededWatermarks(pool)).toEqual([])
+  const refreshId = await open(pool)
+  await closeRefresh(pool, { refreshId, status: 'NOTHING_NEW', tag: null, summary: '', durationsMs: {} })
+  expect(await neededWatermarks(pool)).toEqual([id])
+  await detached()
+  await recordEvent(pool, { dataset: DATASET, actor: 'ana', kind: 'capture.attached', detail: { tables: ['t'] } })
+  expect(await neededWatermarks(pool)).toEqual([id])
+})
