@@ -79,7 +79,7 @@ export async function buildVersion(
   try {
     const inFull = rebuildReason !== null || asked !== null
     return await withParent(store, { ...request, inFull }, async (parent) => {
-      const { indexes, lineageBroken } = await planIndexes(client, {
+      const { indexes, lineageBroken, attached } = await planIndexes(client, {
         dataset,
         definition,
         parent,
@@ -87,6 +87,10 @@ export async function buildVersion(
         signal,
       })
       if (lineageBroken) await tellOfLineage(deps, dataset, parent)
+      if (attached.length > 0) {
+        const detail = { tables: attached, refreshId }
+        await recordEvent(deps.pool, { dataset, actor: null, kind: 'capture.attached', detail })
+      }
 
       for (const plan of indexes) scans.push(await IndexScan.open(client, plan, place))
       for (const scan of scans) await scan.beforeWatermark(client, () => deps.builder())

@@ -28,6 +28,8 @@ export interface Plans {
   indexes: IndexPlan[]
   /** The parent's watermark is not in this database's history. */
   lineageBroken: boolean
+  /** Tables whose capture was put back. */
+  attached: string[]
 }
 
 /**
@@ -56,7 +58,7 @@ export async function planIndexes(
       if (!table.ok) faults.set(table.table, table.reason)
     }
   }
-  await attach(client, sources, signal)
+  const attached = (await attach(client, sources, signal)).filter(({ changed }) => changed).map(({ table }) => table)
 
   const indexes = sources.map((source): IndexPlan => {
     const index = definition.indexes[source.index] as IndexDefinition
@@ -71,7 +73,7 @@ export async function planIndexes(
       fullReason: whyFull(source, kind, former, { lineageBroken, faults, asked: options.fullReason }),
     }
   })
-  return { indexes, lineageBroken }
+  return { indexes, lineageBroken, attached }
 }
 
 function whyFull(

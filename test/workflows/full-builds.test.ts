@@ -389,3 +389,13 @@ it('a watermark that goes while the changes since are read: the same refresh bui
     reason: expect.stringContaining('LINEAGE_BROKEN'),
   })
 })
+
+it('capture that a refresh puts back is an entry of the history', async () => {
+  const world = await makeWorld(ITEMS)
+  await world.worker()
+  await world.refresh()
+  await world.pool.query('drop trigger snapflip_capture on items; delete from items where id = 7')
+  expect(await world.refresh()).toMatchObject({ status: 'FLIPPED' })
+  const entries = await historyEntries(world.pool, { dataset: world.dataset, kind: 'capture.attached' })
+  expect(entries.map((entry) => entry.detail.tables)).toEqual([['public.items']])
+})
