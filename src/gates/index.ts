@@ -8,7 +8,7 @@ import { rowCounts } from './row-counts.ts'
 import { sourceSchema } from './source-schema.ts'
 import { uniqueness } from './uniqueness.ts'
 
-/** Cheap ones first. All run, whatever the first ones say: the evidence is whole. */
+/** All run, whatever the first ones say: the evidence is whole. */
 const GATES: readonly Gate[] = [sourceSchema, uniqueness, rowCounts, changeVolume, drift, integrity]
 
 export async function judge(
@@ -18,10 +18,16 @@ export async function judge(
 ): Promise<GateResult[]> {
   const results: GateResult[] = []
   for (const subject of subjects) {
-    for (const gate of GATES) {
+    // Side by side: drift waits for PostgreSQL while integrity reads the store.
+    const judged = GATES.map(async (gate) => {
       const result = await gate(subject, limits)
-      results.push(result)
       done(result)
+      return result
+    })
+    // All of them, so that none is left to fail unheard.
+    for (const outcome of await Promise.allSettled(judged)) {
+      if (outcome.status === 'rejected') throw outcome.reason
+      results.push(outcome.value)
     }
   }
   return results
