@@ -58,6 +58,7 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
     for (const [index, declared] of Object.entries(definition.indexes))
       sources.push(await resolveSource(client, dataset, index, declared))
     const attached = (await attach(client, sources)).filter(({ changed }) => changed).map(({ table }) => table)
+    const { number, changed } = await applyDefinition(pool, { dataset, definition, by: session.actor })
     const store = await session.store(dataset)
     const { movedFrom } = await applyStore(pool, {
       dataset,
@@ -68,7 +69,6 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
         return bytes !== null && manifestHash(bytes) === manifestSha256
       },
     })
-    const { number, changed } = await applyDefinition(pool, { dataset, definition, by: session.actor })
     if (attached.length > 0)
       await recordEvent(pool, { dataset, actor: session.actor, kind: 'capture.attached', detail: { tables: attached } })
     const detached = unused.length === 0 ? [] : await detach(client, unused)
