@@ -71,6 +71,14 @@ export function decodeBlock(stored: Uint8Array, block: number, where: Where): Bu
   }
 }
 
+/** Bytes of a stored block's entries before compression, without decoding it. The caller has compared the checksum. */
+export function rawLength(stored: Uint8Array, block: number, where: Where): number {
+  if (stored[0] === RAW) return stored.length - 1
+  if (stored[0] !== LZ4 || stored.length < 5)
+    throw corrupt(where, `block ${block}`, 'codec 0 or 1', `codec ${stored[0]} in ${stored.length} bytes`)
+  return Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength).readUInt32LE(1)
+}
+
 /**
  * Walks the entries of a block: `visit(start, keyStart, keyEnd, valueStart, end)`. In a `many` index the order's bytes lie between
  * keyEnd + 4 and valueStart - 4. Returns how many there were; throws CORRUPT when lengths do not add up.

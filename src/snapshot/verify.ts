@@ -1,14 +1,14 @@
 import type { IndexManifest, Manifest } from '../../schemas/manifest.ts'
 import { isSnapflipError, type SnapflipError } from '../core/errors.ts'
 import type { DataStore } from '../stores/ports.ts'
-import { blockChecksum, decodeBlock, eachEntry } from './block.ts'
+import { blockChecksum, decodeBlock, eachEntry, rawLength } from './block.ts'
 import { corrupt, type Where } from './corrupt.ts'
 import { addHashAt, hashAt, hashMemory, hex64, parseHex64, sha256 } from './hash.ts'
 import { contentDigest } from './manifest.ts'
 import { compareEntries, compareKeys, type KeySample } from './merge.ts'
 import { type AuditPage, type LocationPage, locationAt, PAGE_BLOCKS, pageCount, treeDepth } from './page.ts'
 import { prefetch } from './prefetch.ts'
-import { openStored, readPages, type StoredBlock } from './read.ts'
+import { readPages, type StoredBlock } from './read.ts'
 import { type SourceDelta, SourceTally } from './sources.ts'
 import { differingRefs, sameObject, Tree } from './tree.ts'
 
@@ -188,24 +188,28 @@ class Verification {
           this.#sums[0] = (this.#sums[0] as bigint) - (before.audit.sum1[row] as bigint)
           this.#sums[1] = (this.#sums[1] as bigint) - (before.audit.sum2[row] as bigint)
         }
-      await this.#takeOff(
-        loaded.map(({ before }) => before.location),
-        rows,
-      )
-      await this.#verify(
-        loaded.map(({ now }) => now),
-        rows,
-      )
+      const former = loaded.map(({ before }) => before.location)
+      const current = loaded.map(({ now }) => now)
+      await Promise.all([this.#takeOff(former, rows), this.#verify(current, rows)])
     }
   }
 
   /** Takes the bytes of replaced blocks off the total. How many there were before compression, only the blocks themselves say. */
   async #takeOff(former: readonly LocationPage[], replaced: ReadonlySet<number>): Promise<void> {
+    const where = { dataset: this.#where.dataset, index: this.#where.index }
     for await (const batch of readPages(this.#data, former, replaced))
-      for (const block of batch) {
-        this.#sources.count(block.location, -1)
+      for (const { block, location, checksum, stored } of batch) {
+        this.#sources.count(location, -1)
         try {
-          this.#bytes -= openStored(block, { dataset: this.#where.dataset, index: this.#where.index }).length
+          const found = stored === null ? null : blockChecksum(stored)
+          if (stored === null || found !== checksum)
+            throw corrupt(
+              where,
+              `block ${block}`,
+              `checksum ${hex64(checksum)}`,
+              found === null ? 'nothing' : hex64(found),
+            )
+          this.#bytes -= rawLength(stored, block, where)
         } catch (error) {
           this.#note(error)
         }
