@@ -8,8 +8,9 @@ import { gateResults } from '../src/registry/gate-results.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { requirePacks, requireTrees, sharesLayout } from '../src/snapshot/differences.ts'
 import { indexSources } from '../src/snapshot/read.ts'
+import { openStore } from '../src/stores/open.ts'
 import type { Store } from '../src/stores/ports.ts'
-import { type Deps, datasetOf } from './deps.ts'
+import { type Deps, datasetOf, storeUrl } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { type FlipFrom, parentOf, readManifest, requireStillActive } from './parent.ts'
 
@@ -47,7 +48,7 @@ export const preflip =
         throw refuse(`evidence younger than ${maxAgeMs} ms`, `it ${Date.now() - oldest} ms old`)
 
       tell('reading manifest and pages')
-      const manifest = await readWhole(store, dataset, version).catch((error: unknown) => {
+      const manifest = await readWhole(deps, store, dataset, version).catch((error: unknown) => {
         if (!isSnapflipError(error, 'CORRUPT') && !isSnapflipError(error, 'VERSION_RETIRED')) throw error
         throw refuse('the manifest and pages that its gates saw', error.message)
       })
@@ -80,7 +81,7 @@ export const preflip =
  * The manifest, after reading every page and node that this version wrote, each checked against its parent's hash, and a byte of each pack. Pages
  * that it shares are those of the active version, which readers hold and which were looked at before its own flip. Throws CORRUPT.
  */
-async function readWhole(store: Store, dataset: string, version: VersionRef): Promise<Manifest> {
+async function readWhole(deps: Deps, store: Store, dataset: string, version: VersionRef): Promise<Manifest> {
   const manifest = await readManifest(store, dataset, version)
   const { tag } = manifest
   const parent = await parentOf(store, manifest)
@@ -90,6 +91,13 @@ async function readWhole(store: Store, dataset: string, version: VersionRef): Pr
     if (former !== undefined && sharesLayout(built, former)) await requireTrees(store.data, where, built, former)
     else await indexSources(store.data, where, built)
   }
-  await requirePacks(store.data, { dataset, index: '(all)', tag }, manifest.sources)
+  if (store.data.layout === 'keys') return manifest
+  // By a store of its own: a folder's files that are open in this process can be read long after they are gone.
+  const own = await openStore(storeUrl(deps.config, dataset), { dataset })
+  try {
+    await requirePacks(own.data, { dataset, index: '(all)', tag }, manifest.sources)
+  } finally {
+    await own.close()
+  }
   return manifest
 }

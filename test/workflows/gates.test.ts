@@ -1,10 +1,11 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { failureCode, failureMessage } from '../../src/core/failure.ts'
 import { gateResults } from '../../src/registry/gate-results.ts'
 import { version } from '../../src/registry/version.ts'
 import { versions } from '../../src/registry/versions.ts'
+import { decodeManifest } from '../../src/snapshot/manifest.ts'
 import type { StoreOperation } from '../stores/faults.ts'
 import { around, makeWorld, type World, type WorldOptions } from '../support/world.ts'
 
@@ -107,6 +108,29 @@ it('a manifest that changed after its gates is not flipped to', async () => {
   )
   expect(await flips(world)).toEqual({ intended: 0, cameToFlip: false })
   await expectDiscarded(world, [])
+})
+
+it('a pack of an earlier version that goes missing after the gates keeps readers where they are', async () => {
+  const world = await makeWorld(SHOP)
+  const reading = onceBefore('data.read')
+  await world.worker(around(reading))
+  const first = await world.refresh()
+  await world.pool.query('update products set price = 1 where id = 7')
+  const store = await world.store()
+  const bytes = await store.data.readManifest(first.tag ?? '')
+  const { generation } = decodeManifest(bytes ?? new Uint8Array(), { dataset: world.dataset, tag: first.tag ?? '' })
+  const lose = async () => {
+    const judged = world.logged.filter((line) => line.gate === 'integrity').length
+    // The gates read too: what comes after the second version's verdicts is preflip's reading.
+    if (judged < 2) reading.next = lose
+    else await rm(join(store.url.slice('file:'.length), world.dataset, 'packs', generation, '0'))
+  }
+  reading.next = lose
+  const failure = await world.refreshFailure()
+  expect(failureCode(failure)).toBe('PREFLIP_REFUSED')
+  expect(failureMessage(failure)).toContain(generation)
+  expect((await flips(world)).intended).toBe(1)
+  expect((await world.pointer()).active?.tag).toBe(first.tag)
 })
 
 it('evidence older than its limit is not flipped upon', async () => {
