@@ -1,11 +1,15 @@
-import type { Pool } from 'pg'
+import { randomUUID } from 'node:crypto'
 import type { Hold } from '../schemas/pointer.ts'
+import { isSnapflipError } from '../src/core/errors.ts'
+import type { PointerChange } from '../src/core/pointer.ts'
+import { requireStore } from '../src/registry/apply-store.ts'
 import { hold as recordHold } from '../src/registry/hold.ts'
 import { resume } from '../src/registry/resume.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
+import { reconcile } from './reconcile.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 
 export interface HoldRequest {
@@ -15,10 +19,7 @@ export interface HoldRequest {
 }
 
 /** What a hold needs of the world: `Deps`, or what the command line opened. */
-export interface HoldDeps {
-  pool: Pool
-  store(dataset: string): Promise<Store>
-}
+export type HoldDeps = Pick<Deps, 'pool' | 'store' | 'log' | 'alert'>
 
 /** For a workflow that must leave a dataset to a person. */
 export const hold =
@@ -32,9 +33,10 @@ export const hold =
  * rest.
  */
 export async function holdDataset(deps: HoldDeps, request: HoldRequest): Promise<Hold> {
-  const wanted = await recordHold(deps.pool, request)
   const store = await deps.store(request.dataset)
-  await changePointer(store.pointer, { kind: 'hold', hold: wanted }, { dataset: request.dataset })
+  await requireStore(deps.pool, { dataset: request.dataset, url: store.url })
+  const wanted = await recordHold(deps.pool, request)
+  await changeRepaired(deps, store, request, { kind: 'hold', hold: wanted })
   return wanted
 }
 
@@ -45,10 +47,32 @@ export async function holdDataset(deps: HoldDeps, request: HoldRequest): Promise
 export async function resumeDataset(deps: HoldDeps, request: HoldRequest): Promise<{ lifted: boolean }> {
   const { dataset } = request
   const store = await deps.store(dataset)
+  await requireStore(deps.pool, { dataset, url: store.url })
   await settleOpenFlips(deps, store, dataset)
   const pointer = (await store.pointer.read())?.pointer ?? null
   const { lifted } = await resume(deps.pool, { ...request, heldInStore: pointer?.hold != null })
   // Without a pointer there is none to lift, and none is made for it.
-  if (pointer !== null) await changePointer(store.pointer, { kind: 'resume' }, { dataset })
+  if (pointer !== null) await changeRepaired(deps, store, request, { kind: 'resume' })
   return { lifted }
+}
+
+/** In a Redis that restarted or failed over, where nothing is written before somebody has looked: looks first, as a refresh would. */
+async function changeRepaired(
+  deps: HoldDeps,
+  store: Store,
+  { dataset, by }: HoldRequest,
+  change: PointerChange,
+): Promise<void> {
+  try {
+    await changePointer(store.pointer, change, { dataset })
+  } catch (error) {
+    if (!isSnapflipError(error, 'STORE_REBOUND')) throw error
+    await reconcile(deps, store, {
+      dataset,
+      rollback: { flipId: randomUUID(), actor: by, reason: null, hold: null, to: null },
+      tell: (progress) => deps.log.info({ dataset, step: change.kind }, progress),
+      signal: new AbortController().signal,
+    })
+    await changePointer(store.pointer, change, { dataset })
+  }
 }

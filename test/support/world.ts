@@ -11,6 +11,7 @@ import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { attach } from '../../src/changelog/capture.ts'
 import { resolveSource } from '../../src/changelog/definition.ts'
 import { open, type Reader } from '../../src/index.ts'
+import { logAlerts } from '../../src/observe/alert.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { openStore } from '../../src/stores/open.ts'
@@ -100,6 +101,7 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
     return resource
   }
   let store: Promise<Store> | undefined
+  const holdDeps = { pool: database.pool, store: () => world.store(), log, alert: logAlerts(log) }
   const world: World = {
     dataset,
     config,
@@ -153,13 +155,10 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
     },
     rollback: (request = {}) => start<RollbackOutcome>('rollback', { reason: 'a test', ...request }),
     async hold(reason = 'a test') {
-      await holdDataset({ pool: database.pool, store: () => world.store() }, { dataset, by: 'test', reason })
+      await holdDataset(holdDeps, { dataset, by: 'test', reason })
     },
     async resume() {
-      await resumeDataset(
-        { pool: database.pool, store: () => world.store() },
-        { dataset, by: 'test', reason: 'a test' },
-      )
+      await resumeDataset(holdDeps, { dataset, by: 'test', reason: 'a test' })
     },
     store: () => {
       store ??= opened(openStore(storeUrl, { dataset }))

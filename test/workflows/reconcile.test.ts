@@ -405,7 +405,13 @@ it('another store than the one applied is refused by name, and nothing is lost b
   const wrong = await openStore(`file:${folder.path}`, { dataset: world.dataset })
   onTestFinished(() => wrong.close())
   let store: Store | null = null
-  await world.worker((plain) => ({ ...plain, store: async (name) => store ?? plain.store(name) }))
+  await world.worker((plain) => ({
+    ...plain,
+    get config() {
+      return store === null ? plain.config : { ...plain.config, stores: { main: store.url } }
+    },
+    store: async (name) => store ?? plain.store(name),
+  }))
   const first = await refreshWith(world, 1)
   const second = await refreshWith(world, 2)
   const states = async () => (await versions(world.pool, world.dataset)).map((row) => row.state)
@@ -481,4 +487,18 @@ it('a rollback that died between its intent and the flip finds the store restart
   expect(await world.rollback()).toMatchObject({ from: second, to: first })
   expect(deaf).toBe(0)
   expect(await repairsOf(world)).toEqual(['rebound, asserted'])
+})
+
+it('a hold and its lifting repair a restarted store first', async () => {
+  const { world, restart } = await worldOnRedis()
+  await world.worker()
+  const first = await refreshWith(world, 1)
+  await restart()
+  await world.hold('wait for finance')
+  expect(await world.pointer()).toMatchObject({ active: { tag: first }, hold: { reason: 'wait for finance' } })
+  await restart()
+  await world.resume()
+  expect((await world.pointer()).hold).toBeNull()
+  expect(await repairsOf(world)).toEqual(['rebound, asserted', 'rebound, asserted'])
+  expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW' })
 })
