@@ -1,5 +1,6 @@
 import { type Pointer, RECENT_FLIPS_MAX, type VersionRef } from '../../schemas/pointer.ts'
 import { emptyPointer } from '../core/pointer.ts'
+import { VERSION_STATES } from '../core/version-state.ts'
 import { activeHold } from './active-hold.ts'
 import { appliedStore } from './applied-store.ts'
 import { confirmedFlips } from './flips.ts'
@@ -16,7 +17,8 @@ export async function knownPointer(db: Db, dataset: string): Promise<Pointer | n
   const made = (await confirmedFlips(db, dataset, RECENT_FLIPS_MAX)).filter(({ epoch }) => epoch > storeEpoch)
   const [last] = made
   if (last === undefined) return null
-  const rows = await versions(db, dataset)
+  // All but those that are gone, which grow in number for ever.
+  const rows = await versions(db, dataset, { states: VERSION_STATES.filter((state) => state !== 'swept') })
   const active = rows.find((row) => row.tag === last.to)
   const forbidden = await select<{ tag: string }>(
     db,
