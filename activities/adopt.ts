@@ -17,15 +17,15 @@ export async function adoptFromStore(
   store: Store,
   dataset: string,
 ): Promise<string[]> {
-  const { isNew } = await appliedStore(deps.pool, dataset)
-  // The registry before the store: what a refresh seals meanwhile is looked for again under the dataset's lock.
-  const rows = await versions(deps.pool, dataset)
-  const known = new Set(rows.filter((row) => row.manifestSha256 !== null && !isNew).map((row) => row.tag))
-  const { epochRegistry } = await appliedStore(deps.pool, dataset)
+  // The store before the registry, which knows of all that its own refreshes have put there.
   const tags = await store.data.listManifests()
   const pointer = (await store.pointer.read())?.pointer ?? null
   const named = [pointer?.active?.tag, pointer?.previous?.tag].filter((tag) => tag !== undefined)
-  const unknown = [...new Set([...tags, ...named])].filter((tag) => !known.has(tag))
+  const present = [...new Set([...tags, ...named])]
+  const rows = await versions(deps.pool, dataset, { tags: present })
+  const { isNew, epochRegistry } = await appliedStore(deps.pool, dataset)
+  const known = new Set(rows.filter((row) => row.manifestSha256 !== null && !isNew).map((row) => row.tag))
+  const unknown = present.filter((tag) => !known.has(tag))
   if (unknown.length === 0 && !isNew && (pointer?.epoch.registry ?? 0) <= epochRegistry) return []
 
   const found = []

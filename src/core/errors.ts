@@ -52,7 +52,7 @@ export const ERRORS = {
     retryable: false,
   },
   NOT_APPLIED: {
-    meaning: 'The definition was not applied yet, or changed since.',
+    meaning: 'The definition was not applied yet, or it or its store changed since.',
     http: 409,
     exit: 5,
     retryable: false,
