@@ -1,4 +1,4 @@
-/** Aimed at in a block. 16 measured best of 8, 16, 24, 32 for gets; more saves few bytes (see docs/benchmarks.md). */
+/** Aimed at in a block. 16 was the best of 8, 16, 24 and 32 for gets in a prototype; docs/benchmarks.md says what more would save. */
 export const BLOCK_ENTRIES = 16
 /** Aimed at in a block before compression, so that large values get fewer to a block. */
 export const BLOCK_BYTES = 16 << 10
