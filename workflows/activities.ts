@@ -31,10 +31,12 @@ export const long = proxyActivities<Activities>({
 })
 
 /** As `long`, on slots of their own: what reads or writes every row. However many wait for a slot, a rollback does not. */
-export const heavy = proxyActivities<Activities>({
-  taskQueue: buildsQueue(workflowInfo().taskQueue),
-  startToCloseTimeout: '24 hours',
-  heartbeatTimeout,
-  retry: { ...retry, maximumAttempts: 20 },
-  cancellationType,
-})
+export function heavy() {
+  return proxyActivities<Activities>({
+    taskQueue: buildsQueue(workflowInfo().taskQueue),
+    startToCloseTimeout: '24 hours',
+    heartbeatTimeout,
+    retry: { ...retry, maximumAttempts: 20 },
+    cancellationType,
+  })
+}

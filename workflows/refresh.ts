@@ -47,7 +47,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     steps.tell({ snapflipVersion: tag })
 
     const judged = await steps.take('gates', `judging ${version.tag}`, () =>
-      heavy.gates({ refreshId, dataset, version }),
+      heavy().gates({ refreshId, dataset, version }),
     )
     if (judged.verdict === 'hold') return await end('HELD', judged.summary)
     if (judged.verdict === 'reject') return await end('REJECTED', judged.summary)
@@ -162,11 +162,11 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
 /** Builds from the changes alone where that is possible; a missed change makes the same refresh build in full, and says so. */
 async function buildOrRebuild(request: { refreshId: string; dataset: string; from: FlipFrom }) {
   try {
-    return await heavy.build({ ...request, rebuildReason: null })
+    return await heavy().build({ ...request, rebuildReason: null })
   } catch (error) {
     const code = failureCode(error)
     if (code !== 'CHANGE_MISSED' && code !== 'SOURCE_CHANGED' && code !== 'LINEAGE_BROKEN') throw error
-    return await heavy.build({ ...request, rebuildReason: failureMessage(error) })
+    return await heavy().build({ ...request, rebuildReason: failureMessage(error) })
   }
 }
 
