@@ -5,9 +5,9 @@ import { expect, it } from 'vitest'
 import { version } from '../../src/registry/version.ts'
 import { makeWorld, type World } from '../support/world.ts'
 
-const ROWS = 450_000
-/** Of 50,000 rows each, as activities/scan-index.ts has it. */
-const RANGES = ROWS / 50_000
+const ROWS = 480_000
+/** Of 32,000 rows each, as activities/scan-index.ts has it. */
+const RANGES = ROWS / 32_000
 
 /** Ranges that the build has finished, as its journal has them. */
 async function rangesDone(world: World): Promise<number> {
