@@ -190,7 +190,7 @@ async function mergeIndex(
     writer,
     index: {
       kind: plan.kind,
-      keyParts: plan.source.kind === 'table' ? plan.source.keyParts : 1,
+      keyParts: plan.source.kind === 'table' ? plan.source.keyParts : 0,
       seed: scan.seed,
       shape,
       reason: fullReason,

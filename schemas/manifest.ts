@@ -26,8 +26,8 @@ export type TreeRoot = z.infer<typeof treeSchema>
 
 export const indexManifestSchema = z.object({
   kind: z.enum(['unique', 'many']),
-  /** How many parts a key has; several are joined by a zero byte, which PostgreSQL text cannot hold. */
-  keyParts: z.int().positive(),
+  /** How many parts a key has; several are joined by a zero byte, which PostgreSQL text cannot hold. 0: any number (events). */
+  keyParts: z.int().nonnegative(),
   /** Seed of the hash that places keys into blocks, random per index, inherited by every later version. */
   seed: hex(16),
   /** block = top `bits` bits of xxh64(key, seed); 2^bits blocks. */

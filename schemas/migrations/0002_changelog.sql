@@ -232,13 +232,14 @@ create function snapflip.order_bytes(timestamp) returns bytea language sql immut
   return set_byte(timestamp_send($1), 0, get_byte(timestamp_send($1), 0) # 128);
 create function snapflip.order_bytes(timestamptz) returns bytea language sql immutable parallel safe
   return set_byte(timestamptz_send($1), 0, get_byte(timestamptz_send($1), 0) # 128);
--- IEEE 754: a negative number has all its bits flipped, any other its sign bit. NaN is the greatest, as in PostgreSQL.
+-- IEEE 754: a negative number has all its bits flipped, any other its sign bit. NaN is the greatest, as in PostgreSQL, and one value whatever
+-- its sign and payload: its text, which capture keeps, has neither.
 create function snapflip.order_bytes(double precision) returns bytea language sql immutable parallel safe
-  return case when get_bit(float8send($1), 7) = 1
+  return case when $1 = 'NaN'::double precision then '\xfff8000000000000'::bytea when get_bit(float8send($1), 7) = 1
     then int8send(~ ('x' || encode(float8send($1), 'hex'))::bit(64)::bigint)
     else set_bit(float8send($1), 7, 1) end;
 create function snapflip.order_bytes(real) returns bytea language sql immutable parallel safe
-  return case when get_bit(float4send($1), 7) = 1
+  return case when $1 = 'NaN'::real then '\xffc00000'::bytea when get_bit(float4send($1), 7) = 1
     then int4send(~ ('x' || encode(float4send($1), 'hex'))::bit(32)::integer)
     else set_bit(float4send($1), 7, 1) end;
 create function snapflip.order_bytes(text) returns bytea language sql immutable parallel safe

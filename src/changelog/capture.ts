@@ -118,19 +118,31 @@ export async function detach(client: ClientBase, tables: readonly string[], sign
   return detached
 }
 
+/** Rows deleted in one transaction: short enough to hold up nobody's vacuum. */
+const DELETE_ROWS = 20_000
+const DELETE_CAPTURED = `
+  delete from snapflip.changelog
+   where ctid = any (array(select ctid from snapflip.changelog where relid = any ($1::oid[]) limit $2))`
+
 async function detachTable(client: ClientBase, name: string): Promise<boolean> {
-  return inShortTransaction(client, async () => {
+  const relids = await inShortTransaction(client, async () => {
     const { rows } = await client.query<{ relid: string; members: string[] }>(
-      `delete from snapflip.captures c where c.name = $1 or c.relid = to_regclass($1) returning relid::text, array_to_json(members) as members`,
+      `select relid::text, array_to_json(members) as members from snapflip.captures c where c.name = $1 or c.relid = to_regclass($1)`,
       [name],
     )
     const relids = new Set(rows.flatMap((row) => [row.relid, ...row.members].map(Number)))
     for (const row of rows)
       for (const member of (await factsOf(client, Number(row.relid)))?.members ?? []) relids.add(member.relid)
     for (const statement of await dropStatements(client, [...relids])) await client.query(statement)
-    await client.query('delete from snapflip.changelog where relid = any ($1::oid[])', [[...relids]])
-    return rows.length > 0
+    return [...relids]
   })
+  // The table's lock is gone by now: deleting what was captured may take long. It is forgotten last, so that what fails is found again.
+  while ((await client.query(DELETE_CAPTURED, [relids, DELETE_ROWS])).rowCount === DELETE_ROWS);
+  const forgotten = await client.query(
+    'delete from snapflip.captures c where c.name = $1 or c.relid = any ($2::oid[])',
+    [name, relids],
+  )
+  return (forgotten.rowCount ?? 0) > 0
 }
 
 /** Every table that capture is attached to. */

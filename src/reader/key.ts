@@ -9,7 +9,7 @@ export type Key = KeyPart | readonly KeyPart[]
 /** The bytes of a key. Throws USAGE for what can be no key, SHAPE_MISMATCH when the index's keys have another number of parts. */
 export function keyBytes(key: Key, index: OpenIndex): Buffer {
   const parts: readonly KeyPart[] = Array.isArray(key) ? key : [key as KeyPart]
-  if (parts.length !== index.keyParts) {
+  if (index.keyParts !== 0 && parts.length !== index.keyParts) {
     const { dataset, index: name, tag } = index.where
     throw new SnapflipError(
       'SHAPE_MISMATCH',

@@ -392,6 +392,12 @@ class Merge {
       if (bytes[position + 4] !== ADD) plain = false
     }
     sortRecords(bytes, positions, many)
+    if (size > this.#blockBytesMax * 2 && !plain) {
+      // A row written over and over: most of what it adds it also removes.
+      positions = netRecords(bytes, positions, many)
+      size = old?.length ?? 0
+      for (const position of positions) size += recordLength(bytes, position)
+    }
     if (size > this.#blockBytesMax * 2) throw this.#tooLarge(block, size, bytes, positions)
     const out = hashMemory(size)
     const sums = this.#blockSums
@@ -742,6 +748,31 @@ function sortRecords(bytes: Buffer, positions: Uint32Array, many: boolean): void
     for (; j >= 0 && order(positions[j] as number, position) > 0; j--) positions[j + 1] = positions[j] as number
     positions[j + 1] = position
   }
+}
+
+/** Sorted records without the additions and removals of equal entries that cancel out; SETs stay. */
+function netRecords(bytes: Buffer, positions: Uint32Array, many: boolean): Uint32Array {
+  const kept: number[] = []
+  const isSet = (position: number) => bytes[position + 4] === SET
+  for (let i = 0; i < positions.length; ) {
+    const first = positions[i] as number
+    if (isSet(first)) {
+      kept.push(first)
+      i++
+      continue
+    }
+    const added: number[] = []
+    const removed: number[] = []
+    for (; i < positions.length; i++) {
+      const position = positions[i] as number
+      if (isSet(position)) break
+      if (compareEntries(bytes, first + RECORD_HEADER, bytes, position + RECORD_HEADER, many) !== 0) break
+      ;(bytes[position + 4] === ADD ? added : removed).push(position)
+    }
+    const [more, fewer] = added.length > removed.length ? [added, removed] : [removed, added]
+    for (const position of more.slice(fewer.length)) kept.push(position)
+  }
+  return Uint32Array.from(kept)
 }
 
 function compare(a: Uint8Array, aStart: number, aEnd: number, b: Uint8Array, bStart: number, bEnd: number): number {

@@ -229,4 +229,12 @@ describe.each(postgresVersions)('a definition on PostgreSQL %s', (version) => {
     entries.sort((a, b) => Buffer.compare(a.order, b.order))
     expect(entries.map(({ id }) => id)).toEqual([null, ...sorted].map((_, n) => n))
   })
+
+  it('orders every NaN alike, as its text has neither sign nor payload', async () => {
+    const { rows } = await client.query(
+      `select snapflip.order_bytes('Infinity'::float8 - 'Infinity'::float8) = snapflip.order_bytes('NaN'::float8) as double,
+              snapflip.order_bytes('Infinity'::float4 - 'Infinity'::float4) = snapflip.order_bytes('NaN'::float4) as single`,
+    )
+    expect(rows).toEqual([{ double: true, single: true }])
+  })
 })

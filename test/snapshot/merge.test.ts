@@ -210,6 +210,20 @@ test('a bucket that grows beyond the block limit is refused, naming the block an
   })
 })
 
+test('a row that was written over and over takes the room of what it is in the end', async () => {
+  const store = new MemoryStore()
+  const first = await build(store, [[add('hot', 'v0')]], { bits: 0 })
+  const ops = Array.from({ length: 500 }, (_, n) => [
+    { op: REMOVE, key: 'hot', value: `v${n}` } as const,
+    add('hot', `v${n + 1}`),
+  ]).flat()
+  const next = await build(store, [ops], { parent: first.index, blockBytesMax: 200 })
+  expect(await contents(store, next.index)).toEqual(
+    await contents(store, (await build(store, [[add('hot', 'v500')]], { bits: 0 })).index),
+  )
+  expect(next.counts).toMatchObject({ inserted: 0, updated: 1, deleted: 0 })
+})
+
 test('an index without rows, and one that loses all its rows, are whole versions', async () => {
   const store = new MemoryStore()
   const empty = await build(store, [])

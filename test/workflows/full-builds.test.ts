@@ -235,10 +235,16 @@ it('appended events become versions: the last of a key counts, null takes it awa
   await say('a', { text: 'three' })
   await say('b', null)
   await say('c', [])
+  await say(['x', 'y'], 'of two parts')
   const next = await world.refresh()
-  expect(next.summary).toMatch(/labels: \+1 ~1 -1 of 2/)
+  expect(next.summary).toMatch(/labels: \+2 ~1 -1 of 2/)
   const reader = await world.reader()
-  expect(await reader.getMany('labels', ['a', 'b', 'c'])).toEqual([{ text: 'three' }, undefined, []])
+  expect(await reader.getMany('labels', ['a', 'b', 'c', ['x', 'y']])).toEqual([
+    { text: 'three' },
+    undefined,
+    [],
+    'of two parts',
+  ])
 })
 
 it('changes of every kind give the digest that a full build of the same rows has', async () => {
