@@ -125,23 +125,20 @@ const DELETE_CAPTURED = `
    where ctid = any (array(select ctid from snapflip.changelog where relid = any ($1::oid[]) limit $2))`
 
 async function detachTable(client: ClientBase, name: string): Promise<boolean> {
-  const relids = await inShortTransaction(client, async () => {
+  const { own, relids } = await inShortTransaction(client, async () => {
     const { rows } = await client.query<{ relid: string; members: string[] }>(
       `select relid::text, array_to_json(members) as members from snapflip.captures c where c.name = $1 or c.relid = to_regclass($1)`,
       [name],
     )
-    const relids = new Set(rows.flatMap((row) => [row.relid, ...row.members].map(Number)))
+    const touched = new Set(rows.flatMap((row) => [row.relid, ...row.members].map(Number)))
     for (const row of rows)
-      for (const member of (await factsOf(client, Number(row.relid)))?.members ?? []) relids.add(member.relid)
-    for (const statement of await dropStatements(client, [...relids])) await client.query(statement)
-    return [...relids]
+      for (const member of (await factsOf(client, Number(row.relid)))?.members ?? []) touched.add(member.relid)
+    for (const statement of await dropStatements(client, [...touched])) await client.query(statement)
+    return { own: rows.map((row) => row.relid), relids: [...touched] }
   })
   // The table's lock is gone by now: deleting what was captured may take long. It is forgotten last, so that what fails is found again.
   while ((await client.query(DELETE_CAPTURED, [relids, DELETE_ROWS])).rowCount === DELETE_ROWS);
-  const forgotten = await client.query(
-    'delete from snapflip.captures c where c.name = $1 or c.relid = any ($2::oid[])',
-    [name, relids],
-  )
+  const forgotten = await client.query('delete from snapflip.captures where relid = any ($1::oid[])', [own])
   return (forgotten.rowCount ?? 0) > 0
 }
 
