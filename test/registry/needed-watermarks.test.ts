@@ -18,13 +18,14 @@ beforeEach(async () => {
   await applyShop(pool)
 })
 
-/** A closed refresh whose version is kept; the id of its watermark, which is in the database's history unless `gone`. */
-async function kept({ gone = false } = {}): Promise<string> {
+/** A closed refresh whose version is in this state; the id of its watermark, which is in the database's history unless `gone`. */
+async function kept({ gone = false, state = 'retained' } = {}): Promise<string> {
   const refreshId = await open(pool)
   const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
   const mine = seal(tag)
   await sealVersion(pool, mine)
-  await closeRefresh(pool, { refreshId, status: 'HELD', tag, summary: '', durationsMs: {} })
+  await closeRefresh(pool, { refreshId, status: 'FLIPPED', tag, summary: '', durationsMs: {} })
+  await pool.query('update snapflip.versions set state = $2 where tag = $1', [tag, state])
   const { id } = mine.watermark
   if (!gone) {
     await pool.query(
@@ -42,6 +43,12 @@ const detached = () =>
 it('the watermarks of kept versions are needed, but one that is not in the history stops no pruning', async () => {
   const id = await kept()
   await kept({ gone: true })
+  expect(await neededWatermarks(pool)).toEqual([id])
+})
+
+it('versions that readers will not go back to by themselves hold no pruning back', async () => {
+  const id = await kept({ state: 'active' })
+  for (const state of ['held', 'quarantined', 'rejected', 'retired']) await kept({ state })
   expect(await neededWatermarks(pool)).toEqual([id])
 })
 
