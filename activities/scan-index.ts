@@ -197,7 +197,11 @@ async function rangesOf(client: Client, source: TableSource, folder: string, see
   const fingerprint = createHash('sha256')
     .update(JSON.stringify([source.shape, source.table.relid]))
     .digest('hex')
-  const text = await readFile(join(folder, 'plan'), 'utf8').catch(() => null)
+  const text = await readFile(join(folder, 'plan'), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    // Only a plan that was never written begins the scan anew; one that cannot be read may have hours of runs beside it.
+    if (error.code === 'ENOENT') return null
+    throw error
+  })
   const known = text === null ? null : (JSON.parse(text) as ScanPlan)
   if (known?.fingerprint === fingerprint) return known
   // Runs of another definition are of no use.
