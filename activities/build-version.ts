@@ -23,7 +23,6 @@ import { sealVersion } from '../src/registry/seal-version.ts'
 import { versionOfRefresh } from '../src/registry/versions.ts'
 import { whileSealed } from '../src/registry/while-sealed.ts'
 import { diffIndex } from '../src/snapshot/diff.ts'
-import { sha256Hex } from '../src/snapshot/hash.ts'
 import { contentDigest, encodeManifest, manifestHash } from '../src/snapshot/manifest.ts'
 import { type MergeResult, mergeRuns } from '../src/snapshot/merge.ts'
 import { manifestSources } from '../src/snapshot/read.ts'
@@ -32,6 +31,7 @@ import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { BuildRequest, BuildResult } from './build.ts'
 import { type Deps, datasetOf } from './deps.ts'
+import { hashedKey } from './hashed-key.ts'
 import { type IndexPlan, NOT_CAPTURED, planIndexes } from './index-plans.ts'
 import { type Parent, withParent } from './parent.ts'
 import { IndexScan, type Workplace } from './scan-index.ts'
@@ -292,11 +292,6 @@ function evidenceOf(
     blocksWritten: merged?.blocksWritten ?? 0,
     bytesWritten: merged?.bytesWritten ?? 0,
   }
-}
-
-/** Keys are named by hash in evidence: enough to recognise one, nothing to read. */
-function hashedKey(key: string): string {
-  return `sha256:${sha256Hex(key).slice(0, 16)}`
 }
 
 async function seal(

@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
 import type { TableIndex } from '../schemas/config.ts'
 import { type BuildEvidence, buildEvidenceSchema } from '../schemas/evidence.ts'
 import type { Manifest } from '../schemas/manifest.ts'
@@ -35,7 +37,8 @@ export const gates =
       const before = row.manifestSha256 === version.manifest ? await gateResults(deps.pool, dataset, version.tag) : []
       if (before.length > 0) return toldOf(before)
       const evidence = buildEvidenceSchema.parse(row.counts)
-      const subjects = subjectsOf(deps, store, { manifest, evidence, signal })
+      const folder = join(deps.workDir, refreshId, `drift-${randomUUID()}`)
+      const subjects = subjectsOf(deps, store, { manifest, evidence, folder, signal })
       const results = await judge(subjects, definition.gates, (result) => {
         tell(`${result.gate} of ${result.index}: ${result.verdict}`)
         deps.log.info(
@@ -62,7 +65,12 @@ function toldOf(results: readonly GateResult[]): { verdict: Verdict; summary: st
 function subjectsOf(
   deps: Deps,
   store: Store,
-  { manifest, evidence, signal }: { manifest: Manifest; evidence: BuildEvidence; signal: AbortSignal },
+  {
+    manifest,
+    evidence,
+    folder,
+    signal,
+  }: { manifest: Manifest; evidence: BuildEvidence; folder: string; signal: AbortSignal },
 ): GateSubject[] {
   const { dataset, tag } = manifest
   return Object.entries(evidence).map(([name, seen]): GateSubject => {
@@ -85,7 +93,7 @@ function subjectsOf(
       drift:
         definition === undefined || 'events' in definition
           ? null
-          : (options) => measureDrift(deps, store, { manifest, name, definition, signal, ...options }),
+          : (options) => measureDrift(deps, store, { manifest, name, definition, folder, signal, ...options }),
     }
   })
 }

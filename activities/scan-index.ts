@@ -11,7 +11,7 @@ import type { Source, TableSource } from '../src/changelog/source.ts'
 import { inWatermark, watermarkStillThere } from '../src/changelog/watermark.ts'
 import { currentSnapshot, isEmptyWindow, windowSource } from '../src/changelog/window.ts'
 import type { EntrySource } from '../src/snapshot/entry.ts'
-import { type FinishedChunk, openRuns, type Runs, type RunWriter } from '../src/snapshot/runs.ts'
+import { type FinishedChunk, finished, openRuns, type Runs } from '../src/snapshot/runs.ts'
 import type { IndexPlan } from './index-plans.ts'
 import { inLanes } from './lanes.ts'
 
@@ -163,16 +163,6 @@ export class IndexScan {
   async #take(id: string, source: EntrySource): Promise<void> {
     // Not durable: a retry takes another watermark, and reads up to that.
     await finished(this.runs.begin(id, { durable: false }), (writer) => source.read(writer, this.#place.signal))
-  }
-}
-
-/** Finishes the chunk with what `fill` notes of it; what failed leaves neither file nor memory behind. */
-async function finished(writer: RunWriter, fill: (writer: RunWriter) => Promise<unknown>): Promise<void> {
-  try {
-    await writer.finish(await fill(writer))
-  } catch (error) {
-    await writer.abandon()
-    throw error
   }
 }
 

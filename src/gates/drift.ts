@@ -1,6 +1,6 @@
 import type { Gate } from './gate.ts'
 
-/** Compares the source as it is now with the version; keys changed since the watermark are set aside, so a difference is never a false alarm. */
+/** Compares the source with the version. What changed since the watermark is set aside or folded back, so a difference is never a false alarm. */
 export const drift: Gate = async (subject, { drift: limits }) => {
   if (limits.mode === 'off' || subject.drift === null) {
     const why = subject.drift === null ? 'its source cannot be asked for a key' : 'switched off in the definition'
@@ -32,7 +32,7 @@ export const drift: Gate = async (subject, { drift: limits }) => {
     verdict: found.differentCount === 0 ? 'pass' : 'reject',
     summary:
       found.differentCount === 0
-        ? `${found.compared} keys equal in source and version${found.bothWays ? ', both ways' : ''}; ${found.setAside} set aside, changed since the watermark`
+        ? `${found.compared} keys equal in source and version${found.bothWays ? ', both ways' : ''}${found.setAside > 0 ? `; ${found.setAside} set aside, changed since the watermark` : ''}`
         : `${found.differentCount} of ${found.compared} keys differ between source and version`,
     actual: { compared: found.compared, setAside: found.setAside, different: found.differentCount },
     limit: { different: 0 },

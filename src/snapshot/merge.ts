@@ -4,7 +4,9 @@ import type { DataStore, GenerationWriter } from '../stores/ports.ts'
 import { BLOCK_BYTES_MAX, blockChecksum, encodeBlock, lengthAt, openBlock } from './block.ts'
 import { corrupt, type Where } from './corrupt.ts'
 import { ADD, SET } from './entry.ts'
-import { addHashAt, blockOf, hashAt, hashMemory, hex64, parseHex64, sha256 } from './hash.ts'
+import { compare, compareEntries, compareKeys, entryEnd, valueAt } from './entry-order.ts'
+import { addHashAt, hashAt, hashMemory, hex64, parseHex64, sha256 } from './hash.ts'
+import { type KeySample, sampleKey } from './key-sample.ts'
 import { chooseBits } from './layout.ts'
 import { ObjectQueue } from './object-queue.ts'
 import {
@@ -27,20 +29,23 @@ import {
   treeDepth,
 } from './page.ts'
 import { prefetch } from './prefetch.ts'
+import {
+  netRecords,
+  RECORD_HEADER,
+  RecordBuffer,
+  recordLength,
+  type SortedRecords,
+  sortByBlock,
+  sortRecords,
+} from './records.ts'
 import { type RepackPlan, repackBlocks } from './repack.ts'
-import { RECORD_HEADER, RecordBuffer, type Runs, recordHash, recordLength } from './runs.ts'
+import type { Runs } from './runs.ts'
 import { type SourceDelta, SourceTally } from './sources.ts'
 import { Tree, treeRoot } from './tree.ts'
 
-/** Records merged at a time: what one hash range may take in memory. */
-const RANGE_BYTES = 24 << 20
 /** Parent blocks read at a time; the next batch is read while one is merged. */
 const READ_BLOCKS = 256
 const READ_BYTES = 4 << 20
-/** Keys kept as samples of duplicates and missed removals. */
-const SAMPLE_KEYS = 10
-/** Up to this many entries, insertion sort beats the library's. */
-const INSERTION_MAX = 48
 
 export interface MergeOptions {
   where: Where
@@ -65,12 +70,6 @@ export interface MergeProgress {
   entriesDone: number
   blocksWritten: number
   bytesWritten: number
-}
-
-/** Keys as UTF-8 text, at most a few: for evidence, to be hashed where evidence is not private. */
-export interface KeySample {
-  count: number
-  keys: string[]
 }
 
 export interface MergeResult {
@@ -168,8 +167,7 @@ class Merge {
       parent !== undefined && repack !== undefined
         ? await repackBlocks(this.#options.data, this.#options.where, parent, repack)
         : new Uint32Array(0)
-    let rangeBits = 0
-    while (rangeBits < this.#bits && this.#runs.largestRange(rangeBits) > RANGE_BYTES) rangeBits++
+    const rangeBits = this.#runs.rangeBits(this.#bits)
     const records = new RecordBuffer()
     let entriesDone = 0
     for (let range = 0; range < 2 ** rangeBits; range++) {
@@ -419,7 +417,7 @@ class Merge {
           const again =
             keyStart >= 0 &&
             compare(bytes, keyStart, keyStart + keyLength, bytes, start + 4, start + 4 + nextLength) === 0
-          if (again && !repeats) sample(this.#duplicates, bytes, start + 4, start + 4 + nextLength)
+          if (again && !repeats) sampleKey(this.#duplicates, bytes, start + 4, start + 4 + nextLength)
           repeats = again
           keyStart = start + 4
           keyLength = nextLength
@@ -526,7 +524,7 @@ class Merge {
               net += bytes[(positions[p] as number) + 4] === ADD ? 1 : -1
               p++
             }
-            if (had + net < 0) sample(this.#missed, bytes, key + 4, keyEnd, -(had + net))
+            if (had + net < 0) sampleKey(this.#missed, bytes, key + 4, keyEnd, -(had + net))
             const left = Math.max(0, had + net)
             for (let n = 0; n < left; n++) emit(bytes, start, end)
             if (left > had) added += left - had
@@ -539,7 +537,7 @@ class Merge {
         this.#updated += both
         this.#inserted += added - both
         this.#deleted += removed - both
-        if (!many && count - before > 1) sample(this.#duplicates, bytes, key + 4, keyEnd)
+        if (!many && count - before > 1) sampleKey(this.#duplicates, bytes, key + 4, keyEnd)
       }
       if (!changed) {
         if (move) this.#move(block, stored)
@@ -655,164 +653,6 @@ class Merge {
 }
 
 const EMPTY = Buffer.alloc(0)
-
-function sample(into: KeySample, bytes: Buffer, start: number, end: number, times = 1): void {
-  into.count += times
-  if (into.keys.length < SAMPLE_KEYS) into.keys.push(bytes.toString('utf8', start, end))
-}
-
-// ---- order
-
-interface SortedRecords {
-  /** Blocks that have records, ascending. */
-  blocks: Uint32Array
-  /** Where each block's records begin in `positions`; one more at the end. */
-  starts: Uint32Array
-  /** Record offsets, by block, then as they came. */
-  positions: Uint32Array
-  /** Blocks that the range covers. */
-  span: number
-}
-
-/** Groups records by block, keeping their order. */
-function sortByBlock(records: RecordBuffer, bits: number, first: number, span: number): SortedRecords {
-  const { bytes, length } = records
-  let n = 0
-  for (let at = 0; at < length; at += RECORD_HEADER + recordLength(bytes, at)) n++
-  const positions = new Uint32Array(n)
-  if (span > 4 * n + 1024) {
-    // Few records in many blocks: one number holds block and place, and sorts without a comparator.
-    const keys = new Float64Array(n)
-    const unsorted = new Uint32Array(n)
-    for (let at = 0, i = 0; at < length; at += RECORD_HEADER + recordLength(bytes, at), i++) {
-      unsorted[i] = at
-      keys[i] = blockOf(recordHash(bytes, at), bits) * 2 ** 21 + i
-    }
-    keys.sort()
-    const blocks: number[] = []
-    const starts: number[] = []
-    for (let i = 0; i < n; i++) {
-      const key = keys[i] as number
-      const block = Math.floor(key / 2 ** 21)
-      positions[i] = unsorted[key % 2 ** 21] as number
-      if (blocks.at(-1) !== block) {
-        blocks.push(block)
-        starts.push(i)
-      }
-    }
-    starts.push(n)
-    return { blocks: Uint32Array.from(blocks), starts: Uint32Array.from(starts), positions, span }
-  }
-  const next = new Uint32Array(span + 1)
-  for (let at = 0; at < length; at += RECORD_HEADER + recordLength(bytes, at)) {
-    const slot = blockOf(recordHash(bytes, at), bits) - first + 1
-    next[slot] = (next[slot] as number) + 1
-  }
-  let used = 0
-  for (let i = 0; i < span; i++) {
-    if (next[i + 1] !== 0) used++
-    next[i + 1] = (next[i + 1] as number) + (next[i] as number)
-  }
-  const blocks = new Uint32Array(used)
-  const starts = new Uint32Array(used + 1)
-  for (let i = 0, b = 0; i < span; i++)
-    if (next[i + 1] !== next[i]) {
-      blocks[b] = first + i
-      starts[b++] = next[i] as number
-    }
-  starts[used] = n
-  for (let at = 0; at < length; at += RECORD_HEADER + recordLength(bytes, at)) {
-    const slot = blockOf(recordHash(bytes, at), bits) - first
-    const place = next[slot] as number
-    positions[place] = at
-    next[slot] = place + 1
-  }
-  return { blocks, starts, positions, span }
-}
-
-/** Sorts a block's records by (key, order, value); a key's SETs come last, in the order they came. */
-function sortRecords(bytes: Buffer, positions: Uint32Array, many: boolean): void {
-  const order = (a: number, b: number): number => {
-    const aSet = bytes[a + 4] === SET
-    const bSet = bytes[b + 4] === SET
-    if (!aSet && !bSet) return compareEntries(bytes, a + RECORD_HEADER, bytes, b + RECORD_HEADER, many)
-    return compareKeys(bytes, a + RECORD_HEADER, bytes, b + RECORD_HEADER) || (aSet && bSet ? a - b : aSet ? 1 : -1)
-  }
-  if (positions.length > INSERTION_MAX) {
-    positions.sort(order)
-    return
-  }
-  for (let i = 1; i < positions.length; i++) {
-    const position = positions[i] as number
-    let j = i - 1
-    for (; j >= 0 && order(positions[j] as number, position) > 0; j--) positions[j + 1] = positions[j] as number
-    positions[j + 1] = position
-  }
-}
-
-/** Sorted records without the additions and removals of equal entries that cancel out; SETs stay. */
-function netRecords(bytes: Buffer, positions: Uint32Array, many: boolean): Uint32Array {
-  const kept: number[] = []
-  const isSet = (position: number) => bytes[position + 4] === SET
-  for (let i = 0; i < positions.length; ) {
-    const first = positions[i] as number
-    if (isSet(first)) {
-      kept.push(first)
-      i++
-      continue
-    }
-    const added: number[] = []
-    const removed: number[] = []
-    for (; i < positions.length; i++) {
-      const position = positions[i] as number
-      if (isSet(position)) break
-      if (compareEntries(bytes, first + RECORD_HEADER, bytes, position + RECORD_HEADER, many) !== 0) break
-      ;(bytes[position + 4] === ADD ? added : removed).push(position)
-    }
-    const [more, fewer] = added.length > removed.length ? [added, removed] : [removed, added]
-    for (const position of more.slice(fewer.length)) kept.push(position)
-  }
-  return Uint32Array.from(kept)
-}
-
-function compare(a: Uint8Array, aStart: number, aEnd: number, b: Uint8Array, bStart: number, bEnd: number): number {
-  const aLength = aEnd - aStart
-  const bLength = bEnd - bStart
-  const length = Math.min(aLength, bLength)
-  for (let i = 0; i < length; i++) {
-    const difference = (a[aStart + i] as number) - (b[bStart + i] as number)
-    if (difference !== 0) return difference
-  }
-  return aLength - bLength
-}
-
-/** Compares the field (u32 length, bytes) at `a` with the one at `b`. */
-export function compareKeys(a: Uint8Array, aAt: number, b: Uint8Array, bAt: number): number {
-  return compare(a, aAt + 4, aAt + 4 + lengthAt(a, aAt), b, bAt + 4, bAt + 4 + lengthAt(b, bAt))
-}
-
-/** The order of entries in a block: key, order, value, each by its bytes. */
-export function compareEntries(a: Uint8Array, aAt: number, b: Uint8Array, bAt: number, many: boolean): number {
-  let order = compareKeys(a, aAt, b, bAt)
-  for (let fields = many ? 2 : 1; order === 0 && fields > 0; fields--) {
-    aAt += 4 + lengthAt(a, aAt)
-    bAt += 4 + lengthAt(b, bAt)
-    order = compareKeys(a, aAt, b, bAt)
-  }
-  return order
-}
-
-/** Where the value's bytes of the entry at `at` begin. */
-function valueAt(bytes: Uint8Array, at: number, many: boolean): number {
-  let value = at + 4 + lengthAt(bytes, at)
-  if (many) value += 4 + lengthAt(bytes, value)
-  return value + 4
-}
-
-function entryEnd(bytes: Uint8Array, at: number, many: boolean): number {
-  const value = valueAt(bytes, at, many)
-  return value + lengthAt(bytes, value - 4)
-}
 
 /** Two ascending lists as one, each number once. */
 function union(a: Uint32Array, b: Uint32Array): Uint32Array {

@@ -16,20 +16,19 @@ import { SnapflipError } from '../core/errors.ts'
 import { lengthAt } from './block.ts'
 import type { EntryOp, EntrySink } from './entry.ts'
 import { hashKey, hex64, parseHex64, sha256Hex, xxh64 } from './hash.ts'
+import { RECORD_HEADER, type RecordBuffer, recordHash, recordLength, SLAB_BYTES, writeRecord } from './records.ts'
 
 /**
- * Runs are what a scan leaves for the merge: records, grouped by the leading bits of their key's hash.
- *
- *     record: u32 key hash, u8 op (two's complement), u32 entry length, entry        (little-endian)
+ * Runs are what a scan leaves for the merge: records (src/snapshot/records.ts), grouped by the leading bits of their key's hash.
  *
  * A small build keeps them in memory. Past its share of memory a chunk's records go to partitions: each has a buffer that is
  * appended to the chunk's one file when full (an extent), so that the merge can read one hash range at a time. A finished
  * durable chunk has one line in the journal; what has no line was never finished, and is scanned again. Nothing is synced: a killed
  * process loses nothing by that, extents carry checksums for when the machine fails, and syncing each chunk doubled a scan's time.
  */
-export const RECORD_HEADER = 9
 
-const SLAB_BYTES = 1 << 20
+/** Records read at a time: what one hash range may take in memory. */
+const RANGE_BYTES = 24 << 20
 const EXTENT_BYTES = 128 << 10
 /** Writes under way at most, per chunk; with EXTENT_BYTES this bounds the memory a slow disk can fill. */
 const WRITES_MAX = 64
@@ -244,8 +243,15 @@ export class Runs {
     }
   }
 
+  /** In how many hash ranges, 2^n of them and at most 2^bitsMax, the runs are read so that each fits into memory. */
+  rangeBits(bitsMax: number): number {
+    let bits = 0
+    while (bits < bitsMax && this.#largestRange(bits) > RANGE_BYTES) bits++
+    return bits
+  }
+
   /** Bytes of records, headers included, of the largest of 2^rangeBits hash ranges, or more than that. */
-  largestRange(rangeBits: number): number {
+  #largestRange(rangeBits: number): number {
     const shift = Math.max(0, this.partitionBits - rangeBits)
     const split = 2 ** Math.max(0, rangeBits - this.partitionBits)
     const sums = new Float64Array(2 ** (this.partitionBits - shift))
@@ -316,59 +322,14 @@ export class Runs {
   }
 }
 
-/** Records end to end in one buffer that is used again for each hash range. */
-export class RecordBuffer {
-  bytes: Buffer = Buffer.allocUnsafeSlow(SLAB_BYTES)
-  length = 0
-
-  #grow(length: number): void {
-    const grown = Buffer.allocUnsafeSlow(Math.max(length, Math.ceil(this.bytes.length * 1.5)))
-    this.bytes.copy(grown, 0, 0, this.length)
-    this.bytes = grown
+/** Finishes the chunk with what `fill` notes of it; what failed leaves neither file nor memory behind. */
+export async function finished(writer: RunWriter, fill: (writer: RunWriter) => Promise<unknown>): Promise<void> {
+  try {
+    await writer.finish(await fill(writer))
+  } catch (error) {
+    await writer.abandon()
+    throw error
   }
-
-  /** Room for `bytes` more of records, as a view to be filled. */
-  reserve(bytes: number): Buffer {
-    if (this.length + bytes > this.bytes.length) this.#grow(this.length + bytes)
-    this.length += bytes
-    return this.bytes.subarray(this.length - bytes, this.length)
-  }
-
-  addMatching(records: Buffer, rangeBits: number, range: number): void {
-    if (rangeBits === 0) {
-      records.copy(this.reserve(records.length))
-      return
-    }
-    const shift = 32 - rangeBits
-    for (let at = 0; at < records.length; ) {
-      const end = at + RECORD_HEADER + recordLength(records, at)
-      if (recordHash(records, at) >>> shift === range) {
-        if (this.length + end - at > this.bytes.length) this.#grow(this.length + end - at)
-        records.copy(this.bytes, this.length, at, end)
-        this.length += end - at
-      }
-      at = end
-    }
-  }
-}
-
-export function recordHash(bytes: Uint8Array, at: number): number {
-  return littleEndian(bytes, at)
-}
-
-/** Entry length of the record at `at`. */
-export function recordLength(bytes: Uint8Array, at: number): number {
-  return littleEndian(bytes, at + 5)
-}
-
-function littleEndian(bytes: Uint8Array, at: number): number {
-  return (
-    ((bytes[at] as number) |
-      ((bytes[at + 1] as number) << 8) |
-      ((bytes[at + 2] as number) << 16) |
-      ((bytes[at + 3] as number) << 24)) >>>
-    0
-  )
 }
 
 /** Takes the entries of one chunk. Nothing of it counts until `finish` has resolved. */
@@ -423,16 +384,7 @@ export class RunWriter implements EntrySink {
       at = this.#filled[partition] as number
       this.#filled[partition] = at + size
     } else this.#used += size
-    target[at] = hash
-    target[at + 1] = hash >>> 8
-    target[at + 2] = hash >>> 16
-    target[at + 3] = hash >>> 24
-    target[at + 4] = op
-    target[at + 5] = length
-    target[at + 6] = length >>> 8
-    target[at + 7] = length >>> 16
-    target[at + 8] = length >>> 24
-    bytes.copy(target, at + RECORD_HEADER, start, end)
+    writeRecord(target, at, hash, op, bytes, start, end)
   }
 
   ready(): Promise<void> | undefined {

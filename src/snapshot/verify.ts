@@ -3,9 +3,10 @@ import { isSnapflipError, type SnapflipError } from '../core/errors.ts'
 import type { DataStore } from '../stores/ports.ts'
 import { blockChecksum, decodeBlock, eachEntry, rawLength } from './block.ts'
 import { corrupt, type Where } from './corrupt.ts'
+import { compareEntries, compareKeys } from './entry-order.ts'
 import { addHashAt, hashAt, hashMemory, hex64, parseHex64, sha256 } from './hash.ts'
+import { type KeySample, sampleKey } from './key-sample.ts'
 import { contentDigest } from './manifest.ts'
-import { compareEntries, compareKeys, type KeySample } from './merge.ts'
 import { type AuditPage, type LocationPage, locationAt, PAGE_BLOCKS, pageCount, treeDepth } from './page.ts'
 import { prefetch } from './prefetch.ts'
 import { readPages, type StoredBlock } from './read.ts'
@@ -315,10 +316,7 @@ class Verification {
         const order = compareKeys(raw, previous, raw, start)
         if (order > 0 || (order === 0 && compareEntries(raw, previous, raw, start, this.#many) > 0))
           throw corrupt(where, name, 'entries in order', `an entry out of order at byte ${start}`)
-        if (order === 0 && !this.#many) {
-          this.#duplicates.count++
-          if (this.#duplicates.keys.length < 10) this.#duplicates.keys.push(raw.toString('utf8', keyStart, keyEnd))
-        }
+        if (order === 0 && !this.#many) sampleKey(this.#duplicates, raw, keyStart, keyEnd)
       }
       previous = start
     })
