@@ -1,15 +1,10 @@
-import { randomUUID } from 'node:crypto'
 import type { Hold } from '../schemas/pointer.ts'
-import { isSnapflipError } from '../src/core/errors.ts'
-import type { PointerChange } from '../src/core/pointer.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
 import { hold as recordHold } from '../src/registry/hold.ts'
 import { resume } from '../src/registry/resume.ts'
-import { changePointer } from '../src/stores/change-pointer.ts'
-import type { Store } from '../src/stores/ports.ts'
+import { type ChangeDeps, changeRepaired } from './change-repaired.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
-import { reconcile } from './reconcile.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 
 export interface HoldRequest {
@@ -17,9 +12,6 @@ export interface HoldRequest {
   by: string
   reason: string
 }
-
-/** What a hold needs of the world: `Deps`, or what the command line opened. */
-export type HoldDeps = Pick<Deps, 'pool' | 'store' | 'log' | 'alert'>
 
 /** For a workflow that must leave a dataset to a person. */
 export const hold =
@@ -32,7 +24,7 @@ export const hold =
  * pointer, which refuses flips even where the registry cannot be asked. Failing in between leaves it on hold in the registry: again does the
  * rest.
  */
-export async function holdDataset(deps: HoldDeps, request: HoldRequest): Promise<Hold> {
+export async function holdDataset(deps: ChangeDeps, request: HoldRequest): Promise<Hold> {
   const store = await deps.store(request.dataset)
   await requireStore(deps.pool, { dataset: request.dataset, url: store.url })
   const wanted = await recordHold(deps.pool, request)
@@ -44,7 +36,7 @@ export async function holdDataset(deps: HoldDeps, request: HoldRequest): Promise
  * Lifts the hold, in the registry and then in the store. A rollback that is in the pointer alone is settled first: its hold would come after
  * its own lifting. `lifted` is false when there was none in either.
  */
-export async function resumeDataset(deps: HoldDeps, request: HoldRequest): Promise<{ lifted: boolean }> {
+export async function resumeDataset(deps: ChangeDeps, request: HoldRequest): Promise<{ lifted: boolean }> {
   const { dataset } = request
   const store = await deps.store(dataset)
   await requireStore(deps.pool, { dataset, url: store.url })
@@ -54,25 +46,4 @@ export async function resumeDataset(deps: HoldDeps, request: HoldRequest): Promi
   // Without a pointer there is none to lift, and none is made for it.
   if (pointer !== null) await changeRepaired(deps, store, request, { kind: 'resume' })
   return { lifted }
-}
-
-/** In a Redis that restarted or failed over, where nothing is written before somebody has looked: looks first, as a refresh would. */
-async function changeRepaired(
-  deps: HoldDeps,
-  store: Store,
-  { dataset, by }: HoldRequest,
-  change: PointerChange,
-): Promise<void> {
-  try {
-    await changePointer(store.pointer, change, { dataset })
-  } catch (error) {
-    if (!isSnapflipError(error, 'STORE_REBOUND')) throw error
-    await reconcile(deps, store, {
-      dataset,
-      rollback: { flipId: randomUUID(), actor: by, reason: null, hold: null, to: null },
-      tell: (progress) => deps.log.info({ dataset, step: change.kind }, progress),
-      signal: new AbortController().signal,
-    })
-    await changePointer(store.pointer, change, { dataset })
-  }
 }

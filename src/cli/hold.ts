@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 // biome-ignore lint/style/noRestrictedImports: a dataset must be put on hold where no worker runs
 import { holdDataset } from '../../activities/hold.ts'
-import { holdDeps } from './hold-deps.ts'
+import { changeDeps } from './change-deps.ts'
 import type { Session } from './session.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
@@ -22,7 +22,7 @@ export function hold(program: Command): void {
 async function run(session: Session, { reason }: Options, dataset: string): Promise<Answer> {
   await session.dataset(dataset)
   const pool = await session.registry()
-  const held = await holdDataset(holdDeps(session, pool), { dataset, by: session.actor, reason })
+  const held = await holdDataset(changeDeps(session, pool), { dataset, by: session.actor, reason })
   return {
     json: { dataset, hold: held },
     text: `${dataset} is on hold by ${held.by}: ${held.reason}. \`snapflip resume ${dataset} --reason …\` lifts it.`,

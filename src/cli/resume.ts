@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 // biome-ignore lint/style/noRestrictedImports: a hold must be lifted where no worker runs
 import { resumeDataset } from '../../activities/hold.ts'
-import { holdDeps } from './hold-deps.ts'
+import { changeDeps } from './change-deps.ts'
 import type { Session } from './session.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
@@ -22,6 +22,6 @@ export function resume(program: Command): void {
 async function run(session: Session, { reason }: Options, dataset: string): Promise<Answer> {
   await session.dataset(dataset)
   const pool = await session.registry()
-  const { lifted } = await resumeDataset(holdDeps(session, pool), { dataset, by: session.actor, reason })
+  const { lifted } = await resumeDataset(changeDeps(session, pool), { dataset, by: session.actor, reason })
   return { json: { dataset, lifted }, text: lifted ? `${dataset} goes on.` : `${dataset} was not on hold.` }
 }

@@ -11,7 +11,9 @@ import { hold } from './hold.ts'
 import { init } from './init.ts'
 import { migrate } from './migrate.ts'
 import { plan } from './plan.ts'
+import { quarantine } from './quarantine.ts'
 import { refresh } from './refresh.ts'
+import { release } from './release.ts'
 import { resume } from './resume.ts'
 import { rollback } from './rollback.ts'
 import { show } from './show.ts'
@@ -34,6 +36,8 @@ export const VERBS: readonly ((program: Command) => void)[] = [
   rollback,
   hold,
   resume,
+  quarantine,
+  release,
   status,
   versions,
   show,

@@ -1,0 +1,30 @@
+import type { Command } from 'commander'
+// biome-ignore lint/style/noRestrictedImports: a version must be forbidden where no worker runs
+import { quarantineVersion } from '../../activities/quarantine.ts'
+import { changeDeps } from './change-deps.ts'
+import type { Session } from './session.ts'
+import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+
+interface Options extends CommonOptions {
+  reason: string
+}
+
+export function quarantine(program: Command): void {
+  verb(program, {
+    usage: 'quarantine <dataset> <tag>',
+    summary: 'forbid every flip and rollback to a version that readers are not on',
+    examples: [['snapflip quarantine shop v20260518-01 --reason "wrong currency"', 'until `snapflip release`']],
+  })
+    .requiredOption('--reason <text>', 'kept in the history')
+    .action(act<Options, [string, string]>(run))
+}
+
+async function run(session: Session, { reason }: Options, dataset: string, tag: string): Promise<Answer> {
+  await session.dataset(dataset)
+  const pool = await session.registry()
+  await quarantineVersion(changeDeps(session, pool), { dataset, tag, by: session.actor, reason })
+  return {
+    json: { dataset, tag, quarantined: true },
+    text: `${tag} of ${dataset} is quarantined. \`snapflip release ${dataset} ${tag} --reason …\` lifts it.`,
+  }
+}

@@ -1,0 +1,30 @@
+import type { Command } from 'commander'
+// biome-ignore lint/style/noRestrictedImports: a version must be allowed again where no worker runs
+import { releaseVersion } from '../../activities/quarantine.ts'
+import { changeDeps } from './change-deps.ts'
+import type { Session } from './session.ts'
+import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+
+interface Options extends CommonOptions {
+  reason: string
+}
+
+export function release(program: Command): void {
+  verb(program, {
+    usage: 'release <dataset> <tag>',
+    summary: 'lift the quarantine of a version: flips and rollbacks may go to it again',
+    examples: [['snapflip release shop v20260518-02 --reason "it was the reader"', 'nothing is flipped by it']],
+  })
+    .requiredOption('--reason <text>', 'kept in the history')
+    .action(act<Options, [string, string]>(run))
+}
+
+async function run(session: Session, { reason }: Options, dataset: string, tag: string): Promise<Answer> {
+  await session.dataset(dataset)
+  const pool = await session.registry()
+  const { released } = await releaseVersion(changeDeps(session, pool), { dataset, tag, by: session.actor, reason })
+  return {
+    json: { dataset, tag, released },
+    text: released ? `${tag} of ${dataset} may be flipped to again.` : `${tag} of ${dataset} was not quarantined.`,
+  }
+}
