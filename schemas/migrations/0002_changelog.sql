@@ -128,6 +128,38 @@ create function snapflip.system() returns text language sql stable
       || '/' || (select oid from pg_catalog.pg_database where datname = current_database())::text;
   end;
 
+-- The clusters and databases whose transactions `xid` means in changelog, events and watermarks. One row, that of this database, where they can
+-- be read; another's where a dump was restored or its rows were loaded, and then begin_lineage is called for.
+create table snapflip.lineage (system text not null);
+
+-- A transaction number of another cluster says nothing here, whether it is above this one's counter or below it. So nothing of it stays: no
+-- window can reach back beyond the first watermark taken here, which has every row that is visible now. The changes go; the events stay, once
+-- each, with a number (2, PostgreSQL's own for a row that everybody sees) that is in no window. Whoever takes a watermark locks
+-- snapflip.watermarks before the snapshot: none is on its way meanwhile. Needs read committed, where each statement sees the present.
+create function snapflip.begin_lineage() returns void language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  top bigint;
+begin
+  lock table snapflip.watermarks in share row exclusive mode;
+  if array(select l.system from snapflip.lineage l) = array[snapflip.system()] then
+    return;
+  end if;
+  delete from snapflip.watermarks;
+  delete from snapflip.changelog;
+  update snapflip.events set xid = '2' where xid <> '2';
+  -- Logical replication brings rows and leaves their sequence behind: new events would count as older than all it brought.
+  select max(seq) into top from snapflip.events;
+  if top > (select last_value from snapflip.events_seq_seq) then
+    perform setval('snapflip.events_seq_seq', top);
+  end if;
+  delete from snapflip.lineage;
+  insert into snapflip.lineage values (snapflip.system());
+end
+$$;
+revoke all on function snapflip.begin_lineage() from public;
+
 -- What decides whether the changes of a table were all captured and how their text reads, in the caller's snapshot: per root table its identity,
 -- the tables that hold its rows, their triggers and columns, and the types these are made of. The xmin of a catalogue row changes with every
 -- update of it and never comes back, so equal facts at two moments mean that nothing happened between them (a trigger disabled and enabled

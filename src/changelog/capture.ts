@@ -126,13 +126,15 @@ const DELETE_CAPTURED = `
 
 async function detachTable(client: ClientBase, name: string): Promise<boolean> {
   const { own, relids } = await inShortTransaction(client, async () => {
-    const { rows } = await client.query<{ relid: string; members: string[] }>(
-      `select relid::text, array_to_json(members) as members from snapflip.captures c where c.name = $1 or c.relid = to_regclass($1)`,
+    // By name too: in a restored database the table has another oid than was remembered.
+    const { rows } = await client.query<{ relid: string; members: string[]; named: number | null }>(
+      `select relid::text, array_to_json(members) as members, to_regclass($1)::oid as named
+       from snapflip.captures c where c.name = $1 or c.relid = to_regclass($1)`,
       [name],
     )
     const touched = new Set(rows.flatMap((row) => [row.relid, ...row.members].map(Number)))
-    for (const row of rows)
-      for (const member of (await factsOf(client, Number(row.relid)))?.members ?? []) touched.add(member.relid)
+    for (const relid of rows.flatMap((row) => [Number(row.relid), row.named ?? 0]))
+      for (const member of (await factsOf(client, relid))?.members ?? []) touched.add(member.relid)
     for (const statement of await dropStatements(client, [...touched])) await client.query(statement)
     return { own: rows.map((row) => row.relid), relids: [...touched] }
   })

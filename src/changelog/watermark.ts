@@ -4,6 +4,7 @@ import type { Watermark } from '../../schemas/manifest.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { captureFault, type TableFacts } from './facts.ts'
 import { translate } from './failure.ts'
+import { beginLineage } from './lineage.ts'
 import { beginPinned } from './session.ts'
 import { capturedTables, expectAsResolved, lockNames, type Source, tablesOf } from './source.ts'
 
@@ -13,7 +14,8 @@ export type WatermarkKind = 'version' | 'chunk'
 /**
  * Begins a repeatable-read transaction whose first statement stores its own snapshot. The caller reads on in the same transaction (see
  * `scanSource`) and then commits: only after that commit does the watermark count. The tables are locked against DDL and TRUNCATE *before*
- * the snapshot is taken, because neither is MVCC-safe: a table truncated or rewritten in between would look empty.
+ * the snapshot is taken, because neither is MVCC-safe: a table truncated or rewritten in between would look empty. So is snapflip.watermarks,
+ * against a lineage that begins in between. The first watermark after a restore into another cluster clears away what that brought along.
  *
  * Throws POSTGRES_UNSUPPORTED on a standby, whose snapshots hide open transactions; SOURCE_CHANGED when a table is no longer the one that
  * `resolveSource` saw; NOT_APPLIED when a captured table has no working capture, since no later window could start here.
@@ -25,7 +27,9 @@ export async function takeWatermark(
 ): Promise<Watermark> {
   const [id, nonce] = [randomUUID(), randomBytes(16)]
   try {
+    await beginLineage(client)
     await beginPinned(client, 'repeatable read', 'read write', lockNames(sources))
+    await client.query('lock table snapflip.watermarks in row exclusive mode')
     const { rows } = await client.query<{ snapshot: string; system: string; at: string; facts: TableFacts[] }>(
       // The snapshot is taken when the statement begins and the xid assigned while it runs, so xid >= xmax; the table's CHECK holds it to that.
       `insert into snapflip.watermarks (id, snapshot, xid, nonce, system, at, kind, facts)

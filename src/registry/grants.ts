@@ -69,7 +69,7 @@ grant insert, update on snapflip.refreshes, snapflip.versions, snapflip.builds, 
 grant insert, delete on snapflip.gate_results to snapflip_worker;
 grant insert, delete on snapflip.watermarks to snapflip_worker;
 grant delete on snapflip.changelog, snapflip.events to snapflip_worker;
-grant execute on function snapflip.record(text, text, text, text, jsonb) to snapflip_worker;
+grant execute on function snapflip.record(text, text, text, text, jsonb), snapflip.begin_lineage() to snapflip_worker;
 `
 
 /** Rights on the sources: reading, which is all a build does. Row security must let the worker see every row, or builds fail. */
