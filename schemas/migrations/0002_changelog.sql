@@ -66,6 +66,10 @@ create index events_xid on snapflip.events (xid);
 create index events_key on snapflip.events (dataset, index, key, seq);
 alter table snapflip.events replica identity full;
 
+-- A row for each key that was ever appended to, by a hash of it: what append_event locks. Row locks are as many as a transaction needs;
+-- advisory ones stand in the server's lock table, which some ten thousand fill.
+create table snapflip.event_keys (hash bigint primary key);
+
 -- A key's parts are joined by a zero byte, which text cannot hold. The size limits are the format's; a dataset's own are smaller.
 create function snapflip.append_event(dataset text, index text, key text[], value text) returns void language plpgsql security definer
   set search_path = pg_catalog, pg_temp set client_min_messages = warning
@@ -85,7 +89,9 @@ begin
       using errcode = 'string_data_right_truncation';
   end if;
   perform value::json;
-  perform pg_advisory_xact_lock(hashtextextended(dataset || E'\n' || index || E'\n' || encode(joined, 'hex'), 0));
+  -- Inserts the key's row or locks it, and never writes a new version of it: until this transaction ends, others that append to the key wait.
+  insert into snapflip.event_keys values (hashtextextended(dataset || E'\n' || index || E'\n' || encode(joined, 'hex'), 0))
+    on conflict (hash) do update set hash = excluded.hash where false;
   insert into snapflip.events (dataset, index, key, value)
     values (append_event.dataset, append_event.index, joined, append_event.value);
 end

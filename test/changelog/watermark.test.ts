@@ -208,11 +208,8 @@ describe.each(postgresVersions)('a watermark on PostgreSQL %s', (version) => {
     await expect
       .poll(
         async () =>
-          (
-            await database.pool.query(
-              `select count(*)::int as n from pg_locks where locktype = 'advisory' and not granted`,
-            )
-          ).rows[0].n,
+          (await database.pool.query(`select count(*)::int as n from pg_locks where not granted and database is null`))
+            .rows[0].n,
       )
       .toBe(1)
     await other.query('commit')
