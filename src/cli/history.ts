@@ -1,6 +1,8 @@
 import { type Command, InvalidArgumentError } from 'commander'
-import { historyEntries } from '../registry/history-entries.ts'
+import { stringify } from 'csv-stringify/sync'
+import { type HistoryEntry, historyEntries } from '../registry/history-entries.ts'
 import { verifyHistory } from '../registry/verify-history.ts'
+import { moment } from './moment.ts'
 import type { Session } from './session.ts'
 import { formatTime, table } from './table.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
@@ -8,7 +10,11 @@ import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 interface Options extends CommonOptions {
   limit: number
   kind?: string
+  actor?: string
+  tag?: string
   since?: Date
+  until?: Date
+  csv?: boolean
   verify?: boolean
 }
 
@@ -21,12 +27,17 @@ export function history(program: Command): void {
     examples: [
       ['snapflip history shop', 'the last 50 entries'],
       ['snapflip history shop --kind flip --since 2026-05-01', 'flips since a day'],
+      ['snapflip history shop --actor ana --csv', 'what one person did, for a spreadsheet'],
       ['snapflip history shop --verify', 'computes every hash of the chain again'],
     ],
   })
     .option('--limit <n>', 'how many entries', positive, 50)
     .option('--kind <kind>', 'only entries of this kind: flip, refresh, version, hold, …')
+    .option('--actor <name>', 'only entries by this person or worker')
+    .option('--tag <tag>', 'only entries of this version')
     .option('--since <time>', 'only entries since then (ISO 8601)', moment)
+    .option('--until <time>', 'only entries before then (ISO 8601)', moment)
+    .option('--csv', 'print all fields as CSV, the detail as JSON in one of them')
     .option('--verify', 'also check the whole chain: edits, removals and cut tails are found')
     .action(act<Options, [string]>(run))
 }
@@ -35,13 +46,9 @@ async function run(session: Session, options: Options, dataset: string): Promise
   await session.dataset(dataset)
   const registry = await session.registry()
   const chain = options.verify ? await verifyHistory(registry) : null
-  const { limit, kind, since } = options
-  const entries = await historyEntries(registry, {
-    dataset,
-    limit,
-    ...(kind === undefined ? {} : { kind }),
-    ...(since === undefined ? {} : { since }),
-  })
+  const { limit, kind, actor, tag: version, since, until } = options
+  const entries = await historyEntries(registry, { dataset, limit, kind, actor, version, since, until })
+  if (options.csv) return { json: { dataset, entries }, text: csv(entries) }
   const rows = entries.map(({ seq, at, kind, version, actor, detail }) => [
     seq,
     formatTime(at),
@@ -54,6 +61,13 @@ async function run(session: Session, options: Options, dataset: string): Promise
     entries.length === 0 ? [`No entries of ${dataset}.`] : [table(['#', 'at', 'what', 'version', 'by', 'detail'], rows)]
   if (chain !== null) lines.push(`The chain verifies: ${chain.entries} entries, the last one's hash is ${chain.hash}.`)
   return { json: { dataset, entries, ...(chain === null ? {} : { chain }) }, text: lines.join('\n') }
+}
+
+function csv(entries: readonly HistoryEntry[]): string {
+  const rows = entries.map((entry) => ({ ...entry, at: entry.at.toISOString(), detail: JSON.stringify(entry.detail) }))
+  const columns = ['seq', 'at', 'dataset', 'actor', 'kind', 'version', 'detail', 'hash']
+  // A cell that begins like a formula would be one in a spreadsheet; reasons are typed by people.
+  return stringify(rows, { header: true, columns, escape_formulas: true }).trimEnd()
 }
 
 /** What people look for: the reason first, and no ids nor hashes, which --json has. */
@@ -73,11 +87,4 @@ export function positive(text: string): number {
   const number = Number(text)
   if (!Number.isSafeInteger(number) || number < 1) throw new InvalidArgumentError('Expected a whole number from 1 on.')
   return number
-}
-
-function moment(text: string): Date {
-  const at = new Date(text)
-  if (Number.isNaN(at.getTime()))
-    throw new InvalidArgumentError('Expected a time such as 2026-05-18 or 2026-05-18T09:30:00Z.')
-  return at
 }

@@ -16,6 +16,7 @@ import { refresh } from './refresh.ts'
 import { release } from './release.ts'
 import { resume } from './resume.ts'
 import { rollback } from './rollback.ts'
+import { servedAt } from './served-at.ts'
 import { show } from './show.ts'
 import { status } from './status.ts'
 import { up } from './up.ts'
@@ -46,6 +47,7 @@ export const VERBS: readonly ((program: Command) => void)[] = [
   diff,
   verify,
   history,
+  servedAt,
   migrate,
   doctor,
 ]

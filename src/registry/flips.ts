@@ -41,7 +41,8 @@ export async function flipOf(db: Db, flipId: string): Promise<FlipRow | null> {
   return (await readFlips(db, 'where id = $1', [flipId]))[0] ?? null
 }
 
-async function readFlips(db: Db, which: string, values: readonly unknown[]): Promise<FlipRow[]> {
+/** Those that `which` (a where clause with its order) picks. */
+export async function readFlips(db: Db, which: string, values: readonly unknown[]): Promise<FlipRow[]> {
   const rows = await select<Omit<FlipRow, 'epoch'> & { epoch: string }>(
     db,
     `select id as "flipId", dataset, kind, from_tag as "from", to_tag as "to", epoch, refresh_id as "refreshId", reason,

@@ -13,17 +13,20 @@ export interface HistoryEntry {
 }
 
 export interface HistoryFilter {
-  dataset?: string
+  dataset?: string | undefined
   /** Exactly this kind, or all below it: `flip` finds `flip.intended` and `flip.confirmed`. */
-  kind?: string
-  version?: string
-  since?: Date
+  kind?: string | undefined
+  actor?: string | undefined
+  version?: string | undefined
+  /** From `since` on, before `until`. */
+  since?: Date | undefined
+  until?: Date | undefined
   limit?: number
 }
 
 /** Entries, newest first. */
 export async function historyEntries(db: Db, filter: HistoryFilter = {}): Promise<HistoryEntry[]> {
-  const { dataset = null, kind = null, version = null, since = null, limit = 100 } = filter
+  const { dataset = null, kind = null, actor = null, version = null, since = null, until = null, limit = 100 } = filter
   const rows = await select<Omit<HistoryEntry, 'seq'> & { seq: string }>(
     db,
     `select seq, at, dataset, actor, kind, version, detail, encode(hash, 'hex') as hash
@@ -32,9 +35,11 @@ export async function historyEntries(db: Db, filter: HistoryFilter = {}): Promis
         and ($2::text is null or kind = $2 or starts_with(kind, $2 || '.'))
         and ($3::text is null or version = $3)
         and ($4::timestamptz is null or at >= $4)
+        and ($5::timestamptz is null or at < $5)
+        and ($6::text is null or actor = $6)
       order by seq desc
-      limit $5`,
-    [dataset, kind, version, since, limit],
+      limit $7`,
+    [dataset, kind, version, since, until, actor, limit],
   )
   return rows.map((row) => ({ ...row, seq: Number(row.seq) }))
 }

@@ -13,15 +13,17 @@ export interface RefreshRow extends OpenRefresh {
 
 /** The dataset's refreshes, newest first. */
 export async function refreshes(db: Db, dataset: string, limit = 20): Promise<RefreshRow[]> {
+  return readRefreshes(db, 'where dataset = $1 order by opened_at desc limit $2', [dataset, limit])
+}
+
+/** Those that `which` (a where clause with its order) picks. */
+export async function readRefreshes(db: Db, which: string, values: readonly unknown[]): Promise<RefreshRow[]> {
   return select<RefreshRow>(
     db,
     `select id as "refreshId", dataset, workflow_id as "workflowId", run_id as "runId", reason,
             requested_by as "requestedBy", "full", opened_at as "openedAt", closed_at as "closedAt", status, tag, summary,
             durations as "durationsMs"
-       from snapflip.refreshes
-      where dataset = $1
-      order by opened_at desc
-      limit $2`,
-    [dataset, limit],
+       from snapflip.refreshes ${which}`,
+    values,
   )
 }

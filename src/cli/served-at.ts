@@ -1,0 +1,64 @@
+import { type Command, InvalidArgumentError } from 'commander'
+import { gateResults } from '../registry/gate-results.ts'
+import { type Served, servedAt as servedAtOf } from '../registry/served-at.ts'
+import { gateTable } from './gate-table.ts'
+import { moment } from './moment.ts'
+import type { Session } from './session.ts'
+import { card, formatTime } from './table.ts'
+import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+
+export function servedAt(program: Command): void {
+  verb(program, {
+    usage: 'served-at <dataset> <time>',
+    summary:
+      'what readers got at a moment: which version, how it got there, from what it was built, with which evidence',
+    examples: [['snapflip served-at shop 2026-05-18T09:30:00Z', 'for an audit, or after an incident']],
+  }).action(act<CommonOptions, [string, string]>(run))
+}
+
+async function run(session: Session, _options: CommonOptions, dataset: string, time: string): Promise<Answer> {
+  await session.dataset(dataset)
+  const at = moment(time)
+  if (at.getTime() > Date.now()) throw new InvalidArgumentError(`Expected a time that has passed, found ${time}.`)
+  const registry = await session.registry()
+  const served = await servedAtOf(registry, dataset, at)
+  const gates = served.version === null ? [] : await gateResults(registry, dataset, served.version.tag)
+  const json = { dataset, at, ...served, gates }
+  if (served.version === null) return { json, text: [nothingYet(dataset, at), ...underWay(served)].join('\n') }
+  const text = [identity(dataset, at, served), ...underWay(served)]
+  text.push(gates.length === 0 ? 'No gate has looked at it.' : gateTable(gates))
+  return { json, text: text.join('\n\n') }
+}
+
+const nothingYet = (dataset: string, at: Date) => `Readers of ${dataset} had no version at ${formatTime(at)}.`
+
+function identity(dataset: string, at: Date, { version, flip, next, refresh }: Served): string {
+  const builtBy =
+    refresh === null
+      ? 'unknown: it was found in the store'
+      : `refresh ${refresh.refreshId}, asked for by ${refresh.requestedBy}${refresh.reason === null ? '' : `: ${refresh.reason}`}`
+  return card([
+    ['served', `${version?.tag} of ${dataset} at ${formatTime(at)}`],
+    ['since', `${formatTime(flip?.settledAt ?? null)}, epoch ${flip?.epoch}, by ${flip?.kind} ${flip?.flipId}`],
+    ['moved by', `${flip?.actor}${flip?.reason == null ? '' : `: ${flip.reason}`}`],
+    ['until', next === null ? 'now' : `${formatTime(next.settledAt)}, ${next.kind} to ${next.to} by ${next.actor}`],
+    ['built by', builtBy],
+    ['built on', version?.parent ?? 'the source alone'],
+    [
+      'watermark',
+      version?.watermark == null ? null : `${formatTime(version.watermark.at)}, snapshot ${version.watermark.snapshot}`,
+    ],
+    ['digest', version?.digest ?? null],
+    ['manifest', version?.manifestSha256 ?? null],
+  ])
+}
+
+/** Said, not guessed: the store's pointer was set at some moment between the two. */
+function underWay({ underWay }: Served): string[] {
+  if (underWay === null) return []
+  const known =
+    underWay.settledAt === null ? 'not settled yet' : `known to be made at ${formatTime(underWay.settledAt)}`
+  return [
+    `A ${underWay.kind} to ${underWay.to} was under way: wanted at ${formatTime(underWay.intendedAt)}, ${known}. Readers were before it or after it.`,
+  ]
+}

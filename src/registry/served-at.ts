@@ -1,0 +1,46 @@
+import { type FlipRow, readFlips } from './flips.ts'
+import { type RefreshRow, readRefreshes } from './refreshes.ts'
+import type { Db } from './transaction.ts'
+import type { VersionRow } from './version.ts'
+import { versions } from './versions.ts'
+
+/** What the pointer named at a moment, as the registry knows it. */
+export interface Served {
+  /** Null: nothing was served yet. */
+  version: VersionRow | null
+  /** The flip or rollback that took readers there. */
+  flip: FlipRow | null
+  /** The one that took them away; null when they are there still. */
+  next: FlipRow | null
+  /**
+   * A flip under way at that moment: wanted, and not yet known to be made. The store was set somewhere in between, so readers were before it or after
+   * it. Null: nothing was under way.
+   */
+  underWay: FlipRow | null
+  /** The refresh that built the version; null where it was found in the store. */
+  refresh: RefreshRow | null
+}
+
+/** What readers got at `at`, within their follow lag. Rollbacks and flips alike are read from their confirmed rows. */
+export async function servedAt(db: Db, dataset: string, at: Date): Promise<Served> {
+  const [flip = null] = await readFlips(
+    db,
+    `where dataset = $1 and outcome = 'confirmed' and settled_at <= $2 order by epoch desc limit 1`,
+    [dataset, at],
+  )
+  const epoch = flip?.epoch ?? 0
+  const [next = null] = await readFlips(
+    db,
+    `where dataset = $1 and outcome = 'confirmed' and epoch > $2 order by epoch limit 1`,
+    [dataset, epoch],
+  )
+  const [underWay = null] = await readFlips(
+    db,
+    `where dataset = $1 and epoch > $2 and intended_at <= $3 and (outcome is null or outcome = 'confirmed') order by epoch limit 1`,
+    [dataset, epoch, at],
+  )
+  const [version = null] = flip === null ? [] : await versions(db, dataset, { tags: [flip.to] })
+  const refreshId = version?.refreshId ?? null
+  const [refresh = null] = refreshId === null ? [] : await readRefreshes(db, 'where id = $1', [refreshId])
+  return { version, flip, next, underWay, refresh }
+}
