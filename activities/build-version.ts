@@ -203,7 +203,7 @@ async function mergeIndex(
       place.tell(`${dataset}.${plan.name}: merging, ${entriesDone} of ${runs.entries} entries`),
   })
   await runs.close()
-  if (merged.missed.count > 0) throw await changeMissed(deps, dataset, plan, merged.missed)
+  if (merged.missed.count > 0) throw await changeMissed(deps, dataset, plan, parent, merged.missed)
   await writer.finish()
   if (!merged.changed || isSameUncaptured(plan, merged.index)) {
     await store.data.deleteGeneration(generation)
@@ -377,6 +377,7 @@ async function changeMissed(
   deps: Deps,
   dataset: string,
   plan: IndexPlan,
+  parent: Parent | null,
   missed: MergeResult['missed'],
 ): Promise<SnapflipError> {
   const keys = missed.keys.map(hashedKey)
@@ -385,27 +386,25 @@ async function changeMissed(
     `${missed.count} changes of ${dataset}.${plan.name} remove entries that the parent does not have (keys ${keys.join(', ')}): a change was missed. The index is built in full.`,
     { dataset, index: plan.name, count: missed.count, keys },
   )
-  deps.alert({ kind: 'CHANGE_MISSED', dataset, version: null, summary: error.message })
-  await recordEvent(deps.pool, {
+  const version = parent?.ref.tag ?? null
+  await deps.alert({
+    kind: 'CHANGE_MISSED',
     dataset,
-    actor: null,
-    kind: 'alert.change_missed',
-    detail: { index: plan.name, count: missed.count, keys },
+    version,
+    // Until another version is built upon, each refresh meets the same.
+    incident: `${version}/${plan.name}`,
+    summary: error.message,
+    evidence: { index: plan.name, count: missed.count, keys },
   })
   return error
 }
 
 async function tellOfLineage(deps: Deps, dataset: string, parent: Parent | null): Promise<void> {
   const watermark = parent?.manifest.watermark.id ?? null
-  const summary = `the watermark of ${parent?.ref.tag} is not in this database's history; ${dataset} is built in full`
-  deps.alert({ kind: 'LINEAGE_BROKEN', dataset, version: parent?.ref.tag ?? null, summary })
-  await recordEvent(deps.pool, {
-    dataset,
-    actor: null,
-    kind: 'alert.lineage_broken',
-    version: parent?.ref.tag ?? null,
-    detail: { watermark },
-  })
+  const version = parent?.ref.tag ?? null
+  const summary = `the watermark of ${version} is not in this database's history; ${dataset} is built in full`
+  const incident = `watermark ${watermark}`
+  await deps.alert({ kind: 'LINEAGE_BROKEN', dataset, version, incident, summary, evidence: { watermark } })
 }
 
 function summaryOf(built: readonly BuiltIndex[]): string {

@@ -1,4 +1,4 @@
-import { recordEvent } from '../src/registry/record.ts'
+import { Context } from '@temporalio/activity'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
 
@@ -7,6 +7,8 @@ export const compensationFailed =
   (deps: Deps) =>
   ({ dataset, summary }: { dataset: string; summary: string }): Promise<void> =>
     asActivity(async () => {
-      deps.alert({ kind: 'COMPENSATION_FAILED', dataset, version: null, summary })
-      await recordEvent(deps.pool, { dataset, actor: null, kind: 'alert.compensation_failed', detail: { summary } })
+      const { activityId, workflowExecution } = Context.current().info
+      const incident = `${workflowExecution?.runId}/${activityId}`
+      const evidence = { workflowId: workflowExecution?.workflowId }
+      await deps.alert({ kind: 'COMPENSATION_FAILED', dataset, version: null, incident, summary, evidence })
     })

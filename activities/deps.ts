@@ -1,7 +1,7 @@
 import type { Client, Pool } from 'pg'
 import type { Config, DatasetDefinition } from '../schemas/config.ts'
 import { SnapflipError } from '../src/core/errors.ts'
-import type { AlertSink } from '../src/observe/alert.ts'
+import type { RaiseAlert } from '../src/observe/alert.ts'
 import type { Logger } from '../src/observe/log.ts'
 import type { Store } from '../src/stores/ports.ts'
 
@@ -15,7 +15,7 @@ export interface Deps {
   /** The dataset's store, opened once a worker. */
   store(dataset: string): Promise<Store>
   log: Logger
-  alert: AlertSink
+  alert: RaiseAlert
   /** Where builds keep their runs; a retry on the same machine goes on from them. */
   workDir: string
   /** Who started a workflow: `temporal:<identity>`, as the server recorded it; nobody's proof of anything. */

@@ -6,7 +6,6 @@ import { intendFlip } from '../src/registry/intend-flip.ts'
 import { knownPointer, refOf } from '../src/registry/known-pointer.ts'
 import { loseVersions } from '../src/registry/lose-versions.ts'
 import { raiseEpoch } from '../src/registry/raise-epoch.ts'
-import { recordEvent } from '../src/registry/record.ts'
 import { settleFlip } from '../src/registry/settle-flip.ts'
 import type { VersionRow } from '../src/registry/version.ts'
 import { versions } from '../src/registry/versions.ts'
@@ -57,14 +56,7 @@ export async function reconcile(deps: ReconcileDeps, store: Store, asked: Reconc
     const fault = await faultOf(deps, store, dataset)
     if (fault === null) return null
     const done = await repair(deps, store, asked, fault)
-    if (done === null) continue
-    deps.alert({
-      kind: 'STORE_REBOUND',
-      dataset,
-      version: fault.claimed.active?.tag ?? null,
-      summary: done.summary,
-    })
-    return done
+    if (done !== null) return done
   }
   throw cameFirst(dataset, store)
 }
@@ -236,19 +228,28 @@ async function told(
   summary: string,
 ): Promise<void> {
   const stored = read?.pointer
-  await recordEvent(deps.pool, {
+  const isRecorded = await deps.alert({
+    kind: 'STORE_REBOUND',
     dataset,
-    actor: rollback.actor,
-    kind: 'alert.store_rebound',
     version: active,
-    detail: {
+    // All that find this pointer, at this epoch, find the same; each write of it draws a new token.
+    incident: `${kind}, ${outcome}, epoch ${formatEpoch(claimed.epoch)}, ${read?.token ?? 'no pointer'}`,
+    summary,
+    evidence: {
       found: kind,
       outcome,
-      summary,
       confirmed: { tag: claimed.active?.tag ?? null, epoch: claimed.epoch },
       stored: stored === undefined ? null : { tag: stored.active?.tag ?? null, epoch: stored.epoch },
     },
+    actor: rollback.actor,
   })
+  if (!isRecorded) {
+    throw new SnapflipError(
+      'POSTGRES_UNREACHABLE',
+      `Expected the registry to take down that ${dataset} is repaired, found that it did not answer. The repair is tried again.`,
+      { dataset },
+    )
+  }
   deps.log.warn({ dataset, step: 'reconcile', found: kind, outcome, version: active }, summary)
 }
 

@@ -3,7 +3,6 @@ import type { VersionRef } from '../schemas/pointer.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import type { Alert } from '../src/observe/alert.ts'
 import { openReader } from '../src/reader/open.ts'
-import { recordEvent } from '../src/registry/record.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { eachEntry } from '../src/snapshot/block.ts'
 import { sharesLayout, writtenBlocks } from '../src/snapshot/differences.ts'
@@ -60,24 +59,19 @@ async function readBack(
     // A store that does not answer says nothing about the version; the activity is tried again.
     if (!isSnapflipError(error) || error.retryable) throw error
     // Taking readers back from a version that they have left would take them from a good one.
-    if (!(await isStillActive(deps, dataset, version))) return await overtaken(deps, dataset, version)
+    const incident = await flipTo(deps, dataset, version)
+    if (incident === null) return await overtaken(deps, dataset, version)
     const summary = `${version.tag} of ${dataset} does not read back: ${error.message}`
-    deps.alert({ kind, dataset, version: version.tag, summary })
-    const detail = { code: error.code, message: error.message }
-    await recordEvent(deps.pool, {
-      dataset,
-      actor: null,
-      kind: `alert.${kind.toLowerCase()}`,
-      version: version.tag,
-      detail,
-    })
+    const evidence = { code: error.code, message: error.message }
+    await deps.alert({ kind, dataset, version: version.tag, incident, summary, evidence })
     throw new SnapflipError('VERIFY_FAILED', summary, { dataset, tag: version.tag, kind }, error)
   }
 }
 
-async function isStillActive(deps: Deps, dataset: string, version: VersionRef): Promise<boolean> {
-  const read = await (await deps.store(dataset)).pointer.read()
-  return read?.pointer.active?.manifest === version.manifest
+/** The flip that made the version active; null when another is by now. */
+async function flipTo(deps: Deps, dataset: string, version: VersionRef): Promise<string | null> {
+  const pointer = (await (await deps.store(dataset)).pointer.read())?.pointer
+  return pointer?.active?.manifest === version.manifest ? (pointer.flipId ?? version.manifest) : null
 }
 
 async function overtaken(deps: Deps, dataset: string, version: VersionRef): Promise<ReadBack> {

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { alertsSchema } from './alerts.ts'
 
 /**
  * The definition: `snapflip.config.ts` (or .js, .json). Parsed here; what it means for the database (tables, columns, expressions)
@@ -119,6 +120,8 @@ export const configSchema = z.strictObject({
   /** Name → `redis://`, `rediss://`, `s3://bucket/prefix?region=&endpoint=`, `file:./folder`. */
   stores: z.record(name, z.string().min(1)),
   datasets: z.record(name, datasetSchema),
+  /** Who is told what must be told, besides the log; see docs/alerts.md. */
+  alerts: alertsSchema.prefault({}),
 })
 export type Config = z.infer<typeof configSchema>
 /** What a person writes: defaults may be left out. */

@@ -4,6 +4,8 @@ type Issue = z.core.$ZodIssue
 
 /** Below these paths texts may be credentials: what was found there is told by its kind alone. */
 const SECRET = new Set(['database', 'stores', 'temporal'])
+/** Of a sink: a URL may hold a token, and a secret may have been put where its name belongs. */
+const SECRET_OF_SINK = new Set(['url', 'urlEnv', 'secretEnv'])
 const FOUND_CHARS_MAX = 60
 const PROBLEMS_MAX = 20
 
@@ -58,6 +60,7 @@ function expected(issue: Issue): string {
     case 'too_big':
       return `expected at most ${issue.maximum}${issue.origin === 'array' ? ' of them' : ''}`
     case 'invalid_union':
+      if (issue.errors.length === 0) return issue.message // none has the `kind` that was given
       return `expected ${[...new Set(issue.errors.flatMap((branch) => branch.filter(isKind).map((inner) => article((inner as { expected?: string }).expected ?? ''))))].join(' or ')}`
     case 'invalid_key':
       return issue.issues.map((inner) => inner.message).join('; ')
@@ -85,10 +88,13 @@ function found(issue: Issue, path: readonly PropertyKey[]): string {
   if (typeof input === 'object') return 'an object'
   if (typeof input === 'function') return 'a function'
   if (input === '') return 'an empty text'
-  if (typeof input === 'string' && SECRET.has(String(path[0]))) return 'another text'
+  if (typeof input === 'string' && isSecret(path)) return 'another text'
   const text = typeof input === 'string' ? JSON.stringify(input) : String(input)
   return text.length > FOUND_CHARS_MAX ? `${text.slice(0, FOUND_CHARS_MAX)}…` : text
 }
+
+const isSecret = ([root, ...below]: readonly PropertyKey[]) =>
+  SECRET.has(String(root)) || (root === 'alerts' && SECRET_OF_SINK.has(String(below.at(-1))))
 
 function pathText(path: readonly PropertyKey[]): string {
   if (path.length === 0) return 'the definition'

@@ -88,6 +88,15 @@ function crossProblems(config: Config): string[] {
       )
     }
   }
+  const known = Object.keys(config.datasets)
+  for (const [sink, declared] of Object.entries(config.alerts.sinks)) {
+    if (declared.kind === 'log') continue
+    for (const [position, dataset] of (declared.datasets ?? []).entries())
+      if (!known.includes(dataset))
+        problems.push(
+          `alerts.sinks.${sink}.datasets[${position}]: expected a name of \`datasets\` (${known.join(', ') || 'none'}), found "${dataset}"`,
+        )
+  }
   return problems
 }
 

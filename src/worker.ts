@@ -16,7 +16,7 @@ import { type Activities, createActivities } from '../activities/index.ts'
 import type { Config } from '../schemas/config.ts'
 import { SnapflipError } from './core/errors.ts'
 import { buildsQueue } from './core/task-queues.ts'
-import { logAlerts } from './observe/alert.ts'
+import { Alerts } from './observe/alerts.ts'
 import { createLog, type Logger } from './observe/log.ts'
 import { connectRegistry, poolOptions } from './registry/connect.ts'
 import { openStore } from './stores/open.ts'
@@ -51,7 +51,8 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
   const target = temporalTarget(config.temporal)
   const pool = await connectRegistry(config.database)
   const stores = new Map<string, Promise<Store>>()
-  const closers: Array<() => Promise<unknown>> = [() => pool.end()]
+  const alerts = new Alerts({ pool, config: config.alerts, log })
+  const closers: Array<() => Promise<unknown>> = [() => alerts.close(), () => pool.end()]
   try {
     const connection = await NativeConnection.connect(target.connection).catch((error: unknown) => {
       throw new SnapflipError(
@@ -85,7 +86,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
         return opened
       },
       log,
-      alert: logAlerts(log),
+      alert: alerts.raise,
       workDir: options.workDir ?? join(tmpdir(), 'snapflip'),
       searchable,
     }
@@ -115,6 +116,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
         maxConcurrentActivityTaskExecutions: BUILDS_MAX,
       }),
     ]
+    alerts.start()
     const shutdown = () => {
       for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown()
     }

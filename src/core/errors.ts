@@ -65,6 +65,18 @@ export const ERRORS = {
     exit: 5,
     retryable: false,
   },
+  WEBHOOK_FAILED: {
+    meaning: 'The receiver of a webhook or an alert does not answer, or not now.',
+    http: 502,
+    exit: 5,
+    retryable: true,
+  },
+  WEBHOOK_REFUSED: {
+    meaning: 'A webhook or an alert may not go where it should (address, redirect), or its receiver will not have it.',
+    http: 502,
+    exit: 5,
+    retryable: false,
+  },
   STORE_FULL: {
     meaning: 'The store or the temporary folder has too little room.',
     http: 507,
@@ -133,6 +145,12 @@ export const ERRORS = {
   },
   CONFLICT: { meaning: 'The pointer is not in the state the change expected.', http: 409, exit: 7, retryable: false },
   SUPERSEDED: { meaning: 'The pointer already has an epoch as high or higher.', http: 409, exit: 7, retryable: false },
+  UNABSORBED: {
+    meaning: 'The pointer holds break-glass rollbacks that the registry has not absorbed yet.',
+    http: 409,
+    exit: 7,
+    retryable: true,
+  },
   PREFLIP_REFUSED: {
     meaning: 'What the gates approved is not what would be flipped to.',
     http: 409,

@@ -1,35 +1,33 @@
-import type { Logger } from './log.ts'
+import type { AlertKind } from '../../schemas/alerts.ts'
 
-/** What a person must be told. Each kind has its runbook. */
+/** What a person must be told, once an incident. */
 export interface Alert {
-  kind:
-    | 'VERIFY_FAILED'
-    | 'CHANGE_MISSED'
-    | 'LINEAGE_BROKEN'
-    | 'COMPENSATION_FAILED'
-    | 'ROLLBACK_UNHEALTHY'
-    | 'STORE_REBOUND'
+  kind: AlertKind
   dataset: string
+  /** Tag of the version it is about. */
   version: string | null
+  /** What tells this incident from the next one of its kind and dataset: a flip id, a watermark. Whoever meets the same gives the same. */
+  incident: string
   summary: string
+  /** Ids, counts and hashes of keys; never rows. */
+  evidence: Readonly<Record<string, unknown>>
+  /** Who did what it is about, verified by the caller; the database's session_user without. */
+  actor?: string | null
 }
 
-export type AlertSink = (alert: Alert) => void
+/**
+ * Tells of an incident: its row and its history entry are there when this resolves, and each sink gets it from then on. Raised again, it is
+ * only counted. Never throws; false when the registry could not be asked within RAISE_MS_MAX, and then the log has it, and each sink is tried
+ * once.
+ */
+export type RaiseAlert = (alert: Alert) => Promise<boolean>
 
-export const RUNBOOKS: Record<Alert['kind'], string> = {
+/** Each page names the alert, and begins with what not to do. */
+export const RUNBOOKS: Record<AlertKind, string> = {
   VERIFY_FAILED: 'runbooks/bad-version.md',
   CHANGE_MISSED: 'runbooks/change-missed.md',
   LINEAGE_BROKEN: 'runbooks/lineage-broken.md',
   COMPENSATION_FAILED: 'runbooks/compensation-failed.md',
   ROLLBACK_UNHEALTHY: 'runbooks/bad-version.md',
   STORE_REBOUND: 'runbooks/store-rebound.md',
-}
-
-/** The sink that is always there: one line at level error, marked `alert`, naming its runbook. */
-export function logAlerts(log: Logger): AlertSink {
-  return (alert) =>
-    log.error(
-      { alert: alert.kind, dataset: alert.dataset, version: alert.version, runbook: RUNBOOKS[alert.kind] },
-      alert.summary,
-    )
 }

@@ -66,6 +66,7 @@ grant select on all tables in schema snapflip to snapflip_worker;
 grant update (epoch_registry) on snapflip.datasets to snapflip_worker;
 grant insert, update on snapflip.refreshes, snapflip.versions, snapflip.builds, snapflip.flips, snapflip.holds, snapflip.quarantines
   to snapflip_worker;
+grant insert, update on snapflip.alerts, snapflip.alert_deliveries to snapflip_worker;
 grant insert, delete on snapflip.gate_results to snapflip_worker;
 grant insert, delete on snapflip.watermarks to snapflip_worker;
 grant delete on snapflip.changelog, snapflip.events to snapflip_worker;

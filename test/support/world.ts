@@ -11,7 +11,7 @@ import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { attach } from '../../src/changelog/capture.ts'
 import { resolveSource } from '../../src/changelog/definition.ts'
 import { open, type Reader } from '../../src/index.ts'
-import { logAlerts } from '../../src/observe/alert.ts'
+import { Alerts } from '../../src/observe/alerts.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { openStore } from '../../src/stores/open.ts'
@@ -101,7 +101,8 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
     return resource
   }
   let store: Promise<Store> | undefined
-  const holdDeps = { pool: database.pool, store: () => world.store(), log, alert: logAlerts(log) }
+  const { raise } = new Alerts({ pool: database.pool, config: config.alerts, log })
+  const holdDeps = { pool: database.pool, store: () => world.store(), log, alert: raise }
   const world: World = {
     dataset,
     config,
