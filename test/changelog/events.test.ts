@@ -59,6 +59,8 @@ describe.each(postgresVersions)('events on PostgreSQL %s', (version) => {
     let from = await cut(client, [source])
     const state = (from.truth.map(copy) as [ReturnType<typeof copy>])[0]
     for (let window = 1; window <= WINDOWS; window++) {
+      // So that each window has something of every writer's.
+      await client.query('select pg_sleep(0.05)')
       const to = await cut(client, [source])
       await read(windowSource(client, source, { from: from.watermark, to: to.watermark.snapshot }), state)
       expect(state.list(), `window ${window}`).toEqual(to.truth[0]?.list())
