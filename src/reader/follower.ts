@@ -7,7 +7,7 @@ import type { PointerRead } from '../stores/ports.ts'
 import { MissingObject } from './missing-object.ts'
 import type { Limits } from './options.ts'
 import type { Source } from './source.ts'
-import { type OpenVersion, sameVersion } from './version.ts'
+import { MissingManifest, type OpenVersion, sameContent, sameVersion } from './version.ts'
 
 /** The pointer is polled this often within a follow lag: one poll may fail, or be late. */
 const POLLS_A_LAG = 2.5
@@ -30,17 +30,36 @@ export interface FollowerEvents {
   error: [unknown]
 }
 
+/**
+ * How a version came to be served:
+ * - `confirmed`: its store's pointer names it, at the highest epoch that was seen.
+ * - `kept`: it was confirmed last, and is now read from a store whose pointer does not say so. As old as that confirmation.
+ * - `behind`: a pointer names it at a lower epoch than was seen, and the version confirmed last is nowhere to be had. Never confirmed:
+ *   it answers with a mark, and only what asks for no freshness.
+ */
+type Standing = 'confirmed' | 'kept' | 'behind'
+
 /** What a reader answers from now. Replaced as a whole, so that nobody sees half of a flip. */
 export interface Serving {
   readonly version: OpenVersion
   readonly source: Source
-  pointer: Pointer
+  readonly standing: Standing
+  /** Of a `kept` version: the pointer that confirmed it. */
+  readonly pointer: Pointer
 }
 
 /**
  * Follows the pointer: keeps `serving` at the active version, and knows since when that was last confirmed. A version is adopted
- * when its manifest and roots are there, never before, and never with a lower epoch than was seen, unless the version being
- * served is gone.
+ * when its manifest and roots are there, never before. The highest epoch that was seen never falls: what a store names at a lower
+ * one is served only when the version of that epoch is gone, or its store does not answer, and no other store has it.
+ *
+ * | what failed                                        | is served instead, from the first store that has it |
+ * |----------------------------------------------------|-----------------------------------------------------|
+ * | a poll: no pointer, a lower epoch, a bad version    | a confirmed version                                 |
+ * | a poll: the store does not answer                  | a confirmed version, the version kept               |
+ * | a read: the store answers for its pointer alone    | a confirmed version, the version kept               |
+ * | a read: the store does not answer at all           | a confirmed version, the version kept, one behind   |
+ * | a read: the version is gone or damaged             | a confirmed version, the version kept, one behind   |
  */
 export class Follower {
   readonly events = new EventEmitter<FollowerEvents>()
@@ -51,11 +70,14 @@ export class Follower {
   readonly #closing = new AbortController()
   #watching: AbortController | null = null
   #serving: Serving | null = null
-  #seen: Epoch | null = null
+  /** What was confirmed last. */
+  #newest: Serving | null = null
+  /** The pointer of the highest epoch that was read anywhere, also when its version could not be opened; and when. */
+  #seen: { pointer: Pointer; at: number } | null = null
   /** Why the last attempt to confirm failed; null when it did not. */
   failing: { error: unknown } | null = null
   #scheduled: Promise<OpenVersion> | null = null
-  #failingOver: Promise<boolean> | null = null
+  #failingOver: { reach: Standing; done: Promise<boolean> } | null = null
   #nap = new AbortController()
   #toldStale = false
 
@@ -65,6 +87,8 @@ export class Follower {
     this.#limits = limits
     // Without a listener an 'error' event would be thrown.
     this.events.on('error', () => undefined)
+    // Each read that waits for a flip listens.
+    this.events.setMaxListeners(0)
   }
 
   /** Only after `start`. */
@@ -84,13 +108,18 @@ export class Follower {
       let failure: unknown
       for (const source of this.#sources) {
         try {
-          await this.#confirm(source, null)
+          await this.#confirm(source)
           void this.#follow()
           return
         } catch (error) {
           // The preferred store's reason is the one to tell.
           failure ??= error
         }
+      }
+      // A store named a version that it cannot give: another one's is served with a mark, if it is behind that.
+      if (this.#seen !== null && (await this.#failOver(null, failure, 'behind'))) {
+        void this.#follow()
+        return
       }
       const waitMs = backoff(attempt)
       if (this.#limits.start === 'fail' || !mayPass(failure) || performance.now() + waitMs > deadline) throw failure
@@ -103,25 +132,71 @@ export class Follower {
     this.#scheduled ??= new Promise((resolve, reject) => {
       process.nextTick(() => {
         this.#scheduled = null
-        this.#confirm(this.serving.source, null).then(resolve, reject)
+        this.#confirm(this.serving.source).then(resolve, reject)
       })
     })
     return this.#scheduled
   }
 
-  /** As `confirm`, when an object of `gone` is missing: then even a lower epoch is followed, for there is nothing else. */
+  /** As `confirm`, when `gone` was retired before it could be pinned. */
   confirmGone(gone: OpenVersion): Promise<OpenVersion> {
-    return this.#confirm(this.serving.source, gone)
+    return this.serving.version === gone ? this.#confirm(this.serving.source) : Promise.resolve(this.serving.version)
   }
 
-  /** True when another store serves now than the one that failed. */
-  failOver(from: Source, reason: unknown): Promise<boolean> {
-    if (this.serving.source !== from) return Promise.resolve(true)
-    if (!this.severalStores) return Promise.resolve(false)
-    this.#failingOver ??= this.#failOver(from, reason).finally(() => {
+  /** What answers a read that a version could not answer. Throws why it could not, when there is nothing else. */
+  async insteadOf(version: OpenVersion, error: unknown): Promise<OpenVersion> {
+    const from = version.source as Source
+    const missing = error instanceof MissingObject
+    let reason = missing ? error.asCorrupt() : error
+    const gone = isSnapflipError(reason, 'CORRUPT')
+    if (!gone && !unreachable(reason)) throw reason
+    if (this.serving.version !== version) return this.serving.version
+    if (missing) {
+      // The pointer says whether it was retired meanwhile; else it is damaged.
+      try {
+        const now = await this.#confirm(from)
+        if (now !== version) return now
+      } catch (failure) {
+        reason = failure
+      }
+    }
+    if (gone) from.leaveDamaged(version.ref, performance.now() + DAMAGED_REST_MS)
+    if (await this.failOver(from, reason, gone ? 'behind' : 'kept')) return this.serving.version
+    // What a store that answers for its pointer confirms is not replaced by something older.
+    const silent = !gone && this.severalStores && (await this.#isSilent(from))
+    if (silent && (await this.failOver(from, reason, 'behind'))) return this.serving.version
+    if (this.serving.version !== version) return this.serving.version
+    throw reason
+  }
+
+  /** True when something else is served now than what failed, with a standing no worse than `reach`. */
+  async failOver(from: Source, reason: unknown, reach: Standing): Promise<boolean> {
+    // One store has something else to offer only when what it served is gone.
+    if (!this.severalStores && reach !== 'behind' && this.serving.standing !== 'behind') return false
+    for (;;) {
+      if (this.serving.source !== from) return true
+      const running = this.#failingOver
+      if (running === null) break
+      if ((await running.done) || !isWorse(reach, running.reach)) return running.done
+    }
+    const done = this.#failOver(from, reason, reach).finally(() => {
       this.#failingOver = null
     })
-    return this.#failingOver
+    this.#failingOver = { reach, done }
+    return done
+  }
+
+  /** Resolves at the next flip that is followed, after `ms` at the latest. */
+  flipWithin(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer)
+        this.events.off('flip', done)
+        resolve()
+      }
+      const timer = setTimeout(done, ms)
+      this.events.on('flip', done)
+    })
   }
 
   /** Tells, once, that answers are stale. */
@@ -138,14 +213,16 @@ export class Follower {
     this.#nap.abort()
   }
 
-  async #confirm(source: Source, gone: OpenVersion | null): Promise<OpenVersion> {
+  async #confirm(source: Source): Promise<OpenVersion> {
     try {
       for (let attempt = 1; ; attempt++) {
         const sentAt = performance.now()
         this.counters.pointerReads++
         const read = await source.store.pointer.read()
+        // Overtaken by a later read: that flip was not undone, it was not made yet.
+        if (this.#isBelowSeen(read?.pointer) && this.#seenSince(sentAt) && attempt < OPEN_ATTEMPTS) continue
         try {
-          const version = await this.#consider(source, read, sentAt, gone)
+          const version = await this.#consider(source, read, sentAt)
           if (this.#serving?.source === source) this.failing = null
           return version
         } catch (error) {
@@ -165,55 +242,75 @@ export class Follower {
     }
   }
 
-  async #consider(
-    source: Source,
-    read: PointerRead | null,
-    sentAt: number,
-    gone: OpenVersion | null,
-  ): Promise<OpenVersion> {
+  async #consider(source: Source, read: PointerRead | null, sentAt: number): Promise<OpenVersion> {
     const pointer = read?.pointer ?? null
     const active = pointer?.active ?? null
     const serving = this.#serving
     if (pointer === null || active === null) throw this.#noActiveVersion(source)
-    const mayGoBack = serving !== null && gone === serving.version && !sameVersion(active, gone.ref)
-    this.#refuseLower(source, pointer, mayGoBack)
+    this.#see(pointer)
+    if (this.#isBelowSeen(pointer)) {
+      await this.#followBehind(source, pointer)
+      throw this.#belowSeen(source, pointer)
+    }
     if (serving?.source === source && sameVersion(active, serving.version.ref)) {
-      this.#seen = pointer.epoch
       confirmAt(serving.version, sentAt)
-      serving.pointer = pointer
-      this.#toldStale = false
+      this.#adopt({ version: serving.version, source, standing: 'confirmed', pointer })
       return serving.version
     }
     const warmUntil = performance.now() + this.#limits.followLagMs / POLLS_A_LAG
     const version = await source.open(active, serving?.version ?? null, warmUntil)
-    if (this.#serving !== serving) {
-      // Another read of the pointer was followed meanwhile. What it found is at least as new, or this one decides anew.
-      const now = this.#serving as Serving
+    const now = this.#serving
+    if (now !== null && now !== serving) {
+      // Another read of a pointer was followed meanwhile. What it found is at least as new, or this one decides anew.
       if (now.source !== source) return now.version
-      if (compareEpoch(now.pointer.epoch, pointer.epoch) >= 0) {
+      if (now.standing === 'confirmed' && compareEpoch(now.pointer.epoch, pointer.epoch) >= 0) {
         // The later flip came after our read of the earlier one, so its version was active after `sentAt` too.
         confirmAt(now.version, sentAt)
         return now.version
       }
     }
     confirmAt(version, sentAt)
-    this.#adopt({ version, source, pointer })
+    this.#adopt({ version, source, standing: 'confirmed', pointer })
     return version
   }
 
-  #refuseLower(source: Source, pointer: Pointer, mayGoBack: boolean): void {
-    if (this.#seen === null || mayGoBack || compareEpoch(pointer.epoch, this.#seen) >= 0) return
+  #see(pointer: Pointer): void {
+    if (!this.#isBelowSeen(pointer)) this.#seen = { pointer, at: performance.now() }
+  }
+
+  #isBelowSeen(pointer: Pointer | undefined): boolean {
+    return pointer !== undefined && this.#seen !== null && compareEpoch(pointer.epoch, this.#seen.pointer.epoch) < 0
+  }
+
+  #seenSince(time: number): boolean {
+    return this.#seen !== null && this.#seen.at >= time
+  }
+
+  /** A reader that already answers from behind goes forward with the pointer it answers by. */
+  async #followBehind(source: Source, pointer: Pointer): Promise<void> {
+    const { serving } = this
+    if (serving.source !== source || serving.standing !== 'behind') return
+    if (compareEpoch(pointer.epoch, serving.pointer.epoch) <= 0 || !this.#mayServeBehind(source, pointer)) return
+    const version = await source.open(pointer.active as VersionRef, serving.version)
+    if (this.#serving === serving) this.#adopt({ version, source, standing: 'behind', pointer })
+  }
+
+  /** Never a version that readers were taken back from, as far as was seen. */
+  #mayServeBehind(source: Source, { active }: Pointer): boolean {
+    if (active === null || this.#seen?.pointer.quarantined.includes(active.tag)) return false
+    return !source.isDamaged(active, performance.now())
+  }
+
+  #belowSeen(source: Source, pointer: Pointer): SnapflipError {
     this.counters.lowerEpochs++
-    throw new SnapflipError(
+    const epoch = formatEpoch(pointer.epoch)
+    const seen = formatEpoch((this.#seen?.pointer ?? pointer).epoch)
+    return new SnapflipError(
       'READER_STALE',
-      `Pointer of ${this.#dataset} in ${source.store.url} is at epoch ${formatEpoch(pointer.epoch)}, below ${formatEpoch(this.#seen)} that this reader has seen: ` +
-        'an acknowledged flip was undone (failover, restore). The reader stays where it is until the reconciler has set the pointer again.',
-      {
-        dataset: this.#dataset,
-        store: source.store.url,
-        epoch: formatEpoch(pointer.epoch),
-        seen: formatEpoch(this.#seen),
-      },
+      `Pointer of ${this.#dataset} in ${source.store.url} is at epoch ${epoch}, below ${seen} that this reader has seen: ` +
+        'the store is behind another one, or an acknowledged flip was undone (failover, restore). ' +
+        'Answers are stale until the pointer has been set again.',
+      { dataset: this.#dataset, store: source.store.url, epoch, seen },
     )
   }
 
@@ -225,16 +322,19 @@ export class Follower {
     )
   }
 
-  #adopt(next: Serving): void {
+  #adopt(next: Serving, failure: unknown = null): void {
     const before = this.#serving
     this.#serving = next
-    this.#seen = next.pointer.epoch
-    this.#toldStale = false
+    if (next.standing === 'confirmed') {
+      this.#newest = next
+      this.#toldStale = false
+    }
     if (before?.source !== next.source) {
-      this.failing = null
+      // Known not to be confirmed by its store: reads need not ask before they answer with a mark.
+      this.failing = next.standing === 'confirmed' ? null : { error: failure }
       this.#watch(next.source)
     }
-    if (before !== null && sameVersion(before.version.ref, next.version.ref)) return
+    if (before !== null && sameContent(before.version.ref, next.version.ref)) return
     this.counters.flips++
     this.events.emit('flip', {
       from: before?.version.ref ?? null,
@@ -273,38 +373,41 @@ export class Follower {
         await this.#comeBack()
       } catch (error) {
         failures++
-        if (await this.failOver(source, error).catch(() => false)) failures = 0
-        else if (signal.aborted === false) {
-          const ageMs = performance.now() - this.serving.version.confirmedAt
-          if (ageMs > this.#limits.followLagMs) this.tellStale(ageMs)
-        }
+        const reach = unreachable(error) || this.serving.standing === 'behind' ? 'kept' : 'confirmed'
+        if (await this.failOver(source, error, reach).catch(() => false)) failures = 0
+        const ageMs = performance.now() - this.serving.version.confirmedAt
+        if (!signal.aborted && ageMs > this.#limits.followLagMs) this.tellStale(ageMs)
       }
     }
   }
 
-  /** Goes on from the first other store that has an epoch as high as was seen; when none has, from the highest there is. */
-  async #failOver(from: Source, reason: unknown): Promise<boolean> {
-    const now = performance.now()
-    from.restUntil = now + REST_MS
-    if (isSnapflipError(reason, 'CORRUPT')) {
-      from.damaged = this.serving.version.ref.manifest
-      from.restUntil = now + DAMAGED_REST_MS
+  /** Goes on from another store, or from another version of the same one; the better standing first, then the preferred store. */
+  async #failOver(from: Source | null, reason: unknown, reach: Standing): Promise<boolean> {
+    const silent = unreachable(reason)
+    if (silent && from !== null) from.restUntil = performance.now() + REST_MS
+    const asked = this.#sources.filter((source) => !(silent && source === from))
+    const offers = (await Promise.all(asked.map((source) => this.#ask(source)))).filter((offer) => offer !== null)
+    for (const offer of offers) {
+      const next = await this.#openConfirmed(offer)
+      if (next !== null) return this.#switchTo(next, reason)
     }
-    let lower: Serving | null = null
-    for (const source of this.#sources) {
-      if (source === from) continue
-      const found = await this.#look(source)
-      if (found === null) continue
-      if (this.#seen === null || compareEpoch(found.pointer.epoch, this.#seen) >= 0) return this.#switchTo(found)
-      if (lower === null || compareEpoch(found.pointer.epoch, lower.pointer.epoch) > 0) lower = found
+    if (reach === 'confirmed') return false
+    for (const offer of offers) {
+      const next = await this.#openKept(offer)
+      if (next !== null) return this.#switchTo(next, reason)
     }
-    return lower !== null && this.#switchTo(lower)
+    if (reach === 'kept') return false
+    for (const offer of offers.toSorted(byEpochDown)) {
+      const next = await this.#openBehind(offer)
+      if (next !== null) return this.#switchTo(next, reason)
+    }
+    return false
   }
 
-  #switchTo(next: Serving): boolean {
+  #switchTo(next: Serving, reason: unknown): boolean {
     if (this.#closing.signal.aborted) return false
-    this.counters.failovers++
-    this.#adopt(next)
+    if (this.#serving !== null && next.source !== this.#serving.source) this.counters.failovers++
+    this.#adopt(next, reason)
     return true
   }
 
@@ -314,30 +417,104 @@ export class Follower {
       if (source === this.serving.source) return
       if (performance.now() < source.restUntil) continue
       source.restUntil = performance.now() + REST_MS
-      const found = await this.#look(source)
-      if (found === null || (this.#seen !== null && compareEpoch(found.pointer.epoch, this.#seen) < 0)) continue
-      this.#switchTo(found)
+      const offer = await this.#ask(source)
+      const next = offer === null ? null : await this.#openConfirmed(offer)
+      if (next === null) continue
+      this.#switchTo(next, null)
       return
     }
   }
 
-  /** What another store would serve; null when it cannot. */
-  async #look(source: Source): Promise<Serving | null> {
-    try {
+  /** What a store says now; null when it does not answer. */
+  #ask(source: Source): Promise<Offer | null> {
+    return this.#orTell(source, async () => {
       const sentAt = performance.now()
-      const pointer = (await source.store.pointer.read())?.pointer
-      const active = pointer?.active
-      if (pointer == null || active == null) return null
-      if (source.damaged === active.manifest && performance.now() < source.restUntil) return null
+      const pointer = (await source.store.pointer.read())?.pointer ?? null
+      if (pointer?.active != null) this.#see(pointer)
+      return { source, sentAt, pointer }
+    })
+  }
+
+  async #openConfirmed({ source, pointer, sentAt }: Offer): Promise<Serving | null> {
+    const active = pointer?.active ?? null
+    if (pointer === null || active === null || this.#isBelowSeen(pointer)) return null
+    if (source.isDamaged(active, performance.now())) return null
+    return this.#orTell(source, async () => {
       const version = await source.open(active)
+      // A later flip was followed meanwhile.
+      if (this.#newest !== null && compareEpoch(pointer.epoch, this.#newest.pointer.epoch) < 0) return null
       confirmAt(version, sentAt)
-      return { version, source, pointer }
+      return { version, source, standing: 'confirmed', pointer }
+    })
+  }
+
+  /** The version that was confirmed last, where it is retained. */
+  async #openKept({ source, pointer }: Offer): Promise<Serving | null> {
+    const newest = this.#newest
+    if (newest === null || (source === this.serving.source && this.serving.standing !== 'behind')) return null
+    const { ref, confirmedAt } = newest.version
+    if (pointer?.retired.includes(ref.tag) || pointer?.quarantined.includes(ref.tag)) return null
+    return this.#orTell(source, async () => {
+      const version = await source.open({ tag: ref.tag }).catch(unlessMissing)
+      if (version === null || !sameContent(version.ref, ref) || source.isDamaged(version.ref, performance.now()))
+        return null
+      confirmAt(version, confirmedAt)
+      return { version, source, standing: 'kept', pointer: newest.pointer }
+    })
+  }
+
+  async #openBehind({ source, pointer }: Offer): Promise<Serving | null> {
+    if (pointer === null || !this.#isBelowSeen(pointer) || !this.#mayServeBehind(source, pointer)) return null
+    return this.#orTell(source, async () => {
+      const version = await source.open(pointer.active as VersionRef)
+      return { version, source, standing: 'behind', pointer }
+    })
+  }
+
+  async #orTell<T>(source: Source, look: () => Promise<T>): Promise<T | null> {
+    try {
+      return await look()
     } catch (error) {
       source.restUntil = performance.now() + REST_MS
-      this.events.emit('error', error instanceof MissingObject ? error.asCorrupt() : error)
+      if (!this.#closing.signal.aborted)
+        this.events.emit('error', error instanceof MissingObject ? error.asCorrupt() : error)
       return null
     }
   }
+
+  /** Whether a store that did not answer a read does not answer for its pointer either. */
+  async #isSilent(source: Source): Promise<boolean> {
+    if (this.failing !== null) return unreachable(this.failing.error)
+    return this.#confirm(source).then(() => false, unreachable)
+  }
+}
+
+interface Offer {
+  source: Source
+  /** performance.now() when the pointer was asked for. */
+  sentAt: number
+  pointer: Pointer | null
+}
+
+function byEpochDown(a: Offer, b: Offer): number {
+  if (a.pointer === null || b.pointer === null) return Number(a.pointer === null) - Number(b.pointer === null)
+  return compareEpoch(b.pointer.epoch, a.pointer.epoch)
+}
+
+/** A store need not have a version that its pointer does not name. */
+function unlessMissing(error: unknown): null {
+  if (error instanceof MissingManifest) return null
+  throw error
+}
+
+const STANDINGS: readonly Standing[] = ['confirmed', 'kept', 'behind']
+
+function isWorse(a: Standing, b: Standing): boolean {
+  return STANDINGS.indexOf(a) > STANDINGS.indexOf(b)
+}
+
+function unreachable(error: unknown): boolean {
+  return isSnapflipError(error, 'STORE_UNREACHABLE')
 }
 
 function confirmAt(version: OpenVersion, sentAt: number): void {

@@ -1,28 +1,33 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Manifest } from '../../schemas/manifest.ts'
-import type { VersionRef } from '../../schemas/pointer.ts'
+import { tagSchema, type VersionRef } from '../../schemas/pointer.ts'
 import { isSnapflipError, SnapflipError } from '../core/errors.ts'
 import { decodeManifest } from '../snapshot/manifest.ts'
 import { bounded } from './bounded.ts'
 import type { Follower, FollowerEvents } from './follower.ts'
-import type { Freshness } from './freshness.ts'
+import { type Freshness, parseFreshness } from './freshness.ts'
 import { MissingObject } from './missing-object.ts'
 import type { Limits } from './options.ts'
 import { Pin, type PinOptions, retired, takeLease } from './pin.ts'
 import { Reads, type ValueTypes } from './reads.ts'
 import type { Source } from './source.ts'
 import type { Values } from './values.ts'
-import { MissingManifest, type OpenVersion, sameVersion } from './version.ts'
+import { MissingManifest, type OpenVersion } from './version.ts'
 
 /** Each time the version that had to answer was retired meanwhile. */
 const READ_ATTEMPTS = 8
 /** Each time the version to be pinned was retired before the lease was there. */
 const PIN_ATTEMPTS = 5
+/** `atLeast` asks again after this, then after twice as long each time, up to this many times as long. A flip that is followed ends the wait. */
 const AT_LEAST_POLL_MS = 20
-/** Tags whose ordinals are remembered for `atLeast`. */
+const AT_LEAST_DOUBLINGS = 5
+/** A tag that no store knows may be sealed within a moment, not later: together 620 ms. */
+const UNKNOWN_POLLS = 5
+/** Tags whose ordinals are remembered for `atLeast`: also after their versions were deleted. */
 const ORDINALS_MAX = 1000
 
 type Read<R> = (version: OpenVersion) => R | Promise<R>
+/** Throws READER_STALE when a version may not answer a call: asked of each version but the first, which was chosen by it. */
+type Requirement = (version: OpenVersion) => void
 
 /** What `open` returns. Each call is answered whole by one version that was active within the follow lag; `pin` stays on one. */
 export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
@@ -45,6 +50,8 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
     this.#follower = follower
     this.#sources = sources
     this.#limits = limits
+    this.#remember(this.version)
+    follower.events.on('flip', ({ to }) => this.#remember(to))
   }
 
   /** The version that answers unpinned reads now. */
@@ -61,7 +68,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
     return this.#follower.serving.source.store.url
   }
 
-  /** How long ago the pointer was last known to name this version. */
+  /** How long ago the pointer was last known to name this version; Infinity when it is older than what this reader has seen. */
   get ageMs(): number {
     return performance.now() - this.#follower.serving.version.confirmedAt
   }
@@ -110,7 +117,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
       const lease = await takeLease(source.store, version, options)
       if (lease.outcome === 'held') {
         const pin: Pin<T> = new Pin(version, source.store, lease, this.values, {
-          standing: () => this.#standing(version),
+          standing: () => ({ ...this.standing(version), stale: this.stale }),
           onEnd: () => this.#pins.delete(pin),
           onError: (error) => this.#follower.events.emit('error', error),
         })
@@ -136,75 +143,56 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   }
 
   protected answer<R>(read: Read<R>, fresh: Freshness | undefined): Promise<R> {
-    if (fresh !== undefined && fresh !== 'any') {
-      return 'maxStaleMs' in fresh
-        ? this.#answerFresh(read, fresh.maxStaleMs)
-        : this.#answerAtLeast(read, fresh.atLeast)
-    }
+    if (fresh !== undefined && fresh !== 'any') return this.#answerAs(read, fresh)
     const { version } = this.#follower.serving
     if (this.#closed || performance.now() - version.confirmedAt > this.#limits.followLagMs)
       return this.#answerLate(read)
-    return this.#run(read, version, 1)
+    return this.#run(read, version, 1, this.#asDeclared)
   }
 
   protected standing(version: OpenVersion): { ageMs: number; stale: boolean; store: string } {
-    return this.#standing(version)
-  }
-
-  #standing(version: OpenVersion): { ageMs: number; stale: boolean; store: string } {
     const ageMs = performance.now() - version.confirmedAt
-    return { ageMs, stale: this.stale, store: (version.source as Source).store.url }
+    // By the version that answered: the one served by now may be another.
+    return { ageMs, stale: ageMs > this.#limits.followLagMs, store: (version.source as Source).store.url }
   }
 
-  #run<R>(read: Read<R>, version: OpenVersion, attempt: number): Promise<R> {
+  async #answerAs<R>(read: Read<R>, fresh: Exclude<Freshness, 'any'>): Promise<R> {
+    const wanted = parseFreshness(fresh)
+    return 'maxStaleMs' in wanted
+      ? this.#answerFresh(read, wanted.maxStaleMs)
+      : this.#answerAtLeast(read, wanted.atLeast)
+  }
+
+  #run<R>(read: Read<R>, version: OpenVersion, attempt: number, require: Requirement): Promise<R> {
     try {
       const result = read(version)
       return result instanceof Promise
-        ? result.catch((error: unknown) => this.#recover(error, read, version, attempt))
+        ? result.catch((error: unknown) => this.#recover(error, read, version, attempt, require))
         : Promise.resolve(result)
     } catch (error) {
-      return this.#recover(error, read, version, attempt)
+      return this.#recover(error, read, version, attempt, require)
     }
   }
 
-  /**
-   * A call that could not be answered by its version. When an object is missing, the pointer says whether the version was retired
-   * meanwhile: then the whole call runs again on the next one. What a store cannot answer, another one may.
-   */
-  async #recover<R>(error: unknown, read: Read<R>, version: OpenVersion, attempt: number): Promise<R> {
+  /** A call that could not be answered by its version runs again, as a whole, on what is served instead; if that may answer it. */
+  async #recover<R>(
+    error: unknown,
+    read: Read<R>,
+    version: OpenVersion,
+    attempt: number,
+    require: Requirement,
+  ): Promise<R> {
     this.#throwIfClosed()
-    let reason = error
-    if (error instanceof MissingObject) {
-      reason = error.asCorrupt()
-      if (attempt < READ_ATTEMPTS) {
-        const now = await this.#follower.confirmGone(version).catch((failure: unknown) => {
-          reason = failure
-          return version
-        })
-        this.#throwIfClosed()
-        if (now !== version) return this.#again(read, now, attempt)
-      }
-    }
-    const mayBeElsewhere =
-      isSnapflipError(reason, 'STORE_UNREACHABLE') ||
-      isSnapflipError(reason, 'CORRUPT') ||
-      isSnapflipError(reason, 'NO_ACTIVE_VERSION')
-    if (mayBeElsewhere && attempt < READ_ATTEMPTS) {
-      const moved = await this.#follower.failOver(version.source as Source, reason)
-      if (moved) return this.#again(read, this.#follower.serving.version, attempt)
-    }
-    this.#throwIfClosed()
-    throw reason
-  }
-
-  #again<R>(read: Read<R>, version: OpenVersion, attempt: number): Promise<R> {
+    if (attempt === READ_ATTEMPTS) throw error instanceof MissingObject ? error.asCorrupt() : error
+    const next = await this.#follower.insteadOf(version, error).finally(() => this.#throwIfClosed())
+    require(next)
     this.#retries++
-    return this.#run(read, version, attempt + 1)
+    return this.#run(read, next, attempt + 1, require)
   }
 
   /** The pointer was not confirmed within the follow lag: once more, then as declared. */
   async #answerLate<R>(read: Read<R>): Promise<R> {
-    return this.#run(read, await this.#active(), 1)
+    return this.#run(read, await this.#active(), 1, this.#asDeclared)
   }
 
   async #active(): Promise<OpenVersion> {
@@ -216,79 +204,118 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
       this.#throwIfClosed()
     }
     const { version } = this.#follower.serving
+    this.#asDeclared(version)
+    return version
+  }
+
+  /** What a reader without other wishes answers from when it cannot follow: as `onStale` says. */
+  readonly #asDeclared: Requirement = (version) => {
     const ageMs = performance.now() - version.confirmedAt
-    if (ageMs <= this.#limits.followLagMs) return version
+    if (ageMs <= this.#limits.followLagMs) return
     this.#follower.tellStale(ageMs)
     if (this.#limits.onStale === 'error' && ageMs > this.#limits.staleAfterMs) {
       throw this.#tooStale(`refreshed within ${this.#limits.staleAfterMs} ms`, this.#follower.failing?.error)
     }
     this.#staleAnswers++
-    return version
   }
 
   /** Reads block and pointer at the same time, and again only when the pointer has moved. */
   async #answerFresh<R>(read: Read<R>, maxStaleMs: number): Promise<R> {
     this.#throwIfClosed()
     const since = performance.now() - maxStaleMs
+    let cause: unknown
+    const require: Requirement = ({ confirmedAt }) => {
+      if (confirmedAt < since) throw this.#tooStale(`read at most ${maxStaleMs} ms before`, cause)
+    }
     const { version } = this.#follower.serving
-    if (version.confirmedAt >= since) return this.#run(read, version, 1)
+    if (version.confirmedAt >= since) return this.#run(read, version, 1, require)
     const early = settled(() => read(version))
-    const failure = await bounded(this.#follower.confirm(), this.#limits.waitMs, () =>
+    await bounded(this.#refresh(), this.#limits.waitMs, () =>
       this.#tooStale(`read within ${this.#limits.waitMs} ms`, undefined),
-    ).then(
-      () => null,
-      (error: unknown) => ({ error }),
-    )
-    if (failure !== null) await this.#follower.failOver(version.source as Source, failure.error).catch(() => false)
+    ).catch((error: unknown) => {
+      cause = error
+    })
     this.#throwIfClosed()
     const now = this.#follower.serving.version
-    if (now.confirmedAt < since) throw this.#tooStale(`read at most ${maxStaleMs} ms before`, failure?.error)
-    if (now !== version) return this.#run(read, now, 1)
+    require(now)
+    if (now !== version) return this.#run(read, now, 1, require)
     const result = await early
-    return 'value' in result ? result.value : this.#recover(result.error, read, version, 1)
+    return 'value' in result ? result.value : this.#recover(result.error, read, version, 1, require)
   }
 
-  async #answerAtLeast<R>(read: Read<R>, tag: string): Promise<R> {
+  /** Reads the pointer; when its store cannot be followed, another one's. */
+  async #refresh(): Promise<void> {
+    const { source } = this.#follower.serving
+    try {
+      await this.#follower.confirm()
+    } catch (error) {
+      if (!(await this.#follower.failOver(source, error, 'confirmed'))) throw error
+    }
+  }
+
+  async #answerAtLeast<R>(read: Read<R>, wanted: string | VersionRef): Promise<R> {
     const deadline = performance.now() + this.#limits.waitMs
+    const tag = typeof wanted === 'string' ? wanted : wanted.tag
+    let ordinal = typeof wanted === 'string' ? null : wanted.ordinal
     let failure: unknown
-    for (;;) {
+    // What is behind does not count: later versions were seen, and maybe taken back.
+    const reaches = ({ ref, confirmedAt }: OpenVersion) =>
+      ordinal !== null && ref.ordinal >= ordinal && confirmedAt !== Number.NEGATIVE_INFINITY
+    const require: Requirement = (version) => {
+      if (!reaches(version)) throw this.#tooStale(`at ${tag} or later`, failure)
+    }
+    for (let polls = 0; ; polls++) {
       this.#throwIfClosed()
-      const { version } = this.#follower.serving
+      failure = undefined
       try {
-        if (version.ref.tag === tag || version.ref.ordinal >= (await this.#ordinalOf(tag))) {
-          return await this.#run(read, this.#follower.serving.version, 1)
+        ordinal ??= await this.#ordinalOf(tag)
+        if (!reaches(this.#follower.serving.version)) {
+          await bounded(this.#refresh(), Math.max(1, deadline - performance.now()), () =>
+            this.#tooStale(`at ${tag} or later`, undefined),
+          )
         }
-        await bounded(this.#follower.confirm(), Math.max(1, deadline - performance.now()), () =>
-          this.#tooStale(`at ${tag} or later`, undefined),
-        )
+        const { version } = this.#follower.serving
+        if (reaches(version)) return await this.#run(read, version, 1, require)
       } catch (error) {
         if (!isSnapflipError(error) || !error.retryable) throw error
         failure = error
       }
-      if (sameVersion(version.ref, this.version)) {
-        if (performance.now() + AT_LEAST_POLL_MS > deadline) throw this.#tooStale(`at ${tag} or later`, failure)
-        await sleep(AT_LEAST_POLL_MS)
-      }
+      const leftMs = deadline - performance.now()
+      // A store that did not answer may know the tag.
+      if (ordinal === null && failure === undefined && (polls >= UNKNOWN_POLLS || leftMs <= AT_LEAST_POLL_MS))
+        throw this.#unknown(tag)
+      if (leftMs <= AT_LEAST_POLL_MS) throw this.#tooStale(`at ${tag} or later`, failure)
+      await this.#follower.flipWithin(Math.min(AT_LEAST_POLL_MS * 2 ** Math.min(polls, AT_LEAST_DOUBLINGS), leftMs))
     }
   }
 
-  /** Infinity while the store does not know the tag. */
-  async #ordinalOf(tag: string): Promise<number> {
-    const { source, pointer } = this.#follower.serving
+  /** Place of a version in the registry's order; null when no store knows the tag. A tag's text says nothing about it. */
+  async #ordinalOf(tag: string): Promise<number | null> {
+    const { pointer } = this.#follower.serving
     for (const ref of [pointer.active, pointer.previous]) if (ref?.tag === tag) return ref.ordinal
     const known = this.#ordinals.get(tag)
     if (known !== undefined) return known
-    const bytes = await source.data.readManifest(tag)
-    if (bytes === null) return Number.POSITIVE_INFINITY
-    const { ordinal } = decodeManifest(bytes, { dataset: this.dataset, tag })
+    if (!tagSchema.safeParse(tag).success) return null
+    const asked = await Promise.allSettled(this.#sources.map((source) => source.data.readManifest(tag)))
+    for (const answer of asked) {
+      if (answer.status === 'rejected' || answer.value === null) continue
+      const { ordinal } = decodeManifest(answer.value, { dataset: this.dataset, tag })
+      this.#remember({ tag, ordinal })
+      return ordinal
+    }
+    for (const answer of asked) if (answer.status === 'rejected') throw answer.reason
+    return null
+  }
+
+  #remember({ tag, ordinal }: Pick<VersionRef, 'tag' | 'ordinal'>): void {
     if (this.#ordinals.size >= ORDINALS_MAX) this.#ordinals.clear()
     this.#ordinals.set(tag, ordinal)
-    return ordinal
   }
 
   async #named(tag: string): Promise<OpenVersion> {
     const { source, version } = this.#follower.serving
     if (version.ref.tag === tag) return version
+    if (!tagSchema.safeParse(tag).success) throw this.#unknown(tag)
     try {
       return await source.open({ tag })
     } catch (error) {
@@ -297,21 +324,29 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
       if ((await source.store.pointer.read())?.pointer.retired.includes(tag))
         throw retired(this.dataset, tag, source.store)
       if (!(error instanceof MissingManifest)) throw error.asCorrupt()
-      throw new SnapflipError(
-        'UNKNOWN_VERSION',
-        `${this.dataset} has no version ${tag} in ${source.store.url}, expected one that is retained; \`snapflip versions ${this.dataset}\` lists them.`,
-        { dataset: this.dataset, tag, store: source.store.url },
-      )
+      throw this.#unknown(tag)
     }
+  }
+
+  #unknown(tag: string): SnapflipError {
+    return new SnapflipError(
+      'UNKNOWN_VERSION',
+      `${this.dataset} has no version ${tag} in ${this.store}, expected one that is retained; \`snapflip versions ${this.dataset}\` lists them. ` +
+        "(For `atLeast` a version's whole ref does as well, when it may be deleted by then.)",
+      { dataset: this.dataset, tag, store: this.store },
+    )
   }
 
   #tooStale(expected: string, cause: unknown): SnapflipError {
     const { version, source } = this.#follower.serving
     const ageMs = Math.round(performance.now() - version.confirmedAt)
+    const last = Number.isFinite(ageMs)
+      ? `was last read ${ageMs} ms ago at ${version.ref.tag}`
+      : `was never seen at ${version.ref.tag}`
     const why = cause instanceof Error ? ` ${cause.message}` : ''
     return new SnapflipError(
       'READER_STALE',
-      `Pointer of ${this.dataset} was last read ${ageMs} ms ago at ${version.ref.tag} in ${source.store.url}, expected it ${expected}.${why}`,
+      `Pointer of ${this.dataset} ${last} in ${source.store.url}, expected it ${expected}.${why}`,
       { dataset: this.dataset, tag: version.ref.tag, ageMs, store: source.store.url },
       cause,
     )

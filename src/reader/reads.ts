@@ -16,9 +16,9 @@ export interface ReadOptions {
 export interface Entry<V> {
   value: V
   version: VersionRef
-  /** Since the pointer was last known to name this version. */
+  /** Since the pointer was last known to name this version; Infinity when this reader never knew it to. */
   ageMs: number
-  /** True when the pointer could not be read for longer than the reader's follow lag. */
+  /** True when that is longer than the reader's follow lag. (Of a pin: when its reader cannot refresh the pointer for longer.) */
   stale: boolean
   source: 'store' | 'memory'
   /** URL of the store, without credentials. */

@@ -1,3 +1,4 @@
+import type { VersionRef } from '../../schemas/pointer.ts'
 import type { Store } from '../stores/ports.ts'
 import { type BlockCache, BlockReader } from './block-reader.ts'
 import type { ByteBudget } from './byte-budget.ts'
@@ -12,8 +13,7 @@ export class Source implements VersionSource {
   readonly blocks: BlockReader
   /** Before this time (performance.now()) the reader does not try to come back to it. */
   restUntil = 0
-  /** Manifest of a version that this store could not serve: not gone back to while the pointer names it. */
-  damaged: string | null = null
+  #damaged = { manifest: '', until: 0 }
   readonly #opening = new Map<string, Promise<OpenVersion>>()
 
   constructor(
@@ -30,6 +30,15 @@ export class Source implements VersionSource {
 
   get data(): Store['data'] {
     return this.store.data
+  }
+
+  /** The version is not taken from this store again before `until`. */
+  leaveDamaged(version: VersionRef, until: number): void {
+    this.#damaged = { manifest: version.manifest, until }
+  }
+
+  isDamaged(version: VersionRef, now: number): boolean {
+    return version.manifest === this.#damaged.manifest && now < this.#damaged.until
   }
 
   /** Opens a version once for all who want it at the same time. */

@@ -130,3 +130,8 @@ export class MissingManifest extends MissingObject {
 export function sameVersion(a: VersionRef, b: VersionRef): boolean {
   return a.manifest === b.manifest && a.tag === b.tag
 }
+
+/** The same version, in whichever store: only its bytes, and so its manifest, may lie elsewhere. */
+export function sameContent(a: VersionRef, b: VersionRef): boolean {
+  return a.tag === b.tag && a.ordinal === b.ordinal && a.digest === b.digest
+}

@@ -4,8 +4,8 @@ import type { Store } from '../../src/stores/ports.ts'
 /** What the test can do to a store while readers use it. */
 export interface Breakable {
   store: Store
-  /** Every call fails as unreachable. */
-  down: boolean
+  /** Every call fails as unreachable; or those for the pointer alone, or those for data alone. */
+  down: boolean | 'pointer' | 'data'
   /** Leases are refused, as by a user that may not write. */
   readOnly: boolean
   /** Pushes are not heard: only polls and reads find a flip. */
@@ -17,9 +17,11 @@ export interface Breakable {
 
 export function breakable(store: Store): Breakable {
   const state: Breakable = { store, down: false, readOnly: false, deaf: false, beforePointer: null, calls: {} }
+  const partOf: Record<string, string> = { pointer: 'pointer', read: 'data', readManifest: 'data' }
   const guarded = async <T>(name: string, call: () => Promise<T>): Promise<T> => {
     state.calls[name] = (state.calls[name] ?? 0) + 1
-    if (state.down) throw new SnapflipError('STORE_UNREACHABLE', `${store.url} is down, by the test.`)
+    if (state.down === true || state.down === partOf[name])
+      throw new SnapflipError('STORE_UNREACHABLE', `${store.url} is down, by the test.`)
     return call()
   }
   const { data, pointer, leases } = store

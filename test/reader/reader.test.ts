@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
-import { atLeast, maxStale, open } from '../../src/index.ts'
+import { maxStale, open } from '../../src/index.ts'
 import { openReader } from '../../src/reader/open.ts'
 import { breakable } from './breakable-store.ts'
 import { kept } from './closing.ts'
@@ -172,38 +172,6 @@ test('cached blocks answer without the store, and bytes handed out are the calle
   const bytes = await reader.getBytes('products', 7)
   bytes?.fill(0)
   expect(await reader.getEntry('products', 7)).toMatchObject({ value: { id: 7, mark: 1 }, source: 'memory' })
-})
-
-test('atLeast waits for the version, and gives up after the time it was given', async () => {
-  const { url, dataset, version } = await folderShop()
-  const reader = kept(await open(url, dataset.name, { waitMs: 300 }))
-  const second = await dataset.build(shop(2), version)
-  expect(await reader.get('products', 1, { fresh: atLeast(version.ref.tag) })).toEqual({ id: 1, mark: 1 })
-  await expect(reader.get('products', 1, { fresh: atLeast(second.ref.tag) })).rejects.toMatchObject({
-    code: 'READER_STALE',
-  })
-  const waiting = reader.get('products', 1, { fresh: atLeast(second.ref.tag) })
-  await dataset.flip(second)
-  expect(await waiting).toEqual({ id: 1, mark: 2 })
-  // After a rollback the reader is behind it again.
-  await dataset.flip(version)
-  expect(await reader.get('products', 1, { fresh: maxStale(0) })).toEqual({ id: 1, mark: 1 })
-  await expect(reader.get('products', 1, { fresh: atLeast(second.ref.tag) })).rejects.toMatchObject({
-    code: 'READER_STALE',
-  })
-})
-
-test('atLeast gives up in time, and says why, when the pointer does not answer', async () => {
-  const { dataset, connect, version } = await folderShop()
-  const slow = breakable(await connect())
-  const reader = kept(await openReader([slow.store], dataset.name, { waitMs: 100 }))
-  const second = await dataset.build(shop(2), version)
-  let answer = () => {}
-  slow.beforePointer = () => new Promise((resolve) => (answer = resolve))
-  const failure = await reader.get('products', 1, { fresh: atLeast(second.ref.tag) }).catch((error) => error)
-  slow.beforePointer = null
-  answer()
-  expect(failure).toMatchObject({ code: 'READER_STALE', message: expect.stringContaining(second.ref.tag) })
 })
 
 test('a closed reader, and its pins, say so', async () => {
