@@ -23,10 +23,13 @@ const REST_MS = 1_000
 /** A store whose version was found damaged. */
 const DAMAGED_REST_MS = 60_000
 
+/** What a reader tells of itself, by event: its arguments. */
 export interface FollowerEvents {
+  /** Unpinned reads answer from another version; `from` is null at the first. */
   flip: [{ from: VersionRef | null; to: VersionRef; epoch: Epoch; store: string }]
   /** The pointer could not be refreshed within the follow lag; once until it can again. */
   stale: [{ version: VersionRef; ageMs: number; store: string }]
+  /** What went wrong, when reads still answer too: a store that does not, a pointer below the epoch that was seen. */
   error: [unknown]
 }
 
