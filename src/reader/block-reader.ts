@@ -5,6 +5,9 @@ import type { DataStore } from '../stores/ports.ts'
 import { ByteBudget, type Droppable } from './byte-budget.ts'
 import { MissingObject } from './missing-object.ts'
 
+/** Of the key, the buffer and the map around a block's bytes: measured on 100,000 cached blocks of 40 and of 1,000 bytes. */
+const BLOCK_OVERHEAD_BYTES = 500
+
 class CachedBlock implements Droppable {
   readonly key: string
   raw: Buffer | null
@@ -13,7 +16,7 @@ class CachedBlock implements Droppable {
   constructor(key: string, raw: Buffer) {
     this.key = key
     this.raw = raw
-    this.bytes = raw.length + 200
+    this.bytes = raw.length + BLOCK_OVERHEAD_BYTES
   }
   drop(): void {
     this.raw = null
@@ -63,11 +66,19 @@ export class BlockReader {
   ): Buffer {
     if (stored == null) throw new MissingObject(where, `block ${block}`)
     const raw = openBlock(stored, checksum, block, where)
-    this.#cache?.add(new CachedBlock(this.#key(location), raw))
+    this.#cache?.add(new CachedBlock(this.#key(location), alone(raw)))
     return raw
   }
 
   #key(location: Location): string {
     return `${this.#prefix}${location.generation}/${location.pack}/${location.offset}`
   }
+}
+
+/** A view would keep alive all that was read with it; so would a copy in the memory that small buffers share. */
+function alone(raw: Buffer): Buffer {
+  if (raw.buffer.byteLength === raw.length) return raw
+  const copy = Buffer.allocUnsafeSlow(raw.length)
+  raw.copy(copy)
+  return copy
 }
