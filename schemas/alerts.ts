@@ -55,7 +55,10 @@ const logSinkSchema = z.strictObject({ kind: z.literal('log') })
 
 export const alertsSchema = z.strictObject({
   /** Where the runbooks are kept, should it be elsewhere than in the package: `https://git.example.com/ops/runbooks`. */
-  runbooks: z.url({ protocol: /^https?$/, error: 'expected a URL of http or https' }).optional(),
+  runbooks: z
+    .string()
+    .regex(/^https?:\/\/\S+$/, 'expected a URL of http or https')
+    .optional(),
   sinks: z
     .record(
       z.string().regex(/^[A-Za-z][A-Za-z0-9_-]{0,62}$/, 'expected a name of letters, digits, _ and -'),

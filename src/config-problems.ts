@@ -21,6 +21,10 @@ function describe(issue: Issue, above: readonly PropertyKey[]): string[] {
   if (issue.code === 'invalid_union') {
     const branch = likeliest(issue.errors)
     if (branch !== null) return branch.flatMap((inner) => describe(inner, path))
+    if (issue.discriminator !== undefined) {
+      const { [issue.discriminator]: input } = issue.input as Record<string, unknown>
+      return [`${pathText(path)}: ${issue.message}, found ${found({ ...issue, input }, path)}`]
+    }
   }
   if (issue.code === 'unrecognized_keys') {
     return [
@@ -60,7 +64,6 @@ function expected(issue: Issue): string {
     case 'too_big':
       return `expected at most ${issue.maximum}${issue.origin === 'array' ? ' of them' : ''}`
     case 'invalid_union':
-      if (issue.errors.length === 0) return issue.message // none has the `kind` that was given
       return `expected ${[...new Set(issue.errors.flatMap((branch) => branch.filter(isKind).map((inner) => article((inner as { expected?: string }).expected ?? ''))))].join(' or ')}`
     case 'invalid_key':
       return issue.issues.map((inner) => inner.message).join('; ')

@@ -30,7 +30,7 @@ const TIMES = {
   backoffMs: 1_000,
   retries: 2,
   /** Longer than any round: three tries and what is between them. */
-  claimMs: 60_000,
+  claimMs: 30_000,
   /** How soon a worker finds what another left, or what is due again. */
   lookEveryMs: 15_000,
   /** How long a worker that stops waits for what is on its way. */
