@@ -28,15 +28,61 @@ export type Hold = z.infer<typeof holdSchema>
 export const freshAsOfSchema = z.object({ snapshot: z.string(), at: z.iso.datetime() })
 export type FreshAsOf = z.infer<typeof freshAsOfSchema>
 
+/** A version that a share of the readers answers from, to be compared with the active one. */
+export const candidateSchema = z.object({
+  version: versionRefSchema,
+  /** Of all readers, by a sticky hash with the salt: none of them changes sides while the canary lasts, save towards it in a ramp. */
+  share: z.number().gt(0).lt(1),
+  salt: z.string().min(1),
+  canaryId: z.string().min(1),
+  since: z.iso.datetime(),
+})
+
+/** An operator's: readers stay on this version until then by their own clock, whatever is flipped beneath. */
+export const pinSchema = z.object({
+  version: versionRefSchema,
+  until: z.iso.datetime(),
+  by: z.string(),
+  reason: z.string(),
+})
+export type Pin = z.infer<typeof pinSchema>
+
+/** The watch over the version that this flip made active. */
+export const bakeSchema = z.object({ flipId: z.string(), until: z.iso.datetime() })
+
+/** What readers do with a version that is known to be current only up to longer ago than its budget. It decides what is told, never what is right. */
+export const ttlSchema = z.object({ budgetMs: z.int().positive(), beyond: z.enum(['mark', 'refuse']) })
+export type Ttl = z.infer<typeof ttlSchema>
+
+/** Head of the registry's history as of a flip: a history that does not lead there was edited or cut. */
+export const anchorSchema = z.object({ seq: z.int().positive(), hash: sha256Schema })
+export type Anchor = z.infer<typeof anchorSchema>
+
+/** History entry of a rollback that was made without the registry, kept here until the registry has it. */
+export const breakGlassEntrySchema = z.object({
+  flipId: z.string(),
+  epoch: epochSchema,
+  from: tagSchema,
+  to: tagSchema,
+  by: z.string(),
+  reason: z.string(),
+  at: z.iso.datetime(),
+  /** It also bound the pointer to a server that had restarted or failed over: writes from before may be undone. */
+  rebound: z.boolean(),
+})
+export type BreakGlassEntry = z.infer<typeof breakGlassEntrySchema>
+
 /** How many flips the pointer remembers. */
 export const RECENT_FLIPS_MAX = 16
+/** Far above what people do in one outage of the registry; the pointer is read by polling, so it stays small. */
+export const BREAK_GLASS_MAX = 64
 
 /** The one mutable thing in a store. Written whole, by compare-and-set alone. */
 export const pointerSchema = z.object({
   format: z.literal(1),
   dataset: z.string(),
   active: versionRefSchema.nullable(),
-  /** The version a rollback without a name goes to: the one that was active before, unless that one is quarantined. */
+  /** The version a rollback without a name goes to: the newest that finished its bake and is not quarantined. */
   previous: versionRefSchema.nullable(),
   epoch: epochSchema,
   flipId: z.string().nullable(),
@@ -48,5 +94,13 @@ export const pointerSchema = z.object({
   /** Tags whose blocks may go as soon as no lease names them; no flip, rollback or new lease takes them. */
   retired: z.array(tagSchema),
   freshAsOf: freshAsOfSchema.nullable(),
+  candidate: candidateSchema.nullable().default(null),
+  pin: pinSchema.nullable().default(null),
+  /** Of the active version; null when it is over, or none was declared. */
+  bake: bakeSchema.nullable().default(null),
+  ttl: ttlSchema.nullable().default(null),
+  anchor: anchorSchema.nullable().default(null),
+  /** Newest first. No flip of the registry is made while there are any. */
+  breakGlass: z.array(breakGlassEntrySchema).max(BREAK_GLASS_MAX).default([]),
 })
 export type Pointer = z.infer<typeof pointerSchema>

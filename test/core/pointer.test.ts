@@ -1,60 +1,28 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { type Epoch, type Hold, type Pointer, pointerSchema, type VersionRef } from '../../schemas/pointer.ts'
+import { type Pointer, pointerSchema } from '../../schemas/pointer.ts'
 import {
   applyChange,
-  type ChangeOutcome,
   compareEpoch,
   emptyPointer,
-  type FlipChange,
   formatEpoch,
   NO_EPOCH,
   type PointerChange,
 } from '../../src/core/pointer.ts'
-
-const DATASET = 'shop'
-const HOLD: Hold = { by: 'ann', reason: 'prices are wrong', at: '2026-05-18T10:00:00Z' }
-const tagOf = (ordinal: number) => `v20260518-${String(ordinal).padStart(2, '0')}`
-const version = (ordinal: number): VersionRef => ({
-  tag: tagOf(ordinal),
-  ordinal,
-  digest: ordinal.toString(16).padStart(64, '0'),
-  manifest: ordinal.toString(16).padStart(64, 'f'),
-})
-const epoch = (registry: number, breakGlass = 0): Epoch => ({ registry, breakGlass })
-
-/** A pointer after flips to these ordinals, one epoch each. */
-function flipped(...ordinals: number[]): Pointer {
-  let pointer = emptyPointer(DATASET)
-  for (const ordinal of ordinals) pointer = pointerOf(applyChange(pointer, flipFrom(pointer, ordinal), DATASET))
-  return pointer
-}
-
-/** A flip that expects exactly this pointer. */
-function flipFrom(pointer: Pointer, ordinal: number, more: Partial<FlipChange> = {}): FlipChange {
-  const registry = pointer.epoch.registry + 1
-  return {
-    kind: 'flip',
-    flipId: `flip-${registry}`,
-    expected: { tag: pointer.active?.tag ?? null, epoch: pointer.epoch },
-    to: version(ordinal),
-    epoch: epoch(registry),
-    freshAsOf: null,
-    ...more,
-  }
-}
-
-function rollbackFrom(pointer: Pointer, ordinal: number): FlipChange {
-  return flipFrom(pointer, ordinal, {
-    allowHold: true,
-    also: { hold: HOLD, quarantine: pointer.active ? [pointer.active.tag] : [] },
-  })
-}
-
-function pointerOf(outcome: ChangeOutcome): Pointer {
-  if (outcome.outcome === 'refused') throw new Error(outcome.message)
-  return outcome.pointer
-}
+import {
+  breakGlassFrom,
+  canaryFrom,
+  DATASET,
+  epoch,
+  flipFrom,
+  flipped,
+  HOLD,
+  outcomeOf,
+  pointerOf,
+  rollbackFrom,
+  tagOf,
+  version,
+} from './pointers.ts'
 
 describe('a flip', () => {
   const at3 = flipped(1, 2, 3)
@@ -96,8 +64,7 @@ describe('a flip', () => {
     ['by a person works while on hold', { ...at3, hold: HOLD }, flipFrom(at3, 2, { allowHold: true }), 'applied'],
   ]
   it.each(cases)('%s', (_title, pointer, change, expected) => {
-    const outcome = applyChange(pointer, change, DATASET)
-    expect(outcome.outcome === 'refused' ? outcome.code : outcome.outcome).toBe(expected)
+    expect(outcomeOf(pointer, change)).toBe(expected)
   })
 
   it('says where the pointer is, what was expected and where to look', () => {
@@ -186,8 +153,7 @@ describe('other changes', () => {
     ['forget of what is not retired', at2, { kind: 'forget', tag: tagOf(9) }, 'already'],
   ]
   it.each(cases)('%s', (_title, pointer, change, expected) => {
-    const outcome = applyChange(pointer, change, DATASET)
-    expect(outcome.outcome === 'refused' ? outcome.code : outcome.outcome).toBe(expected)
+    expect(outcomeOf(pointer, change)).toBe(expected)
   })
 
   it('a fence rules out a flip of its epoch, and changes nothing that readers see', () => {
@@ -239,11 +205,39 @@ describe('whatever changes come in whatever order', () => {
     freshAsOf: fc.option(freshAsOf),
     allowHold: fc.boolean(),
     also: fc.record({ quarantine: fc.array(tags, { maxLength: 2 }) }),
+    bakeUntil: fc.constant('2026-05-18T11:00:00Z'),
+    anchor: fc.integer({ min: 1, max: 9 }).map((seq) => ({ seq, hash: `${seq}`.repeat(64) })),
   })
   const changes: fc.Arbitrary<(now: Pointer) => PointerChange> = fc.oneof(
     wildFlip.map((change) => () => change),
     ordinals.map((ordinal) => (now: Pointer) => flipFrom(now, ordinal, { flipId: `tame-${now.epoch.registry}` })),
+    ordinals.map((ordinal) => (now: Pointer) => flipFrom(now, ordinal, { bakeUntil: '2026-05-18T11:00:00Z' })),
     ordinals.map((ordinal) => (now: Pointer) => rollbackFrom(now, ordinal)),
+    fc.tuple(ordinals, fc.boolean()).map(
+      ([ordinal, rebound]) =>
+        (now: Pointer) =>
+          breakGlassFrom(now, ordinal, { rebound }),
+    ),
+    fc.nat(2).map((count) => (now: Pointer) => ({
+      kind: 'absorb' as const,
+      flipIds: now.breakGlass.slice(-count).map(({ flipId }) => flipId),
+    })),
+    fc.boolean().map((mine) => (now: Pointer) => ({
+      kind: 'baked' as const,
+      flipId: (mine ? now.bake?.flipId : null) ?? 'another',
+    })),
+    ordinals.map((ordinal) => (now: Pointer) => canaryFrom(now, ordinal)),
+    fc.record({ share: fc.constantFrom(0.05, 0.1, 0.5) }).map(({ share }) => (now: Pointer) => ({
+      kind: 'ramp' as const,
+      canaryId: now.candidate?.canaryId ?? 'none',
+      share,
+    })),
+    fc.constant((now: Pointer) => ({ kind: 'endCanary' as const, canaryId: now.candidate?.canaryId ?? 'none' })),
+    ordinals.map((ordinal) => () => ({
+      kind: 'pin' as const,
+      pin: { version: version(ordinal), until: '2026-05-19T10:00:00Z', by: 'ann', reason: 'an audit' },
+    })),
+    tags.map((tag) => () => ({ kind: 'unpin' as const, tag, until: '2026-05-19T10:00:00Z' })),
     fc.record({ kind: fc.constant('fresh' as const), expectedTag: tags, freshAsOf }).map((change) => () => change),
     fc.constant(() => ({ kind: 'hold', hold: HOLD }) as const),
     fc.constant(() => ({ kind: 'resume' }) as const),
@@ -255,7 +249,7 @@ describe('whatever changes come in whatever order', () => {
 
   it('epochs only rise, no retired or quarantined version is flipped to, and what readers may need is not retired', () => {
     fc.assert(
-      fc.property(fc.array(changes, { maxLength: 40 }), (makers) => {
+      fc.property(fc.array(changes, { minLength: 10, maxLength: 40 }), (makers) => {
         let now: Pointer | null = null
         for (const make of makers) {
           const change = make(now ?? emptyPointer(DATASET))
@@ -267,17 +261,28 @@ describe('whatever changes come in whatever order', () => {
           expect(pointerSchema.parse(next)).toEqual(next)
 
           const rise = compareEpoch(next.epoch, now?.epoch ?? NO_EPOCH)
-          if (change.kind === 'flip') {
+          if (change.kind === 'flip' || change.kind === 'breakGlass') {
             expect(rise).toBeGreaterThan(0)
-            expect(now?.hold == null || change.allowHold).toBe(true)
             expect([...next.retired, ...next.quarantined]).not.toContain(next.active?.tag)
+            expect(next.candidate).toBeNull()
           } else {
-            expect(rise > 0).toBe(change.kind === 'fence')
+            expect(rise > 0).toBe(change.kind === 'fence' || change.kind === 'canary')
             expect(next.active).toEqual(now?.active ?? null)
           }
+          if (change.kind === 'flip') expect(now?.hold == null || change.allowHold).toBe(true)
+          if (change.kind === 'canary') expect(now?.hold).toBeNull()
+          if (change.kind === 'flip' || change.kind === 'canary') expect(now?.breakGlass ?? []).toEqual([])
+          if (change.kind === 'breakGlass') {
+            expect(next.epoch.registry).toBe(now?.epoch.registry)
+            expect(next.breakGlass[0]).toMatchObject({ flipId: change.flipId, epoch: next.epoch })
+          }
+          if (change.kind !== 'absorb') expect(next.breakGlass).toEqual(expect.arrayContaining(now?.breakGlass ?? []))
+          expect(next.anchor?.seq ?? 0).toBeGreaterThanOrEqual(now?.anchor?.seq ?? 0)
           expect(next.retired).not.toContain(next.active?.tag)
-          expect(next.retired).not.toContain(next.previous?.tag)
-          expect(next.quarantined).not.toContain(next.previous?.tag)
+          for (const named of [next.previous, next.candidate?.version, next.pin?.version]) {
+            if (named != null) expect([...next.retired, ...next.quarantined]).not.toContain(named.tag)
+          }
+          if (next.bake !== null) expect(next.bake.flipId).toBe(next.flipId)
           if (next.active !== null) expect(next.previous?.tag).not.toBe(next.active.tag)
 
           // Made again, at once, it is already there.
@@ -285,7 +290,7 @@ describe('whatever changes come in whatever order', () => {
           now = next
         }
       }),
-      { numRuns: 500 },
+      { numRuns: 1000 },
     )
   })
 })

@@ -1,0 +1,105 @@
+import {
+  BREAK_GLASS_MAX,
+  type BreakGlassEntry,
+  type Pointer,
+  RECENT_FLIPS_MAX,
+  type VersionRef,
+} from '../../schemas/pointer.ts'
+import { laterAnchor } from './anchor.ts'
+import { fenced } from './fenced.ts'
+import { forbidding } from './forbidden.ts'
+import {
+  already,
+  applied,
+  type BreakGlassChange,
+  type ChangeOutcome,
+  type FlipChange,
+  refused,
+} from './pointer-change.ts'
+
+/** Moves the pointer. Whoever knew the state before, by version or by epoch, can change nothing afterwards. */
+export function flip(now: Pointer, change: FlipChange): ChangeOutcome {
+  return move(now, change, false)
+}
+
+/** What a break-glass rollback adds to a flip: it raises only the epoch's second part, and leaves its entry for the registry. */
+export function breakGlass(now: Pointer, change: BreakGlassChange): ChangeOutcome {
+  const { flipId, expected, to, by, reason, at, rebound } = change
+  const made = now.breakGlass.some((entry) => entry.flipId === flipId)
+  if (made) return already(now)
+  if (now.breakGlass.length >= BREAK_GLASS_MAX) {
+    return refused(
+      'UNABSORBED',
+      `Pointer of ${now.dataset} holds ${now.breakGlass.length} break-glass rollbacks that the registry has not absorbed, the most it can. ` +
+        `Bring PostgreSQL back, then \`snapflip rollback ${now.dataset}\`.`,
+      { dataset: now.dataset, flipId },
+    )
+  }
+  const epoch = { registry: expected.epoch.registry, breakGlass: nextCount(change) }
+  const moved = move(
+    now,
+    {
+      kind: 'flip',
+      flipId,
+      expected,
+      to,
+      epoch,
+      freshAsOf: change.freshAsOf,
+      also: { hold: { by, reason, at }, quarantine: [expected.tag] },
+      allowHold: true,
+    },
+    true,
+  )
+  if (moved.outcome !== 'applied') return moved
+  const entry: BreakGlassEntry = { flipId, epoch, from: expected.tag, to: to.tag, by, reason, at, rebound }
+  return applied({ ...moved.pointer, breakGlass: [entry, ...now.breakGlass] })
+}
+
+/**
+ * One more. On a server that restarted or failed over, break-glass rollbacks that were acknowledged may be undone, and one more than what is
+ * left of them was issued before: there the count goes on from the seconds since 1970, which none of those has reached.
+ */
+function nextCount({ expected, at, rebound }: BreakGlassChange): number {
+  const next = expected.epoch.breakGlass + 1
+  return rebound ? Math.max(next, Math.floor(Date.parse(at) / 1000)) : next
+}
+
+function move(now: Pointer, change: FlipChange, withoutRegistry: boolean): ChangeOutcome {
+  const { flipId, to, also, allowHold = false } = change
+  if (now.flips.some((made) => made.flipId === flipId)) return already(now)
+  const quarantined = [...new Set([...now.quarantined, ...(also?.quarantine ?? [])])]
+  const refusal = fenced(now, { ...change, allowHold, withoutRegistry }, quarantined, { flipId })
+  if (refusal !== null) return refusal
+  const moved: Pointer = {
+    ...now,
+    active: to,
+    previous: rollbackTarget(now, to, quarantined),
+    epoch: change.epoch,
+    flipId,
+    flips: [{ flipId, tag: to.tag }, ...now.flips].slice(0, RECENT_FLIPS_MAX),
+    hold: also?.hold ?? now.hold,
+    freshAsOf: change.freshAsOf,
+    candidate: null,
+    bake: change.bakeUntil === undefined ? null : { flipId, until: change.bakeUntil },
+    ttl: change.ttl === undefined ? now.ttl : change.ttl,
+    anchor: laterAnchor(now.anchor, change.anchor ?? null),
+  }
+  return applied(forbidding(moved, { quarantined, retired: now.retired }))
+}
+
+/**
+ * Where a rollback without a name goes after this flip: to the version that is left, unless that one is quarantined or was still baking;
+ * then to the target before, if that is older than the new active version. After v1→v2→v1 it is neither v2 (quarantined) nor v1 itself; after
+ * v1→v2→v3→v1 it is not v2, which the rollback passed over. Where there is no other, the one that was still baking: it passed its gates,
+ * and without a target the next rollback would need a build.
+ */
+function rollbackTarget(now: Pointer, to: VersionRef, quarantined: readonly string[]): VersionRef | null {
+  const mayReturn = (version: VersionRef | null): version is VersionRef =>
+    version !== null &&
+    version.tag !== to.tag &&
+    !quarantined.includes(version.tag) &&
+    !now.retired.includes(version.tag)
+  const left = mayReturn(now.active) ? now.active : null
+  const before = mayReturn(now.previous) && now.previous.ordinal < to.ordinal ? now.previous : null
+  return now.bake === null ? (left ?? before) : (before ?? left)
+}

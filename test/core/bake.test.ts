@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest'
+import { type Anchor, BREAK_GLASS_MAX, RECENT_FLIPS_MAX } from '../../schemas/pointer.ts'
+import { breakGlassFrom, changed, flipFrom, flipped, outcomeOf, rollbackFrom, version } from './pointers.ts'
+
+const UNTIL = '2026-05-18T11:00:00Z'
+
+describe('a bake', () => {
+  const at2 = flipped(1, 2)
+  const baking3 = changed(at2, flipFrom(at2, 3, { flipId: 'third', bakeUntil: UNTIL }))
+
+  it('is declared by a flip, and named by its id', () => {
+    expect(baking3.bake).toEqual({ flipId: 'third', until: UNTIL })
+    expect(at2.bake).toBeNull()
+  })
+
+  it('ends when its version stood it, once, and by its own flip alone', () => {
+    expect(outcomeOf(baking3, { kind: 'baked', flipId: 'another' })).toBe('already')
+    const baked = changed(baking3, { kind: 'baked', flipId: 'third' })
+    expect(baked).toEqual({ ...baking3, bake: null })
+    expect(outcomeOf(baked, { kind: 'baked', flipId: 'third' })).toBe('already')
+  })
+
+  it('that was finished makes its version the rollback target of the next flip', () => {
+    const baked = changed(baking3, { kind: 'baked', flipId: 'third' })
+    expect(changed(baked, flipFrom(baked, 4)).previous).toEqual(version(3))
+  })
+
+  it('that was cut short by the next flip leaves the target before', () => {
+    const next = changed(baking3, flipFrom(baking3, 4, { bakeUntil: UNTIL }))
+    expect(next).toMatchObject({ previous: version(2), bake: { flipId: 'flip-4' } })
+    expect(changed(next, flipFrom(next, 5)).previous).toEqual(version(2))
+  })
+
+  it('that was cut short leaves its version as the target where there is no other', () => {
+    const first = changed(flipped(), flipFrom(flipped(), 1, { bakeUntil: UNTIL }))
+    expect(changed(first, flipFrom(first, 2)).previous).toEqual(version(1))
+  })
+
+  it.each([
+    ['rollback', () => rollbackFrom(baking3, 2)],
+    ['break-glass rollback', () => breakGlassFrom(baking3, 2)],
+  ])('ends with a %s', (_title, change) => {
+    expect(changed(baking3, change())).toMatchObject({ active: version(2), bake: null, previous: null })
+  })
+})
+
+describe('what else a flip carries', () => {
+  const at2 = flipped(1, 2)
+  const ttl = { budgetMs: 60_000, beyond: 'refuse' } as const
+  const anchor = (seq: number): Anchor => ({ seq, hash: `${seq}`.repeat(64) })
+
+  it('a TTL stays until another is declared, and is taken back by null', () => {
+    const declared = changed(at2, flipFrom(at2, 3, { ttl }))
+    expect(declared.ttl).toEqual(ttl)
+    expect(changed(declared, rollbackFrom(declared, 2)).ttl).toEqual(ttl)
+    expect(changed(declared, flipFrom(declared, 4, { ttl: null })).ttl).toBeNull()
+  })
+
+  it('a TTL can come with the news that nothing is new', () => {
+    const freshAsOf = { snapshot: '1:1:', at: '2026-05-18T10:00:00Z' }
+    const fresh = { kind: 'fresh' as const, expectedTag: version(2).tag, freshAsOf }
+    expect(changed(at2, { ...fresh, ttl }).ttl).toEqual(ttl)
+    const declared = { ...at2, ttl }
+    expect(changed(declared, fresh).ttl).toEqual(ttl)
+    expect(changed(declared, { ...fresh, ttl: null }).ttl).toBeNull()
+  })
+
+  it('an anchor only goes forward', () => {
+    const nine = changed(at2, flipFrom(at2, 3, { anchor: anchor(9) }))
+    expect(nine.anchor).toEqual(anchor(9))
+    expect(changed(nine, flipFrom(nine, 4, { anchor: anchor(7) })).anchor).toEqual(anchor(9))
+    expect(changed(nine, flipFrom(nine, 4)).anchor).toEqual(anchor(9))
+    expect(changed(nine, flipFrom(nine, 4, { anchor: { ...anchor(9), hash: '0'.repeat(64) } })).anchor).toEqual(
+      anchor(9),
+    )
+    expect(changed(nine, flipFrom(nine, 4, { anchor: { ...anchor(9), seq: 10 } })).anchor?.seq).toBe(10)
+  })
+
+  it('the pointer stays small, however long the outage', () => {
+    let now = flipped(1, 2)
+    for (let n = 0; n < BREAK_GLASS_MAX; n++)
+      now = changed(now, breakGlassFrom(now, n + 3, { reason: 'x'.repeat(200) }))
+    expect(now.flips).toHaveLength(RECENT_FLIPS_MAX)
+    expect(JSON.stringify(now).length).toBeLessThan(64 << 10)
+  })
+})
