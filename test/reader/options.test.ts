@@ -1,0 +1,127 @@
+import { expect, test } from 'vitest'
+import { maxStale, open, type ReaderLogger, type ReaderOptions } from '../../src/index.ts'
+import { openReader } from '../../src/reader/open.ts'
+import { breakable } from './breakable-store.ts'
+import { kept } from './closing.ts'
+import { shop } from './shop.ts'
+import { testStore } from './stores.ts'
+
+/** A shop in a folder, read through the fault. */
+async function shopWith(options: ReaderOptions = {}) {
+  const { url, store, dataset, connect } = await testStore('folder')
+  kept(store)
+  const version = await dataset.publish(shop(1))
+  const watched = breakable(await connect())
+  const reader = kept(await openReader([watched.store], dataset.name, options))
+  return { url, dataset, version, watched, reader }
+}
+
+const refused: Array<[ReaderOptions, string]> = [
+  [{ followLagMs: 0 }, 'followLagMs'],
+  [{ followLagMs: Number.NaN }, 'followLagMs'],
+  [{ waitMs: -1 }, 'waitMs'],
+  [{ waitMs: Number.POSITIVE_INFINITY }, 'waitMs'],
+  [{ followLagMs: 500, staleAfterMs: 400 }, 'staleAfterMs'],
+  [{ connectTimeoutMs: 0 }, 'connectTimeoutMs'],
+  [{ commandTimeoutMs: 0 }, 'commandTimeoutMs'],
+  [{ pageCacheBytesMax: -1 }, 'pageCacheBytesMax'],
+  [{ blockCacheBytesMax: '64' as never }, 'blockCacheBytesMax'],
+  [{ start: 'later' as never }, 'start'],
+  [{ onStale: 'ignore' as never }, 'onStale'],
+]
+test.each(refused)('%o is refused before any store is asked', async (options, option) => {
+  await expect(open('redis://nowhere.invalid:1', 'shop', options)).rejects.toMatchObject({
+    code: 'USAGE',
+    details: { option },
+    message: expect.stringContaining(`Option ${option} of open is `),
+  })
+})
+
+test('start: wait waits for a first version too, and says what is missing when none comes', async () => {
+  const { url, store, dataset } = await testStore('folder')
+  kept(store)
+  await expect(open(url, dataset.name, { waitMs: 200 })).rejects.toMatchObject({ code: 'NO_ACTIVE_VERSION' })
+  const opening = open(url, dataset.name)
+  await dataset.publish(shop(1))
+  expect(await kept(await opening).get('products', 1)).toEqual({ id: 1, mark: 1 })
+})
+
+test('start: wait does not wait for what time does not mend', async () => {
+  const { url, store, dataset } = await testStore('folder')
+  kept(store)
+  const { ref } = await dataset.publish(shop(1))
+  await store.data.deleteManifest(ref.tag)
+  await expect(open(url, dataset.name, { waitMs: 600_000 })).rejects.toMatchObject({ code: 'CORRUPT' })
+})
+
+test('waitMs bounds a read that must refresh a pointer that does not answer', async () => {
+  const { reader, watched } = await shopWith({ waitMs: 100, followLagMs: 60_000 })
+  watched.deaf = true
+  const { promise: never, resolve: end } = Promise.withResolvers<void>()
+  watched.beforePointer = () => never
+  const failure = await reader.get('products', 1, { fresh: maxStale(0) }).catch((error) => error)
+  end()
+  expect(failure).toMatchObject({ code: 'READER_STALE', message: expect.stringContaining('within 100 ms') })
+})
+
+test('commandTimeoutMs bounds how long an unpinned read waits for the pointer before it answers with a mark', async () => {
+  const { reader, watched } = await shopWith({ commandTimeoutMs: 100, followLagMs: 50 })
+  const { promise: never, resolve: end } = Promise.withResolvers<void>()
+  watched.beforePointer = () => never
+  await expect.poll(() => reader.stale, { timeout: 5000, interval: 5 }).toBe(true)
+  const entry = await reader.getEntry('products', 1)
+  end()
+  expect(entry).toMatchObject({ value: { id: 1, mark: 1 }, stale: true })
+})
+
+test('staleAfterMs: until then a stale version answers, with a mark, although onStale is error', async () => {
+  const { reader, watched } = await shopWith({ followLagMs: 50, onStale: 'error', staleAfterMs: 600_000 })
+  watched.down = 'pointer'
+  await expect.poll(() => reader.stale, { timeout: 5000, interval: 5 }).toBe(true)
+  expect(await reader.getEntry('products', 1)).toMatchObject({ value: { id: 1, mark: 1 }, stale: true })
+})
+
+test('without blockCacheBytesMax no block is kept', async () => {
+  const { reader } = await shopWith()
+  for (let round = 0; round < 2; round++)
+    expect(await reader.getEntry('products', 7)).toMatchObject({ value: { id: 7 }, source: 'store' })
+  expect(reader.counters.blockCacheHits).toBe(0)
+})
+
+test('pageCacheBytesMax bounds what is kept of the pages', async () => {
+  const ids = Array.from({ length: 1500 }, (_, id) => id)
+  const roomy = await shopWith()
+  const tight = await shopWith({ pageCacheBytesMax: 12_000 })
+  for (const { reader } of [roomy, tight]) for (let round = 0; round < 3; round++) await reader.getMany('products', ids)
+  expect(roomy.reader.counters.pageReads).toBe(7)
+  expect(tight.reader.counters.pageReads).toBeGreaterThan(7)
+})
+
+test('the logger is told of flips, of a pointer that cannot be refreshed, and of errors', async () => {
+  const told: Array<[string, Record<string, unknown>, string]> = []
+  const logger: ReaderLogger = {
+    info: (fields, message) => told.push(['info', fields, message]),
+    warn: (fields, message) => told.push(['warn', fields, message]),
+  }
+  const { reader, watched, dataset, version } = await shopWith({ followLagMs: 50, logger })
+  const second = await dataset.publish(shop(2), version)
+  await expect.poll(() => reader.version.tag, { timeout: 5000, interval: 5 }).toBe(second.ref.tag)
+  watched.down = true
+  await expect.poll(() => told.map(([level]) => level), { timeout: 5000, interval: 5 }).toContain('warn')
+  await expect.poll(() => told.length, { timeout: 5000, interval: 5 }).toBeGreaterThanOrEqual(4)
+  expect(told).toContainEqual([
+    'info',
+    { dataset: dataset.name, store: reader.store, from: version.ref.tag, version: second.ref.tag },
+    'reads answer from another version',
+  ])
+  expect(told).toContainEqual([
+    'warn',
+    { dataset: dataset.name, store: reader.store, version: second.ref.tag, ageMs: expect.any(Number) },
+    'the pointer cannot be refreshed',
+  ])
+  expect(told).toContainEqual([
+    'warn',
+    { dataset: dataset.name, err: expect.objectContaining({ code: 'STORE_UNREACHABLE' }) },
+    'the reader met an error',
+  ])
+})
