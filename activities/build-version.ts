@@ -34,7 +34,9 @@ import { type Deps, datasetOf } from './deps.ts'
 import { hashedKey } from './hashed-key.ts'
 import { type IndexPlan, NOT_CAPTURED, planIndexes } from './index-plans.ts'
 import { type Parent, withParent } from './parent.ts'
+import { repair } from './reconcile.ts'
 import { IndexScan, type Workplace } from './scan-index.ts'
+import { throughRestarts } from './through-restarts.ts'
 import { attemptFolder, removeFinishedWork } from './work-folder.ts'
 
 const WRITER = 'snapflip'
@@ -106,7 +108,7 @@ export async function buildVersion(
       const sameIndexes = parent !== null && Object.keys(parent.manifest.indexes).length === indexes.length
       if (parent !== null && sameIndexes && indexes.every((plan) => plan.fullReason === null)) {
         const window = { from: parent.manifest.watermark, to: watermark.snapshot }
-        if (await isEmptyWindow(client, sources, window)) return nothingNew(store, dataset, parent, watermark)
+        if (await isEmptyWindow(client, sources, window)) return nothingNew(deps, store, place, parent, watermark)
       }
       for (const scan of scans) await scan.afterWatermark(client, parent?.manifest.watermark ?? null, watermark)
 
@@ -115,7 +117,7 @@ export async function buildVersion(
       // A full build of a captured index renews the watermark that later windows start at, whatever it found.
       const renews = (index: BuiltIndex) => index.plan.fullReason !== null && isCaptured(index.plan)
       if (parent !== null && sameIndexes && built.every((index) => index.generation === null && !renews(index))) {
-        return nothingNew(store, dataset, parent, watermark)
+        return nothingNew(deps, store, place, parent, watermark)
       }
       const version = await seal(deps, store, request, {
         parent,
@@ -367,9 +369,19 @@ async function putSealed(
   }
 }
 
-async function nothingNew(store: Store, dataset: string, parent: Parent, watermark: Watermark): Promise<BuildResult> {
+async function nothingNew(
+  deps: Deps,
+  store: Store,
+  place: Workplace,
+  parent: Parent,
+  watermark: Watermark,
+): Promise<BuildResult> {
   const freshAsOf = { snapshot: watermark.snapshot, at: watermark.at }
-  await changePointer(store.pointer, { kind: 'fresh', expectedTag: parent.ref.tag, freshAsOf }, { dataset })
+  const { dataset } = place
+  await throughRestarts(
+    () => changePointer(store.pointer, { kind: 'fresh', expectedTag: parent.ref.tag, freshAsOf }, { dataset }),
+    () => repair(deps, store, place),
+  )
   return { changed: false, summary: `nothing new since ${parent.ref.tag}; it is current as of ${watermark.at}` }
 }
 

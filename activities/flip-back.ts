@@ -3,7 +3,7 @@ import type { Epoch, Pointer, VersionRef } from '../schemas/pointer.ts'
 import { type RollbackRequest, rollbackRequestSchema } from '../schemas/refresh.ts'
 import { type ErrorCode, SnapflipError } from '../src/core/errors.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
-import { flipOf } from '../src/registry/flips.ts'
+import { type FlipRow, flipOf } from '../src/registry/flips.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { versions } from '../src/registry/versions.ts'
 import type { Store } from '../src/stores/ports.ts'
@@ -13,6 +13,7 @@ import { makeFlip } from './flip.ts'
 import { readManifest } from './parent.ts'
 import { reconcile } from './reconcile.ts'
 import { settleOpenFlips } from './settle-flips.ts'
+import { throughRestarts } from './through-restarts.ts'
 
 export interface FlipBackRequest {
   flipId: string
@@ -37,32 +38,78 @@ export interface FlippedBack {
 export const flipBack =
   (deps: Deps) =>
   (asked: FlipBackRequest): Promise<FlippedBack> =>
-    asActivity((tell, signal) => takeBack(deps, asked, { tell, signal }))
+    asActivity((tell, signal) =>
+      // The store is looked at first each time, which repairs it.
+      throughRestarts(
+        () => takeBack(deps, asked, { tell, signal }),
+        async () => undefined,
+      ),
+    )
 
 async function takeBack(
   deps: Deps,
   asked: FlipBackRequest,
   { tell, signal }: { tell: (progress: string) => void; signal: AbortSignal },
 ): Promise<FlippedBack> {
-  const { dataset, reason, to, from: leaves } = parseRequest(asked.request)
+  const { flipId } = asked
+  const request = parseRequest(asked.request)
+  const { dataset } = request
   datasetOf(deps.config, dataset)
   const store = await deps.store(dataset)
   const actor = await deps.starter(asked.workflowId, asked.runId)
   await requireStore(deps.pool, { dataset, url: store.url })
-  await settleOpenFlips(deps, store, dataset)
-  const earlier = await flipOf(deps.pool, asked.flipId)
-  const hold = { by: actor, reason, at: new Date().toISOString() }
-  const until = `${dataset} is on hold until \`snapflip resume ${dataset}\``
-  // Also when an earlier attempt intended this flip, and died before the store was set: what that one meant to repair is still to do.
-  if (earlier?.outcome !== 'refused') {
-    const rollback = { flipId: asked.flipId, actor, reason, hold, to: earlier?.to ?? to ?? null }
-    const repaired = await reconcile(deps, store, { dataset, rollback, tell, signal })
-    if (repaired?.outcome === 'moved') {
-      const summary = `${repaired.summary}; ${until}`
-      return { dataset, from: repaired.from, to: repaired.to.tag, epoch: repaired.epoch, summary }
+  const made = async (): Promise<FlipRow | null> => {
+    await settleOpenFlips(deps, store, dataset)
+    const flip = await flipOf(deps.pool, flipId)
+    return flip?.outcome === 'confirmed' ? flip : null
+  }
+  let flip = await made()
+  let repaired: string | null = null
+  if (flip === null) {
+    try {
+      repaired = await move(deps, store, { request, flipId, actor, tell, signal })
+      flip = await made()
+    } catch (error) {
+      // Another attempt, paused until now, may have come first: then this one has nothing left to do.
+      flip = await made()
+      if (flip === null) throw error
     }
   }
+  if (flip?.from == null) throw new Error(`rollback ${flipId} of ${dataset} was made, and its row is gone`)
+  const { from, to } = flip
+  const back = repaired ?? `${dataset} is back from ${from} at ${to}; ${from} is quarantined`
+  const summary = `${back}, ${dataset} is on hold until \`snapflip resume ${dataset}\``
+  return { dataset, from, to, epoch: { registry: flip.epoch, breakGlass: 0 }, summary }
+}
 
+/** What the repair told when that was the rollback; null when the flip was. */
+async function move(
+  deps: Deps,
+  store: Store,
+  {
+    request: { dataset, reason, to, from: leaves },
+    flipId,
+    actor,
+    tell,
+    signal,
+  }: {
+    request: RollbackRequest
+    flipId: string
+    actor: string
+    tell: (progress: string) => void
+    signal: AbortSignal
+  },
+): Promise<string | null> {
+  const hold = { by: actor, reason, at: new Date().toISOString() }
+  const before = await flipOf(deps.pool, flipId)
+  // Also when an earlier attempt intended this flip, and died before the store was set: what that one meant to repair is still to do.
+  if (before?.outcome !== 'refused') {
+    const rollback = { flipId, actor, reason, hold, to: before?.to ?? to ?? null }
+    const repaired = await reconcile(deps, store, { dataset, rollback, tell, signal })
+    if (repaired?.outcome === 'moved') return repaired.summary
+  }
+
+  const earlier = await flipOf(deps.pool, flipId)
   const pointer = (await store.pointer.read())?.pointer ?? null
   const from = earlier?.from ?? pointer?.active?.tag ?? null
   if (pointer === null || from === null) {
@@ -83,8 +130,8 @@ async function takeBack(
   const target = earlier?.to ?? to ?? (await targetOf(deps, dataset, pointer, from))
   const ref = await retainedRef(deps, store, dataset, target)
   const { watermark } = await versionRow(deps.pool, dataset, target)
-  const epoch = await makeFlip(deps, store, {
-    intent: { flipId: asked.flipId, dataset, kind: 'rollback', from, to: target, reason, actor },
+  await makeFlip(deps, store, {
+    intent: { flipId, dataset, kind: 'rollback', from, to: target, reason, actor },
     change: {
       expected: { tag: from, epoch: pointer.epoch },
       to: ref,
@@ -93,9 +140,7 @@ async function takeBack(
       allowHold: true,
     },
   })
-  await settleOpenFlips(deps, store, dataset)
-  const summary = `${dataset} is back from ${from} at ${target}; ${from} is quarantined, ${until}`
-  return { dataset, from, to: target, epoch, summary }
+  return null
 }
 
 function parseRequest(request: unknown): RollbackRequest {

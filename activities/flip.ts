@@ -10,7 +10,9 @@ import type { Store } from '../src/stores/ports.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
 import type { FlipFrom } from './parent.ts'
-import { settleOpenFlips } from './settle-flips.ts'
+import { damageOf, type Looking, repair } from './reconcile.ts'
+import { ruleOut, settleOpenFlips } from './settle-flips.ts'
+import { throughRestarts } from './through-restarts.ts'
 
 export interface FlipRequest {
   refreshId: string
@@ -20,27 +22,35 @@ export interface FlipRequest {
   flipId: string
 }
 
-/** Moves the pointer to the version: intent, compare-and-set, outcome. Again with the same flip id: finds it made. */
+/**
+ * Moves the pointer to the version: intent, compare-and-set, outcome. Again with the same flip id: finds it made. A store that restarted since the
+ * refresh began is looked at first, and so is the version: it may have lost the last of what was written.
+ */
 export const flip =
   (deps: Deps) =>
   ({ refreshId, dataset, from, version, flipId }: FlipRequest): Promise<void> =>
-    asActivity(async () => {
+    asActivity(async (tell, signal) => {
       const store = await deps.store(dataset)
       const { watermark } = await versionRow(deps.pool, dataset, version.tag)
       const freshAsOf = watermark === null ? null : { snapshot: watermark.snapshot, at: watermark.at }
-      await makeFlip(deps, store, {
-        intent: {
-          flipId,
-          dataset,
-          kind: 'flip',
-          from: from.tag,
-          to: version.tag,
-          reason: null,
-          actor: null,
-          refreshId,
-          manifestSha256: version.manifest,
-        },
-        change: { expected: from, to: version, freshAsOf },
+      const make = () =>
+        makeFlip(deps, store, {
+          intent: {
+            flipId,
+            dataset,
+            kind: 'flip',
+            from: from.tag,
+            to: version.tag,
+            reason: null,
+            actor: null,
+            refreshId,
+            manifestSha256: version.manifest,
+          },
+          change: { expected: from, to: version, freshAsOf },
+        })
+      await throughRestarts(make, async () => {
+        await repair(deps, store, { dataset, tell, signal })
+        await requireWhole(store, { dataset, tell, signal }, version)
       })
       // Whatever was still undecided has a lower epoch than this flip: it can no longer be made.
       await settleOpenFlips(deps, store, dataset)
@@ -66,11 +76,14 @@ export async function makeFlip(
   try {
     pointer = (await changePointer(store.pointer, { kind: 'flip', flipId, epoch, ...flip.change }, { dataset })).pointer
   } catch (error) {
-    // Refused is an outcome; a store that does not answer is none, and the next attempt reads it.
-    if (isSnapflipError(error) && error.code !== 'STORE_UNREACHABLE') {
+    // Refused is an outcome. A store that does not answer, or takes no write before it was looked at, is none: the next attempt reads it.
+    if (!isSnapflipError(error) || error.code === 'STORE_UNREACHABLE' || error.code === 'STORE_REBOUND') throw error
+    const made = await ruleOut(store, dataset, { flipId, epoch, expected: flip.change.expected })
+    if (made === null) {
       await settleFlip(deps.pool, { flipId, outcome: 'refused', detail: { code: error.code, message: error.message } })
+      throw error
     }
-    throw error
+    pointer = made
   }
   // The hold as the pointer has it now: found `already` made, a rollback's may have been lifted since.
   const hold = flip.change.also?.hold === undefined ? null : pointer.hold
@@ -78,6 +91,18 @@ export async function makeFlip(
   await settleFlip(deps.pool, { flipId, outcome: 'confirmed', detail, ...(hold === null ? {} : { hold }) })
   deps.log.info({ dataset, step: kind, version: to, epoch, flipId }, `${kind} made`)
   return epoch
+}
+
+/** Readers never get a version of which a restart has lost something. */
+async function requireWhole(store: Store, looking: Looking, version: VersionRef): Promise<void> {
+  const damage = await damageOf(store, looking, version)
+  if (damage === null) return
+  const { dataset } = looking
+  throw new SnapflipError(
+    'PREFLIP_REFUSED',
+    `${version.tag} of ${dataset} is not flipped to: expected all of it in ${store.url} after that restarted, found ${damage}. Refresh again.`,
+    { dataset, tag: version.tag, store: store.url },
+  )
 }
 
 /** An earlier attempt was refused, and nobody may make the flip after that: what it was told is told again. */

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { ApplicationFailure } from '@temporalio/activity'
 import type { Pointer } from '../schemas/pointer.ts'
 import { refreshRequestSchema, WORKFLOW_ID } from '../schemas/refresh.ts'
@@ -11,7 +10,7 @@ import { raiseEpoch } from '../src/registry/raise-epoch.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { asActivity } from './failure.ts'
 import type { FlipFrom } from './parent.ts'
-import { reconcile } from './reconcile.ts'
+import { repair } from './reconcile.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 
 export interface PlanRequest {
@@ -49,8 +48,7 @@ async function planRefresh(
   await requireStore(deps.pool, { dataset, url: store.url })
   await settleOpenFlips(deps, store, dataset)
   // Before the refresh is opened: one that is refused, because of a hold say, leaves the store repaired even so.
-  const rollback = { flipId: randomUUID(), actor: null, reason: null, hold: null, to: null }
-  const repaired = await reconcile(deps, store, { dataset, rollback, tell, signal })
+  const repaired = await repair(deps, store, { dataset, tell, signal })
   await openOnce(deps, { ...asked, dataset, reason: reason ?? null, full: full ?? false })
 
   const pointer = (await store.pointer.read())?.pointer ?? null

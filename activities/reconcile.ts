@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import type { Hold, Pointer, VersionRef } from '../schemas/pointer.ts'
 import { assertedPointer, isBehind } from '../src/core/asserted-pointer.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
@@ -21,12 +22,16 @@ const ATTEMPTS = 4
 /** What a repair needs of the world: `Deps`, or what the command line opened. */
 export type ReconcileDeps = Pick<Deps, 'pool' | 'log' | 'alert'>
 
-export interface Reconciling {
+/** Reading a version again, block by block. */
+export interface Looking {
   dataset: string
-  /** How a rollback is recorded, should one be needed: a person's, or the refresh's own. */
-  rollback: { flipId: string; actor: string | null; reason: string | null; hold: Hold | null; to: string | null }
   tell: (progress: string) => void
   signal: AbortSignal
+}
+
+export interface Reconciling extends Looking {
+  /** How a rollback is recorded, should one be needed: a person's, or the refresh's own. */
+  rollback: { flipId: string; actor: string | null; reason: string | null; hold: Hold | null; to: string | null }
 }
 
 /** What the store's pointer names now: the version it should, another that is whole, or nothing that can be built upon. */
@@ -55,10 +60,16 @@ export async function reconcile(deps: ReconcileDeps, store: Store, asked: Reconc
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     const fault = await faultOf(deps, store, dataset)
     if (fault === null) return null
-    const done = await repair(deps, store, asked, fault)
+    const done = await mend(deps, store, asked, fault)
     if (done !== null) return done
   }
   throw cameFirst(dataset, store)
+}
+
+/** `reconcile` for the work of a refresh: a rollback that this takes is nobody's in particular. */
+export async function repair(deps: ReconcileDeps, store: Store, looking: Looking): Promise<Reconciled | null> {
+  const rollback = { flipId: randomUUID(), actor: null, reason: null, hold: null, to: null }
+  return reconcile(deps, store, { ...looking, rollback })
 }
 
 /** The registry is read first: a flip that is confirmed there was in the store before, so a pointer read later without it has lost it. */
@@ -75,7 +86,7 @@ async function faultOf(deps: ReconcileDeps, store: Store, dataset: string): Prom
 }
 
 /** Null: another came first. */
-async function repair(deps: ReconcileDeps, store: Store, asked: Reconciling, fault: Fault): Promise<Reconciled | null> {
+async function mend(deps: ReconcileDeps, store: Store, asked: Reconciling, fault: Fault): Promise<Reconciled | null> {
   const { dataset } = asked
   const { active } = fault.claimed
   const damage = active === null ? null : await damageOf(store, asked, active)
@@ -117,7 +128,11 @@ function candidates(rows: readonly VersionRow[], claimed: Pointer, to: string | 
 }
 
 /** What of the version is not in the store as it was sealed; null when every block is. Reads them all: about 1 s a million entries. */
-async function damageOf(store: Store, { dataset, tell, signal }: Reconciling, ref: VersionRef): Promise<string | null> {
+export async function damageOf(
+  store: Store,
+  { dataset, tell, signal }: Looking,
+  ref: VersionRef,
+): Promise<string | null> {
   try {
     const manifest = await readManifest(store, dataset, ref)
     const onProgress = ({ blocks }: { blocks: number }) => tell(`checking ${ref.tag}: ${blocks} blocks`)
@@ -129,7 +144,7 @@ async function damageOf(store: Store, { dataset, tell, signal }: Reconciling, re
   }
 }
 
-/** A rollback whose pointer is set in one step with the repair: at no moment does it name the version that is not whole. */
+/** A rollback whose pointer is set in one step with the repair: at no moment does it name the version that is not whole. Null: another came first. */
 async function moveTo(
   deps: ReconcileDeps,
   store: Store,
@@ -142,7 +157,7 @@ async function moveTo(
     row,
     lost,
   }: { from: VersionRef; damage: string; to: VersionRef; row: VersionRow; lost: ReadonlyArray<{ tag: string }> },
-): Promise<Reconciled> {
+): Promise<Reconciled | null> {
   const { dataset, rollback } = asked
   const { flipId, actor, hold } = rollback
   const summary = `${foundOf(fault, store)}; ${from.tag} is not whole there (${damage}); ${dataset} is taken to ${to.tag}, the newest that is, and ${from.tag} is quarantined`
@@ -165,17 +180,13 @@ async function moveTo(
     },
     dataset,
   )
-  const refusal =
-    decision.outcome === 'refused'
-      ? new SnapflipError(decision.code, decision.message, decision.details)
-      : (await assert(store, fault, decision.pointer))
-        ? null
-        : cameFirst(dataset, store)
-  if (refusal !== null) {
-    const detail = { code: refusal.code, message: refusal.message }
-    await settleFlip(deps.pool, { flipId, outcome: 'refused', detail })
-    throw refusal
+  if (decision.outcome === 'refused') {
+    const { code, message, details } = decision
+    await settleFlip(deps.pool, { flipId, outcome: 'refused', detail: { code, message } })
+    throw new SnapflipError(code, message, details)
   }
+  // What came first may be this very rollback, made by another attempt: that is read, not guessed.
+  if (!(await assert(store, fault, decision.pointer))) return null
   const detail = { store: store.url, reconciled: fault.kind }
   await settleFlip(deps.pool, { flipId, outcome: 'confirmed', detail, ...(hold === null ? {} : { hold }) })
   return { outcome: 'moved', from: from.tag, to, epoch, summary }

@@ -1,7 +1,8 @@
 import type { Pointer } from '../schemas/pointer.ts'
-import { compareEpoch } from '../src/core/pointer.ts'
+import { compareEpoch, type FlipChange, NO_EPOCH } from '../src/core/pointer.ts'
 import { type FlipRow, openFlips } from '../src/registry/flips.ts'
 import { settleFlip } from '../src/registry/settle-flip.ts'
+import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { Deps } from './deps.ts'
 
@@ -31,8 +32,29 @@ export async function settleOpenFlips(
   }
 }
 
+/**
+ * Makes a refusal final, before it is recorded: another attempt at the same flip, paused for now, must not find later that what stood against it
+ * (a quarantine, a hold) is gone. Where the pointer is elsewhere than the flip expected it, it never comes back there. Returns the pointer when such
+ * an attempt has made the flip after all.
+ */
+export async function ruleOut(
+  store: Store,
+  dataset: string,
+  { flipId, epoch, expected }: Pick<FlipChange, 'flipId' | 'epoch' | 'expected'>,
+): Promise<Pointer | null> {
+  let pointer = (await store.pointer.read())?.pointer ?? null
+  const isThere =
+    (pointer?.active?.tag ?? null) === expected.tag && compareEpoch(pointer?.epoch ?? NO_EPOCH, expected.epoch) === 0
+  if (isThere) pointer = (await changePointer(store.pointer, { kind: 'fence', epoch }, { dataset })).pointer
+  return pointer !== null && wasMade(pointer, flipId) ? pointer : null
+}
+
+function wasMade(pointer: Pointer, flipId: string): boolean {
+  return pointer.flips.some((made) => made.flipId === flipId)
+}
+
 function outcomeOf(flip: FlipRow, pointer: Pointer | null): 'confirmed' | 'refused' | null {
   if (pointer === null) return null
-  if (pointer.flips.some((made) => made.flipId === flip.flipId)) return 'confirmed'
+  if (wasMade(pointer, flip.flipId)) return 'confirmed'
   return compareEpoch(pointer.epoch, { registry: flip.epoch, breakGlass: 0 }) >= 0 ? 'refused' : null
 }

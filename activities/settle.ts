@@ -2,7 +2,9 @@ import { flipOf } from '../src/registry/flips.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
+import { repair } from './reconcile.ts'
 import { settleOpenFlips } from './settle-flips.ts'
+import { throughRestarts } from './through-restarts.ts'
 
 export interface Settled {
   flipped: boolean
@@ -17,13 +19,16 @@ export interface Settled {
 export const settle =
   (deps: Deps) =>
   ({ dataset, flipId }: { dataset: string; flipId: string }): Promise<Settled> =>
-    asActivity(async () => {
+    asActivity(async (tell, signal) => {
       const asked = await flipOf(deps.pool, flipId)
       if (asked === null) return { flipped: false, active: null }
       const store = await deps.store(dataset)
       if (asked.outcome === null) {
         const epoch = { registry: asked.epoch, breakGlass: 0 }
-        await changePointer(store.pointer, { kind: 'fence', epoch }, { dataset })
+        await throughRestarts(
+          () => changePointer(store.pointer, { kind: 'fence', epoch }, { dataset }),
+          () => repair(deps, store, { dataset, tell, signal }),
+        )
       }
       await settleOpenFlips(deps, store, dataset)
       const active = (await store.pointer.read())?.pointer.active?.tag ?? null

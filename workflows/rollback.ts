@@ -1,6 +1,6 @@
 import { CancellationScope, uuid4, workflowInfo } from '@temporalio/workflow'
 import type { RollbackOutcome, RollbackRequest } from '../schemas/refresh.ts'
-import { long } from './activities.ts'
+import { long, quick } from './activities.ts'
 import { Steps } from './steps.ts'
 
 /**
@@ -15,7 +15,11 @@ export async function rollback(request: RollbackRequest): Promise<RollbackOutcom
 
   return await CancellationScope.nonCancellable(async () => {
     const back = await steps.take('flip', `taking ${request?.dataset} back`, () =>
-      long.flipBack({ flipId, request, workflowId, runId }),
+      flipBack().catch(async (failure: unknown) => {
+        // What failed shall not come true later, by an attempt that was only paused; or it has come true, and nobody heard of it.
+        if (!(await settled())) throw failure
+        return await flipBack()
+      }),
     )
     const read = await steps.take('verify', `reading ${back.to} back`, () =>
       long.verifyRollback({ dataset: back.dataset, tag: back.to }),
@@ -30,4 +34,16 @@ export async function rollback(request: RollbackRequest): Promise<RollbackOutcom
       durationsMs: steps.durationsMs,
     }
   })
+
+  async function flipBack() {
+    return await long.flipBack({ flipId, request, workflowId, runId })
+  }
+
+  /** Whether it was made. Where that cannot be read, the next refresh or rollback reads it; what went wrong first is what is told. */
+  async function settled(): Promise<boolean> {
+    return await quick.settle({ dataset: request?.dataset, flipId }).then(
+      ({ flipped }) => flipped,
+      () => false,
+    )
+  }
 }

@@ -178,6 +178,43 @@ it('a flip that was asked for and not made cannot come true after its refresh ha
   await refreshed(world)
 })
 
+it('a rollback that was asked for and not made cannot come true after it has failed', async () => {
+  const world = await makeWorld(SHOP)
+  const late: Array<() => Promise<unknown>> = []
+  const paused = {
+    run: async (operation: StoreOperation, call: () => Promise<unknown>) => {
+      if (operation !== 'pointer.swap' || Context.current().info.activityType !== 'flipBack') return call()
+      late.push(call)
+      throw ApplicationFailure.nonRetryable('a test: this attempt was paused')
+    },
+  }
+  await world.worker(around(paused))
+  await refreshed(world)
+  const second = await refreshed(world)
+  await expect(world.rollback()).rejects.toThrow()
+  expect(late).not.toHaveLength(0)
+  for (const swap of late) expect(await swap()).toBe(false)
+  expect(await world.pointer()).toMatchObject({ active: { tag: second }, hold: null, quarantined: [] })
+  expect((await flips(world.pool, world.dataset))[0]).toMatchObject({ kind: 'rollback', outcome: 'refused' })
+})
+
+it('a rollback that was made by an attempt whose reply was lost is no failure', async () => {
+  const world = await makeWorld(SHOP)
+  const gone = ApplicationFailure.nonRetryable('a test: nobody heard of it')
+  const unread = once('flipBack', 'pointer.read', () => Promise.reject(gone))
+  const lost = once('flipBack', 'pointer.swap', async (call) => {
+    await call()
+    unread.armed = true
+    throw gone
+  })
+  await world.worker(around({ run: (operation, call) => lost.run(operation, () => unread.run(operation, call)) }))
+  const first = await refreshed(world)
+  const second = await refreshed(world)
+  lost.armed = true
+  expect(await world.rollback()).toMatchObject({ from: second, to: first })
+  expect(unread.met).toBe(true)
+})
+
 it('a hold lifted before its rollback was settled stays lifted, and the history says by whom', async () => {
   const world = await makeWorld(SHOP)
   const resuming = once('flipBack', 'pointer.swap', async (call) => {
