@@ -38,7 +38,7 @@ export interface Workplace {
 
 /** What was written down before the first chunk was read, so that a retry reads the same ranges into the same layout. */
 interface ScanPlan {
-  /** Changes with the definition, the table and its shape. */
+  /** Changes with the definition, the table, its shape and its primary key. */
   fingerprint: string
   seed: string
   ranges: readonly Range[]
@@ -185,7 +185,7 @@ function isRanged(source: Source): boolean {
 
 async function rangesOf(client: Client, source: TableSource, folder: string, seed: string): Promise<ScanPlan> {
   const fingerprint = createHash('sha256')
-    .update(JSON.stringify([source.shape, source.table.relid]))
+    .update(JSON.stringify([source.shape, source.table.relid, source.primaryKey]))
     .digest('hex')
   const text = await readFile(join(folder, 'plan'), 'utf8').catch((error: NodeJS.ErrnoException) => {
     // Only a plan that was never written begins the scan anew; one that cannot be read may have hours of runs beside it.
