@@ -184,7 +184,7 @@ create unique index quarantines_one_active on snapflip.quarantines (dataset, tag
 -- History -------------------------------------------------------------------------------------------------------------
 
 create table snapflip.history (
-  -- 1, 2, 3 … without a gap: a number that is missing is an entry that was removed.
+  -- 1, 2, 3 ... without a gap: a number that is missing is an entry that was removed.
   seq bigint primary key check (seq > 0),
   at timestamptz not null,
   dataset text,
@@ -208,7 +208,7 @@ insert into snapflip.history_head (seq, hash) values (0, decode(repeat('00', 32)
 create function snapflip.refuse_change() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
-  raise exception 'snapflip.% is append-only: expected entries from snapflip.record(…) alone, found %', tg_table_name, lower(tg_op)
+  raise exception 'snapflip.% is append-only: expected entries from snapflip.record(...) alone, found %', tg_table_name, lower(tg_op)
     using errcode = 'restrict_violation';
 end
 $$;

@@ -8,28 +8,51 @@ create table snapflip.changelog (
   seq bigint generated always as identity,
   xid xid8 not null default pg_current_xact_id(),
   relid oid not null,
-  op "char" not null check (op in ('i', 'u', 'd', 't')),
+  -- Insert, update, delete; and what leaves a gap: truncate, and a row that could not be captured (x, with its reason).
+  op "char" not null check (op in ('i', 'u', 'd', 't', 'x')),
   before text,
-  after text
+  after text,
+  reason text
 );
 create index changelog_xid on snapflip.changelog (xid);
-create index changelog_truncated on snapflip.changelog (xid) where op = 't';
+create index changelog_gaps on snapflip.changelog (xid) where op in ('t', 'x');
 -- A publication FOR ALL TABLES would otherwise refuse the pruning DELETE.
 alter table snapflip.changelog replica identity full;
 
 -- The row text must not depend on who writes: every setting that an output function looks at is pinned, and the owner's rights are used, so
--- that no writer needs a grant. The functions name no column: DDL on the table can never make a write fail.
+-- that no writer needs a grant. The function names no column: DDL on the table can never make a write fail. Nor can a row that PostgreSQL
+-- stores and cannot write as text (larger than 1 GB; a type whose output fails): a gap is left instead, and the next build is a full one.
 create function snapflip.capture() returns trigger language plpgsql security definer
   set datestyle = 'ISO, YMD' set timezone = 'UTC' set intervalstyle = 'postgres' set extra_float_digits = 1 set bytea_output = 'hex'
   set lc_monetary = 'C' set xmloption = 'content' set quote_all_identifiers = off set search_path = pg_catalog, pg_temp
 as $$
+declare
+  -- Longer values no version can hold, and before and after must fit into one row of the changelog, which PostgreSQL holds to 1 GB.
+  image_bytes_max constant integer := 268435456;
+  row_before text;
+  row_after text;
+  gap text;
 begin
-  if tg_op = 'INSERT' then
-    insert into snapflip.changelog (relid, op, after) values (tg_relid, 'i', new::text);
-  elsif tg_op = 'UPDATE' then
-    insert into snapflip.changelog (relid, op, before, after) values (tg_relid, 'u', old::text, new::text);
+  -- This block writes nothing, so that its subtransaction takes no number of its own: it costs half a microsecond.
+  begin
+    if tg_op <> 'INSERT' then
+      row_before := old::text;
+    end if;
+    if tg_op <> 'DELETE' then
+      row_after := new::text;
+    end if;
+    if greatest(octet_length(row_before), octet_length(row_after)) > image_bytes_max then
+      gap := format('too large: %s bytes as text, expected at most %s', greatest(octet_length(row_before), octet_length(row_after)), image_bytes_max);
+    end if;
+  exception when others then
+    gap := case when sqlstate in ('53200', '54000') or sqlerrm like 'invalid memory alloc request size%'
+      then 'too large to be written as text' else 'it cannot be written as text' end || format(' (SQLSTATE %s)', sqlstate);
+  end;
+  if gap is null then
+    insert into snapflip.changelog (relid, op, before, after)
+      values (tg_relid, case tg_op when 'INSERT' then 'i' when 'UPDATE' then 'u' else 'd' end, row_before, row_after);
   else
-    insert into snapflip.changelog (relid, op, before) values (tg_relid, 'd', old::text);
+    insert into snapflip.changelog (relid, op, reason) values (tg_relid, 'x', gap);
   end if;
   return null;
 end
@@ -271,13 +294,15 @@ create function snapflip.order_bytes(timestamp) returns bytea language sql immut
 create function snapflip.order_bytes(timestamptz) returns bytea language sql immutable parallel safe
   return set_byte(timestamptz_send($1), 0, get_byte(timestamptz_send($1), 0) # 128);
 -- IEEE 754: a negative number has all its bits flipped, any other its sign bit. NaN is the greatest, as in PostgreSQL, and one value whatever
--- its sign and payload: its text, which capture keeps, has neither.
+-- its sign and payload: its text, which capture keeps, has neither. -0 and 0 are equal.
 create function snapflip.order_bytes(double precision) returns bytea language sql immutable parallel safe
-  return case when $1 = 'NaN'::double precision then '\xfff8000000000000'::bytea when get_bit(float8send($1), 7) = 1
+  return case when $1 = 'NaN'::double precision then '\xfff8000000000000'::bytea when $1 = 0 then '\x8000000000000000'::bytea
+    when get_bit(float8send($1), 7) = 1
     then int8send(~ ('x' || encode(float8send($1), 'hex'))::bit(64)::bigint)
     else set_bit(float8send($1), 7, 1) end;
 create function snapflip.order_bytes(real) returns bytea language sql immutable parallel safe
-  return case when $1 = 'NaN'::real then '\xffc00000'::bytea when get_bit(float4send($1), 7) = 1
+  return case when $1 = 'NaN'::real then '\xffc00000'::bytea when $1 = 0 then '\x80000000'::bytea
+    when get_bit(float4send($1), 7) = 1
     then int4send(~ ('x' || encode(float4send($1), 'hex'))::bit(32)::integer)
     else set_bit(float4send($1), 7, 1) end;
 create function snapflip.order_bytes(text) returns bytea language sql immutable parallel safe
@@ -288,3 +313,21 @@ create function snapflip.order_bytes(boolean) returns bytea language sql immutab
   return boolsend($1);
 create function snapflip.order_bytes(bytea) returns bytea language sql immutable parallel safe
   return $1;
+-- Position of the point before the first digit that counts, as an int4 that sorts, then the digits without zeros at the end: longer is greater.
+create function snapflip.magnitude_bytes(numeric) returns bytea language sql immutable parallel safe
+  return (
+    select int4send((case when split_part(t, '.', 1) <> '0' then length(split_part(t, '.', 1))
+        else length(ltrim(split_part(t, '.', 2), '0')) - length(split_part(t, '.', 2)) end) # (-2147483648))
+      || convert_to(trim('0' from replace(t, '.', '')), 'UTF8')
+    from (values (trim_scale(abs($1))::text)) as v (t)
+  );
+-- One value whatever its scale: 1.0 and 1.00 are equal. Negative: all bits of the magnitude flipped, and an end above every flipped digit.
+create function snapflip.order_bytes(numeric) returns bytea language sql immutable parallel safe
+  return case
+    when $1 = '-Infinity' then '\x00'::bytea
+    when $1 = 'Infinity' then '\x04'::bytea
+    when $1 = 'NaN' then '\x05'::bytea
+    when $1 = 0 then '\x02'::bytea
+    when $1 > 0 then '\x03'::bytea || snapflip.magnitude_bytes($1)
+    else '\x01'::bytea || decode(translate(encode(snapflip.magnitude_bytes($1), 'hex'), '0123456789abcdef', 'fedcba9876543210'), 'hex') || '\xff'::bytea
+  end;

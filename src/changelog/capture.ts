@@ -13,7 +13,7 @@ import {
 } from './facts.ts'
 import { sqlState, translate } from './failure.ts'
 import { capturedTables, type Source } from './source.ts'
-import { factsSince, truncatedIn } from './window.ts'
+import { factsSince, gapIn } from './window.ts'
 
 /**
  * Capture: one row trigger a table (cloned by PostgreSQL to its partitions, those of tomorrow included) and a TRUNCATE trigger on each table
@@ -174,7 +174,7 @@ export async function preflight(
       const reason =
         table === undefined
           ? `${name} is gone`
-          : (factsDiffer(formerOf(before, table), table) ?? (await truncatedIn(client, table, { from, to })))
+          : (factsDiffer(formerOf(before, table), table) ?? (await gapIn(client, table, { from, to })))
       results.push(reason === null ? { table: name, ok: true } : { table: name, ok: false, reason })
     }
     return results

@@ -106,7 +106,7 @@ async function expectReadable(client: ClientBase, sources: readonly Source[], wi
   const { before, now } = await factsSince(client, window.from, sources)
   expectAsResolved(sources, now)
   for (const table of now) {
-    const reason = factsDiffer(formerOf(before, table), table) ?? (await truncatedIn(client, table, window))
+    const reason = factsDiffer(formerOf(before, table), table) ?? (await gapIn(client, table, window))
     if (reason !== null) {
       throw new SnapflipError(
         'SOURCE_CHANGED',
@@ -133,13 +133,15 @@ export async function factsSince(
   return { before: rows[0]?.before ?? [], now: rows[0]?.now ?? [] }
 }
 
-/** Uses the partial index on TRUNCATE markers. */
-export async function truncatedIn(client: ClientBase, table: TableFacts, window: Window): Promise<string | null> {
-  const condition = `op = 't' and relid = any (${relids(leavesOf(table).map((leaf) => leaf.relid))})`
-  const { rows } = await client.query<{ name: string }>(
-    `${windowRows('changelog', 'relid::regclass::text as name', window, condition)} limit 1`,
+/** What happened in a window that no change tells of: TRUNCATE, a row that could not be captured. By the partial index on those. */
+export async function gapIn(client: ClientBase, table: TableFacts, window: Window): Promise<string | null> {
+  const condition = `op in ('t', 'x') and relid = any (${relids(leavesOf(table).map((leaf) => leaf.relid))})`
+  const { rows } = await client.query<{ name: string; reason: string | null }>(
+    `${windowRows('changelog', 'relid::regclass::text as name, reason', window, condition)} limit 1`,
   )
-  return rows[0] === undefined ? null : `${rows[0].name} was truncated`
+  const gap = rows[0]
+  if (gap === undefined) return null
+  return gap.reason === null ? `${gap.name} was truncated` : `a row of ${gap.name} could not be captured: ${gap.reason}`
 }
 
 /** One statement for each group of leaves whose text reads the same way. */
