@@ -81,4 +81,39 @@ describe.each(postgresVersions)('events on PostgreSQL %s', (version) => {
     await other.end()
     expect((await cut(client, [source])).truth[0]?.byKey.get('known')).toMatch(/3$/)
   })
+
+  it.each([
+    ['undefined', undefined, 'undefined'],
+    ['a function', () => 1, 'a function'],
+    ['a symbol', Symbol('x'), 'a symbol'],
+    ['an object whose toJSON gives nothing', { toJSON: () => undefined }, 'an object'],
+    ['a bigint', 1n, 'a bigint'],
+  ])('with %s as value are refused, and delete nothing', async (_title, value, found) => {
+    await append(client, 'shop', 'index', 'kept', 1)
+    await expect(append(client, 'shop', 'index', 'kept', value)).rejects.toMatchObject({
+      code: 'USAGE',
+      message: expect.stringContaining(`found ${found}`) as string,
+    })
+    expect((await cut(client, [source])).truth[0]?.byKey.get('kept')).toMatch(/1$/)
+  })
+
+  it.each([
+    ['1.5', 1.5],
+    ['NaN', Number.NaN],
+    ['a number beyond 2^53', 2 ** 53],
+    ['null', null],
+    ['a part that is undefined', ['a', undefined]],
+    ['a lone surrogate', '\ud800'],
+    ['an object', {}],
+  ])('with %s as key are refused', async (_title, key) => {
+    await expect(append(client, 'shop', 'index', key as string, 1)).rejects.toMatchObject({ code: 'USAGE' })
+  })
+
+  it('have whole numbers as keys that readers find by the same number', async () => {
+    await append(client, 'shop', 'index', 7, 'seven')
+    await append(client, 'shop', 'index', [8, 9n], 'two parts')
+    const keys = (await cut(client, [source])).truth[0]?.byKey
+    expect(keys?.get('7')).toMatch(/"seven"$/)
+    expect(keys?.get('8\0' + '9')).toMatch(/"two parts"$/)
+  })
 })
