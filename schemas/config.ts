@@ -1,17 +1,11 @@
 import { z } from 'zod'
 import { alertsSchema } from './alerts.ts'
+import { nameSchema } from './name.ts'
 
 /**
  * The definition: `snapflip.config.ts` (or .js, .json). Parsed here; what it means for the database (tables, columns, expressions)
  * is checked by `src/changelog/definition.ts` against PostgreSQL itself.
  */
-
-const name = z
-  .string()
-  .regex(
-    /^[A-Za-z][A-Za-z0-9_-]{0,62}$/,
-    'expected a name of letters, digits, _ and -, starting with a letter, at most 63 long',
-  )
 
 /** A column name or an SQL expression over the row. */
 const expression = z.string().trim().min(1)
@@ -86,9 +80,9 @@ export type GateLimits = z.infer<typeof gatesSchema>
 
 export const datasetSchema = z.strictObject({
   /** Names of `stores`; the first serves reads by default. */
-  stores: z.array(name).min(1),
+  stores: z.array(nameSchema).min(1),
   indexes: z
-    .record(name, indexSchema)
+    .record(nameSchema, indexSchema)
     .refine((indexes) => Object.keys(indexes).length > 0, 'expected at least one index'),
   gates: gatesSchema.prefault({}),
   /** How many versions stay, the active one included. */
@@ -118,8 +112,8 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   /** Name → `redis://`, `rediss://`, `s3://bucket/prefix?region=&endpoint=`, `file:./folder`. */
-  stores: z.record(name, z.string().min(1)),
-  datasets: z.record(name, datasetSchema),
+  stores: z.record(nameSchema, z.string().min(1)),
+  datasets: z.record(nameSchema, datasetSchema),
   /** Who is told what must be told, besides the log; see docs/alerts.md. */
   alerts: alertsSchema.prefault({}),
 })

@@ -1,3 +1,4 @@
+import { nameSchema } from '../../schemas/name.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { openStore } from '../stores/open.ts'
 import type { Store } from '../stores/ports.ts'
@@ -27,7 +28,15 @@ export async function open<T extends ValueTypes = ValueTypes>(
   const limits = limitsOf(options as ReaderOptions)
   const { connectTimeoutMs, commandTimeoutMs } = limits
   const urls = typeof url === 'string' ? [url] : url
-  if (urls.length === 0) throw new SnapflipError('USAGE', 'open was given no store, expected at least one URL.')
+  if (!Array.isArray(urls) || urls.length === 0 || urls.some((one) => typeof one !== 'string'))
+    throw new SnapflipError('USAGE', 'open was given no store, expected a URL, or a list of them.')
+  if (!nameSchema.safeParse(dataset).success) {
+    throw new SnapflipError(
+      'USAGE',
+      `open was given the dataset ${JSON.stringify(dataset)}, expected its name in the configuration.`,
+      { option: 'dataset' },
+    )
+  }
   const stores: Store[] = []
   try {
     for (const one of urls) stores.push(await openStore(one, { dataset, connectTimeoutMs, commandTimeoutMs }))

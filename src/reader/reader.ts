@@ -37,6 +37,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   readonly #sources: readonly Source[]
   readonly #limits: Limits
   readonly #pins = new Set<Pin<T>>()
+  readonly #pinning = new Set<Promise<unknown>>()
   readonly #ordinals = new Map<string, number>()
   #closed = false
   #retries = 0
@@ -109,6 +110,16 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
    * deleted meanwhile; where the store refuses, the pin says `protected: false`. Throws VERSION_RETIRED, UNKNOWN_VERSION.
    */
   async pin(options: PinOptions = {}): Promise<Pin<T>> {
+    const pinning = this.#pin(options)
+    this.#pinning.add(pinning)
+    try {
+      return await pinning
+    } finally {
+      this.#pinning.delete(pinning)
+    }
+  }
+
+  async #pin(options: PinOptions): Promise<Pin<T>> {
     for (let attempt = 1; ; attempt++) {
       this.#throwIfClosed()
       const version = options.version === undefined ? await this.#active() : await this.#named(options.version)
@@ -121,6 +132,9 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
           onEnd: () => this.#pins.delete(pin),
           onError: (error) => this.#follower.events.emit('error', error),
         })
+        // `close` does not know of it yet, and waits.
+        if (this.#closed) await pin.end()
+        this.#throwIfClosed()
         this.#pins.add(pin)
         return pin
       }
@@ -134,6 +148,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
     if (this.#closed) return
     this.#closed = true
     this.#follower.close()
+    await Promise.allSettled(this.#pinning)
     await Promise.all([...this.#pins].map((pin) => pin.end()))
     await Promise.all(this.#sources.map((source) => source.store.close()))
   }

@@ -2,7 +2,7 @@ import type { VersionRef } from '../../schemas/pointer.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { lookup, lookupMany } from '../snapshot/block.ts'
 import type { Freshness } from './freshness.ts'
-import { type Key, keyBytes } from './key.ts'
+import { type Key, keyBytes, keysBytes } from './key.ts'
 import { lookUp, lookUpAll, type Take } from './look-up.ts'
 import type { Values } from './values.ts'
 import type { OpenIndex, OpenVersion } from './version.ts'
@@ -65,7 +65,7 @@ export abstract class Reads<T extends ValueTypes> {
   ): Promise<Array<T[I] | undefined>> {
     return this.answer((version) => {
       const at = this.#index(version, index, 'unique')
-      const bytes = keys.map((key) => keyBytes(key, at))
+      const bytes = keysBytes(keys, at)
       return lookUpAll(version, at, bytes, this.#takeValue as Take<T[I] | undefined>)
     }, options?.fresh)
   }
@@ -97,7 +97,7 @@ export abstract class Reads<T extends ValueTypes> {
   getManyBytes(index: IndexOf<T>, keys: readonly Key[], options?: ReadOptions): Promise<Buffer[][]> {
     return this.answer((version) => {
       const at = this.#index(version, index, null)
-      const bytes = keys.map((key) => keyBytes(key, at))
+      const bytes = keysBytes(keys, at)
       return lookUpAll(version, at, bytes, takeEveryBytes)
     }, options?.fresh)
   }

@@ -126,6 +126,25 @@ test('a pin on a named version reads it; on one that is retired, gone or unknown
   await expect(reader.pin({ version: 'v20990101-01' })).rejects.toMatchObject({ code: 'UNKNOWN_VERSION' })
 })
 
+test('a pin that is being taken while its reader closes holds nothing afterwards', async () => {
+  const { store, dataset, connect } = await testStore('folder')
+  kept(store)
+  const { ref } = await dataset.publish(shop(1))
+  const watched = breakable(await connect())
+  const reader = await openReader([watched.store], dataset.name, { followLagMs: 60_000 })
+  watched.deaf = true
+  const { promise: released, resolve: release } = Promise.withResolvers<void>()
+  watched.beforePointer = () => released
+  const pinning = [reader.pin(), reader.pin({ version: ref.tag })].map((pin) => pin.catch((error) => error.code))
+  // Both leases are written; what is waited for is the pointer that says whether they came in time.
+  await expect.poll(async () => (await store.leases.list()).length, { interval: 5 }).toBe(2)
+  const closing = reader.close()
+  release()
+  expect(await Promise.all(pinning)).toEqual(['READER_CLOSED', 'READER_CLOSED'])
+  await closing
+  expect(await store.leases.list()).toEqual([])
+})
+
 test('a version that is retired between being chosen and being leased is not pinned; the next one is', async () => {
   const { store, dataset, connect } = await testStore('folder')
   kept(store)

@@ -89,9 +89,53 @@ test('an index that is not there, of another kind or with other key parts gets a
 
 test('what can be no key is refused, never looked up as another key', async () => {
   const { reader } = await folderShop()
-  for (const key of ['a\ud800', 2 ** 60, null, undefined, {}])
+  for (const key of ['a\ud800', 'a\0b', 2 ** 60, null, undefined, {}])
     await expect(reader.get('products', key as string)).rejects.toMatchObject({ code: 'USAGE' })
-  expect(await reader.get('products', '\0')).toBeUndefined()
+  for (const keys of ['12', null, undefined, 7])
+    await expect(reader.getMany('products', keys as never)).rejects.toMatchObject({ code: 'USAGE' })
+})
+
+test('a key with a zero byte is not the key of two parts that is written with one', async () => {
+  const { url, store, dataset } = await testStore('folder')
+  kept(store)
+  // Of events: a key may have any number of parts.
+  await dataset.publish({ visits: { kind: 'unique', keyParts: 0, entries: [[['a', 'b'], 1] as const] } })
+  const reader = kept(await open(url, dataset.name))
+  expect(await reader.get('visits', ['a', 'b'])).toBe(1)
+  await expect(reader.get('visits', 'a\0b')).rejects.toMatchObject({
+    code: 'USAGE',
+    message: expect.stringContaining('a zero byte'),
+  })
+})
+
+test('a number whose text PostgreSQL writes in another way is refused, not looked up as what it is not', async () => {
+  const { url, store, dataset } = await testStore('folder')
+  kept(store)
+  // As float8 writes them: JavaScript writes 0.00001, 0.0001, 1e-7 and 3000000000000000.5.
+  const written = ['1e-05', '0.0001', '1e-07', '1.5', '3.0000000000000005e+15', 'NaN', '-Infinity', '-12']
+  await dataset.publish({ rates: { kind: 'unique', entries: written.map((text) => [text, text] as const) } })
+  const reader = kept(await open(url, dataset.name))
+  expect(await reader.getMany('rates', [1.5, 0.0001, Number.NaN, Number.NEGATIVE_INFINITY, -12])).toEqual([
+    '1.5',
+    '0.0001',
+    'NaN',
+    '-Infinity',
+    '-12',
+  ])
+  for (const key of [0.00001, 1e-7, -1e-7, 3e15 + 0.5]) {
+    await expect(reader.get('rates', key)).rejects.toMatchObject({
+      code: 'USAGE',
+      message: expect.stringContaining('as PostgreSQL writes it'),
+    })
+  }
+})
+
+test('open refuses what names no store and what names no dataset', async () => {
+  const { url } = await testStore('folder')
+  for (const urls of [[], undefined, null, [undefined], 7])
+    await expect(open(urls as never, 'shop')).rejects.toMatchObject({ code: 'USAGE' })
+  for (const name of ['', '../shop', 'a b', undefined, 'x'.repeat(64)])
+    await expect(open(url, name as never)).rejects.toMatchObject({ code: 'USAGE', details: { option: 'dataset' } })
 })
 
 test('a typed reader that meets another shape gets one error that names both shapes and the version', async () => {
