@@ -41,12 +41,16 @@ const ORDERED_TYPES: Readonly<Record<string, string>> = {
   'timestamp with time zone': '',
   'double precision': '',
   real: '',
+  numeric: '',
   text: '',
   'character varying': '::text',
   uuid: '',
   boolean: '',
   bytea: '',
 }
+
+/** A trigger on what capture itself writes to would call itself, and fail every write of every captured table. */
+const OWN_AND_SYSTEM = /^(snapflip|pg_catalog|information_schema)\./
 
 /** How the stored tree names a function, and how it names what a definition may not contain. */
 const FUNCTION_OID = /:(?:funcid|opfuncid|hashfuncid|negfuncid|aggfnoid|winfnoid) (\d+)/g
@@ -170,6 +174,12 @@ class Definition {
 
   async #readable(table: TableFacts, captured: boolean): Promise<void> {
     const { name } = table
+    if (captured && OWN_AND_SYSTEM.test(name)) {
+      this.#refuse(
+        `from: the changes of ${name} cannot be captured: the table belongs to snapflip or to PostgreSQL itself.`,
+        'Name a table of the application, or set capture: "none".',
+      )
+    }
     if (captured && table.kind !== 'r' && table.kind !== 'p') {
       this.#refuse(
         `from: the changes of ${name} cannot be captured: it is a ${KINDS[table.kind]}.`,
@@ -317,11 +327,11 @@ class Definition {
   }
 
   #orderSql({ sql, type }: Probed): string {
-    const cast = ORDERED_TYPES[type.replace(/\(\d+\)/, '')]
+    const cast = ORDERED_TYPES[type.replace(/\([\d,-]+\)/, '')]
     if (cast === undefined) {
       this.#refuse(
         `order: the order of type ${type} cannot be kept in bytes.`,
-        `Cast it to one of ${Object.keys(ORDERED_TYPES).join(', ')}, for example (${this.#definition.order})::double precision.`,
+        `Give an expression of one of these types: ${Object.keys(ORDERED_TYPES).join(', ')}; for an interval, extract(epoch from (…)).`,
       )
     }
     return `snapflip.order_bytes((${sql})${cast})`
