@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { isSnapflipError } from '../src/core/errors.ts'
 import type { PointerChange } from '../src/core/pointer.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { Deps } from './deps.ts'
 import { reconcile } from './reconcile.ts'
+import { throughRestarts } from './through-restarts.ts'
 
 /** What a person's change of the pointer needs of the world: `Deps`, or what the command line opened. */
 export type ChangeDeps = Pick<Deps, 'pool' | 'store' | 'log' | 'alert'>
@@ -19,16 +19,14 @@ export async function changeRepaired(
   { dataset, by }: { dataset: string; by: string },
   change: PointerChange,
 ): Promise<void> {
-  try {
-    await changePointer(store.pointer, change, { dataset })
-  } catch (error) {
-    if (!isSnapflipError(error, 'STORE_REBOUND')) throw error
-    await reconcile(deps, store, {
-      dataset,
-      rollback: { flipId: randomUUID(), actor: by, reason: null, hold: null, to: null },
-      tell: (progress) => deps.log.info({ dataset, step: change.kind }, progress),
-      signal: new AbortController().signal,
-    })
-    await changePointer(store.pointer, change, { dataset })
-  }
+  await throughRestarts(
+    () => changePointer(store.pointer, change, { dataset }),
+    () =>
+      reconcile(deps, store, {
+        dataset,
+        rollback: { flipId: randomUUID(), actor: by, reason: null, hold: null, to: null },
+        tell: (progress) => deps.log.info({ dataset, step: change.kind }, progress),
+        signal: new AbortController().signal,
+      }),
+  )
 }

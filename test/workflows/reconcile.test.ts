@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Context } from '@temporalio/activity'
 import { Redis } from 'ioredis'
 import pg from 'pg'
 import { expect, it, onTestFinished } from 'vitest'
@@ -8,6 +9,7 @@ import { reconcile } from '../../activities/reconcile.ts'
 import type { Pointer } from '../../schemas/pointer.ts'
 import { connectBuilder } from '../../src/changelog/session.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
+import { failureCode } from '../../src/core/failure.ts'
 import { compareEpoch } from '../../src/core/pointer.ts'
 import { type LocalRedis, startRedis } from '../../src/local/redis.ts'
 import { activeHold } from '../../src/registry/active-hold.ts'
@@ -20,7 +22,7 @@ import { versions } from '../../src/registry/versions.ts'
 import { decodeManifest } from '../../src/snapshot/manifest.ts'
 import { openStore } from '../../src/stores/open.ts'
 import type { Store } from '../../src/stores/ports.ts'
-import { FaultPlan } from '../stores/faults.ts'
+import { FaultPlan, type StoreOperation } from '../stores/faults.ts'
 import { testFolder } from '../support/services.ts'
 import { around, makeWorld, type World } from '../support/world.ts'
 
@@ -293,13 +295,16 @@ async function backUp(world: World): Promise<{ pool: pg.Pool; builder: Deps['bui
   })
   // A template must have no other connection; the pools open new ones.
   await expect
-    .poll(async () => {
-      await admin.query('select pg_terminate_backend(pid) from pg_stat_activity where datname = $1', [original])
-      return admin.query(`create database ${name} template ${original}`).then(
-        () => 'copied',
-        (error: Error) => error.message,
-      )
-    })
+    .poll(
+      async () => {
+        await admin.query('select pg_terminate_backend(pid) from pg_stat_activity where datname = $1', [original])
+        return admin.query(`create database ${name} template ${original}`).then(
+          () => 'copied',
+          (error: Error) => error.message,
+        )
+      },
+      { timeout: 30_000 },
+    )
     .toBe('copied')
   const connectionString = Object.assign(new URL(url), { pathname: `/${name}` }).href
   const pool = new pg.Pool({ connectionString })
@@ -501,4 +506,109 @@ it('a hold and its lifting repair a restarted store first', async () => {
   expect((await world.pointer()).hold).toBeNull()
   expect(await repairsOf(world)).toEqual(['rebound, asserted', 'rebound, asserted'])
   expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW' })
+})
+
+/** Does something once, before the first such call of the store that this activity makes. */
+function onceIn(activity: string, operation: StoreOperation, act: () => Promise<unknown>) {
+  const fault = {
+    armed: false,
+    async run(called: StoreOperation, call: () => Promise<unknown>) {
+      if (fault.armed && called === operation && Context.current().info.activityType === activity) {
+        fault.armed = false
+        await act()
+      }
+      return call()
+    },
+  }
+  return fault
+}
+
+it.each([
+  ['build', 'writer.finish'],
+  ['gates', 'data.readManifest'],
+  ['preflip', 'pointer.read'],
+  ['flip', 'pointer.swap'],
+] as const)(
+  'a Redis that restarts with its data during %s (%s) costs the refresh nothing',
+  async (activity, operation) => {
+    const { world, restart } = await worldOnRedis()
+    const fault = onceIn(activity, operation, restart)
+    await world.worker(around(fault))
+    await refreshWith(world, 1)
+    fault.armed = true
+    const second = await refreshWith(world, 2)
+    expect(fault.armed).toBe(false)
+    expect(await world.pointer()).toMatchObject({ active: { tag: second } })
+    expect(await priceOf(world, 7)).toBe(2)
+    expect(await repairsOf(world)).toEqual(['rebound, asserted'])
+    expect((await flips(world.pool, world.dataset)).map((flip) => flip.outcome)).toEqual(['confirmed', 'confirmed'])
+    await verifyHistory(world.pool)
+  },
+)
+
+it('a Redis that restarts while a refresh finds nothing new costs it nothing', async () => {
+  const { world, restart } = await worldOnRedis()
+  const fault = onceIn('build', 'pointer.swap', restart)
+  await world.worker(around(fault))
+  const first = await refreshWith(world, 1)
+  fault.armed = true
+  expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW', active: first })
+  expect(fault.armed).toBe(false)
+  expect(await repairsOf(world)).toEqual(['rebound, asserted'])
+})
+
+it('a version of which a restart lost a block after its gates is not flipped to', async () => {
+  const { world, redis, restart } = await worldOnRedis()
+  const fault = onceIn('flip', 'pointer.swap', async () => {
+    const [candidate] = await versions(world.pool, world.dataset)
+    await damage(world, redis, candidate?.tag as string)
+    await restart()
+  })
+  await world.worker(around(fault))
+  const first = await refreshWith(world, 1)
+  await world.pool.query('update products set price = 2 where id <= 20')
+  fault.armed = true
+  expect(failureCode(await world.refreshFailure())).toBe('PREFLIP_REFUSED')
+  expect((await world.pointer()).active?.tag).toBe(first)
+  expect((await flips(world.pool, world.dataset)).map((flip) => flip.outcome)).toEqual(['refused', 'confirmed'])
+  expect(await world.refresh()).toMatchObject({ status: 'FLIPPED' })
+})
+
+it('a Redis that restarts over and over ends the refresh with the flip ruled out', async () => {
+  const { world, restart } = await worldOnRedis()
+  const over = { armed: false, met: 0 }
+  await world.worker(
+    around({
+      async run(operation, call) {
+        if (over.armed && operation === 'pointer.swap' && Context.current().info.activityType === 'flip') {
+          over.met++
+          await restart()
+        }
+        return call()
+      },
+    }),
+  )
+  const first = await refreshWith(world, 1)
+  await world.pool.query('update products set price = 2 where id <= 20')
+  over.armed = true
+  expect(failureCode(await world.refreshFailure())).toBe('STORE_REBOUND')
+  expect(over.met).toBe(3)
+  expect((await world.pointer()).active?.tag).toBe(first)
+  expect((await flips(world.pool, world.dataset)).map((flip) => flip.outcome)).toEqual(['refused', 'confirmed'])
+  over.armed = false
+  expect(await world.refresh()).toMatchObject({ status: 'FLIPPED' })
+  await verifyHistory(world.pool)
+})
+
+it('a Redis that restarts right before the rollback is made is repaired within it', async () => {
+  const { world, restart } = await worldOnRedis()
+  const fault = onceIn('flipBack', 'pointer.swap', restart)
+  await world.worker(around(fault))
+  const first = await refreshWith(world, 1)
+  const second = await refreshWith(world, 2)
+  fault.armed = true
+  expect(await world.rollback()).toMatchObject({ from: second, to: first })
+  expect(fault.armed).toBe(false)
+  expect(await world.pointer()).toMatchObject({ active: { tag: first }, quarantined: [second] })
+  expect((await flips(world.pool, world.dataset))[0]).toMatchObject({ kind: 'rollback', outcome: 'confirmed' })
 })
