@@ -64,6 +64,10 @@ export const gatesSchema = z.strictObject({
       inserted: volumeLimit.default({ percent: 50, atLeast: 1000, verdict: 'hold' }),
       updated: volumeLimit.default({ percent: 50, atLeast: 1000, verdict: 'hold' }),
       deleted: volumeLimit.default({ percent: 10, atLeast: 1000, verdict: 'reject' }),
+      /** An index that loses more than `percent` of its entries, however few they are: most of a small one gone is no small change. */
+      shrunk: z
+        .strictObject({ percent, verdict: z.enum(['warn', 'hold', 'reject']).default('hold') })
+        .default({ percent: 90, verdict: 'hold' }),
     })
     .prefault({}),
   /** Compares source and version: `sample` entries of each index, or all of them. */

@@ -4,7 +4,7 @@ import { type Gate, heaviest } from './gate.ts'
 
 const DIRECTIONS = ['inserted', 'updated', 'deleted'] as const
 
-/** Too much changed at once, by direction: over the percentage of the parent's entries and over the absolute minimum. */
+/** Too much changed at once, by direction: over the percentage of the parent's entries and over the absolute minimum; or little left. */
 export const changeVolume: Gate = async ({ index, evidence }, { changeVolume: limits }) => {
   const findings: Array<{ verdict: Verdict; text: string }> = []
   // What is known is judged even so: the counts differ by at least that much.
@@ -25,6 +25,15 @@ export const changeVolume: Gate = async ({ index, evidence }, { changeVolume: li
         text: `${changed} ${direction} (${share} % of ${evidence.parentCount}), allowed are ${allowed}`,
       })
     }
+  }
+  const least = Math.ceil(evidence.parentCount * (1 - limits.shrunk.percent / 100))
+  limit.count = least
+  actual.count = evidence.count
+  if (evidence.count < least) {
+    findings.push({
+      verdict: limits.shrunk.verdict,
+      text: `${evidence.count} of ${evidence.parentCount} entries are left, expected at least ${least}`,
+    })
   }
   return {
     gate: 'changeVolume',

@@ -57,6 +57,11 @@ describe('change volume', () => {
     { changed: { deleted: 1_000, parentCount: 1_500 }, verdict: 'pass' },
     { changed: { deleted: 1_001, parentCount: 1_500 }, verdict: 'reject' },
     { changed: { inserted: 90_000, parentCount: 0 }, verdict: 'pass' },
+    // However few they are: most of a small index gone is no small change.
+    { changed: { deleted: 100, count: 0, parentCount: 100 }, verdict: 'hold' },
+    { changed: { deleted: 91, count: 9, parentCount: 100 }, verdict: 'hold' },
+    { changed: { deleted: 90, count: 10, parentCount: 100 }, verdict: 'pass' },
+    { changed: { deleted: 3, count: 0, parentCount: 3 }, verdict: 'hold' },
   ])('$changed gives $verdict', async ({ changed, verdict }) => {
     expect(await changeVolume(subject(changed), limits)).toMatchObject({ verdict })
   })
