@@ -5,7 +5,7 @@ import { expect, it } from 'vitest'
 import { version } from '../../src/registry/version.ts'
 import { makeWorld, type World } from '../support/world.ts'
 
-const ROWS = 480_000
+const ROWS = 1_024_000
 /** Of 32,000 rows each, as activities/scan-index.ts has it. */
 const RANGES = ROWS / 32_000
 
@@ -38,7 +38,7 @@ it('a build killed at half goes on where it was, and loses no change that came b
 
   const victim = await world.workerProcess()
   const refresh = world.refresh()
-  await expect.poll(() => rangesDone(world), { timeout: 30_000, interval: 5 }).toBeGreaterThanOrEqual(RANGES / 2)
+  await expect.poll(() => rangesDone(world), { timeout: 120_000, interval: 5 }).toBeGreaterThanOrEqual(RANGES / 2)
   victim.signal('SIGKILL')
   await victim.ended()
   const before = await rangesDone(world)
@@ -73,4 +73,4 @@ it('a build killed at half goes on where it was, and loses no change that came b
   const digestOf = async (tag: string | null) => (await version(world.pool, world.dataset, tag as string)).digest
   expect(await digestOf(full.tag)).toBe(await digestOf(next.tag))
   expect(world.logged.filter((line) => line.alert !== undefined)).toEqual([])
-}, 120_000)
+}, 600_000)
