@@ -200,11 +200,25 @@ class Definition {
         )
       }
     }
-    const { rows } = await this.#client.query<{ may: boolean; filtered: boolean; role: string }>(
-      'select has_table_privilege($1::oid, $2) as may, row_security_active($1::oid) as filtered, current_user as role',
-      [table.relid, 'select'],
+    const { rows } = await this.#client.query<{
+      may: boolean
+      filtered: boolean
+      temporary: boolean
+      role: string
+      database: string
+    }>(
+      `select has_table_privilege($1::oid, 'select') as may, row_security_active($1::oid) as filtered, current_user as role,
+         has_database_privilege(current_database(), 'temporary') as temporary, quote_ident(current_database()) as database`,
+      [table.relid],
     )
     const row = rows[0]
+    if (row?.temporary === false) {
+      throw new SnapflipError(
+        'PRIVILEGE_MISSING',
+        `${this.#name()}: expected role ${row.role} to have TEMPORARY on database ${row.database}, where a temporary view checks each expression. Run: grant temporary on database ${row.database} to ${quoted(row.role)}`,
+        this.#ids(),
+      )
+    }
     if (row?.may === false) {
       throw new SnapflipError(
         'PRIVILEGE_MISSING',
@@ -265,7 +279,7 @@ class Definition {
       : `select (${sql}\n) as probe from ${tableItem(table)}`
     await this.#client
       .query(`create temporary view _snapflip_probe as ${body}`)
-      .catch((error: unknown) => this.#refuse(`${what}: PostgreSQL says: ${said(error)}.`, adviceFor(error)))
+      .catch((error: unknown) => this.#refuseSaid(`${what}:`, error))
     const { rows } = await this.#client.query<{ type: string; tree: string }>(
       `select format_type(a.atttypid, a.atttypmod) as type, r.ev_action::text as tree
        from pg_attribute a join pg_rewrite r on r.ev_class = a.attrelid
@@ -379,13 +393,21 @@ class Definition {
     if (source.captured)
       statements.push(...leafGroups(source.table).map((group) => entriesOf(source, group.item('null::text'))))
     for (const statement of statements) {
-      await this.#client.query(`explain ${statement}`).catch((error: unknown) => {
-        this.#refuse(
-          `the definition does not work over a captured row: PostgreSQL says: ${said(error)}.`,
-          adviceFor(error),
-        )
-      })
+      await this.#client
+        .query(`explain ${statement}`)
+        .catch((error: unknown) => this.#refuseSaid('the definition does not work over a captured row:', error))
     }
+  }
+
+  #refuseSaid(what: string, error: unknown): never {
+    const found = `${what} PostgreSQL says: ${said(error)}.`
+    if (sqlState(error) !== '42501') this.#refuse(found, adviceFor(error))
+    throw new SnapflipError(
+      'PRIVILEGE_MISSING',
+      `${this.#name()}: ${found} Grant it to the role that builds; see \`snapflip doctor --grants\`.`,
+      this.#ids(),
+      error,
+    )
   }
 
   #refuse(found: string, advice: string): never {

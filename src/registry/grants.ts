@@ -39,10 +39,20 @@ export async function grantsSql(db: Db, { tables }: { tables: readonly string[] 
       order by name`,
     [tables],
   )
-  return `${ROLES}${WORKER}${grantSources(
-    names,
-    schemas.map((schema) => schema.name),
-  )}${CAPTURE}`
+  const [database] = await select<{ name: string }>(db, `select format('%I', current_database()) as name`, [])
+  const temporary = (role: string) => `grant temporary on database ${database?.name} to ${role};\n`
+  return [
+    ROLES,
+    WORKER,
+    // Definitions are checked as temporary views.
+    temporary('snapflip_worker'),
+    grantSources(
+      names,
+      schemas.map((schema) => schema.name),
+    ),
+    CAPTURE,
+    temporary('snapflip_capture'),
+  ].join('')
 }
 
 const ROLES = `-- Roles nobody logs in as: \`grant snapflip_worker to <the worker's login>\`.
@@ -87,7 +97,7 @@ const CAPTURE = `
 -- Applications need nothing: the capture functions act with their owner's rights. To append events: usage on schema snapflip.
 grant usage on schema snapflip to snapflip_capture;
 grant select on all tables in schema snapflip to snapflip_capture;
-grant insert, update (epoch_registry, store, store_epoch) on snapflip.datasets to snapflip_capture;
+grant insert, update (epoch_registry, store, store_epoch, detached_at) on snapflip.datasets to snapflip_capture;
 grant insert on snapflip.definitions to snapflip_capture;
 grant insert, update, delete on snapflip.captures to snapflip_capture;
 grant delete on snapflip.changelog to snapflip_capture;
