@@ -8,6 +8,7 @@ import { requireApplied } from '../registry/current-definition.ts'
 import { openFlips } from '../registry/flips.ts'
 import { migrationsPending } from '../registry/migrate.ts'
 import { SEARCH_ATTRIBUTES } from '../temporal/search-attributes.ts'
+import { lookAtAlerts } from './alerts-checks.ts'
 import { bad, type Check, checked, good } from './check.ts'
 import { temporalOf, workersPolling } from './follow.ts'
 import { grantsText } from './grants.ts'
@@ -49,6 +50,7 @@ async function run(session: Session, options: Options): Promise<Answer> {
     ...(await lookAtPostgres(session)),
     ...(await lookAtStores(session)),
     ...(await lookAtTemporal(session)),
+    ...(await lookAtAlerts(session)),
   ]
   const sick = checks.filter(({ ok }) => !ok)
   const rows = checks.map(({ check, ok, found }) => [
@@ -151,7 +153,7 @@ async function requireGrants(pool: Pool): Promise<string> {
   const { rows } = await pool.query<{ lacking: string[] | null; role: string }>(
     `select current_user as role, array_agg(needed) filter (where not has) as lacking from (
        select 'insert on snapflip.' || name as needed, has_table_privilege('snapflip.' || name, 'insert') as has
-         from unnest(array['refreshes', 'versions', 'builds', 'flips', 'holds', 'quarantines', 'gate_results', 'watermarks']) as name
+         from unnest(array['refreshes', 'versions', 'builds', 'flips', 'holds', 'quarantines', 'gate_results', 'watermarks', 'alerts', 'alert_deliveries']) as name
        union all
        select 'execute on snapflip.record', has_function_privilege('snapflip.record(text, text, text, text, jsonb)', 'execute')
      ) as rights`,

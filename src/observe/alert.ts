@@ -17,8 +17,8 @@ export interface Alert {
 
 /**
  * Tells of an incident: its row and its history entry are there when this resolves, and each sink gets it from then on. Raised again, it is
- * only counted. Never throws; false when the registry could not be asked within RAISE_MS_MAX, and then the log has it, and each sink is tried
- * once.
+ * only counted. Never throws, and takes five seconds at most; false when the registry did not answer by then: the log has it, and each sink is
+ * tried once.
  */
 export type RaiseAlert = (alert: Alert) => Promise<boolean>
 

@@ -14,8 +14,6 @@ import type { Logger } from './log.ts'
 import type { Resolve } from './post.ts'
 import { sendAlert } from './send-alert.ts'
 
-/** The longest that raising an alert delays what it is about: a row is written, or the registry is given up. Sinks are not waited for. */
-const RAISE_MS_MAX = 5_000
 /** Incidents that wait for the registry to come back; the log has the others too. */
 const UNRECORDED_MAX = 100
 /** Sent at a time: one sink that hangs must not hold up the others. */
@@ -24,6 +22,8 @@ const IN_FLIGHT_MAX = 16
 const EVIDENCE_BYTES_MAX = 4_096
 
 const TIMES = {
+  /** The longest that raising an alert delays what it is about: a row is written, or the registry is given up. Sinks are not waited for. */
+  raiseMs: 5_000,
   /** One try, from resolving the name to the end of the answer. */
   tryMs: 5_000,
   /** Between the tries of a round: this, then three times that. */
@@ -99,8 +99,9 @@ export class Alerts {
     const key = JSON.stringify([alert.dataset, alert.kind, alert.incident])
     const raised = this.#unrecorded.get(key) ?? this.#raised(alert)
     try {
-      const late = () => new Error(`the registry did not answer within ${RAISE_MS_MAX} ms`)
-      await bounded(this.#record(key, raised), RAISE_MS_MAX, late)
+      const { raiseMs } = this.#times
+      const late = () => new Error(`the registry did not answer within ${raiseMs} ms`)
+      await bounded(this.#record(key, raised), raiseMs, late)
       return true
     } catch (error) {
       this.#tellUnrecorded(key, raised, error)

@@ -3,15 +3,20 @@ import type pg from 'pg'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { abandonedGenerations } from '../../src/registry/abandoned-generations.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
+import { claimDeliveries } from '../../src/registry/claim-deliveries.ts'
 import { connectRegistry } from '../../src/registry/connect.ts'
 import { grantsSql } from '../../src/registry/grants.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { hold } from '../../src/registry/hold.ts'
 import { migrationsPending } from '../../src/registry/migrate.ts'
+import { raiseAlert } from '../../src/registry/raise-alert.ts'
 import { recordEvent } from '../../src/registry/record.ts'
+import { reopenDeliveries } from '../../src/registry/reopen-deliveries.ts'
 import { resume } from '../../src/registry/resume.ts'
 import { retire, swept } from '../../src/registry/retire.ts'
+import { settleDelivery } from '../../src/registry/settle-delivery.ts'
 import { status } from '../../src/registry/status.ts'
+import { undeliveredAlerts } from '../../src/registry/undelivered-alerts.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { postgresVersions, type TestDatabase, testDatabase, uniqueName } from '../support/services.ts'
 import { applyShop, DATASET, definition, flipped, move } from './shop.ts'
@@ -69,6 +74,28 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
     await abandonedGenerations(worker, DATASET)
     await verifyHistory(worker)
     await worker.query('select from "Odd Shop"."Products", products')
+  })
+
+  it('let the worker raise alerts and record what became of them', async () => {
+    const worker = await loggedInAs('snapflip_worker')
+    const alert = {
+      id: randomUUID(),
+      kind: 'STORE_REBOUND',
+      dataset: DATASET,
+      version: null,
+      incident: 'x',
+      actor: null,
+    }
+    const rest = { summary: '', evidence: {}, runbook: '', sinks: ['pager'], delivered: [] }
+    expect(await raiseAlert(worker, { ...alert, ...rest })).toEqual({ isNew: true })
+    expect(await raiseAlert(worker, { ...alert, ...rest, id: randomUUID() })).toEqual({ isNew: false })
+    expect(await claimDeliveries(worker, { limit: 1, claimMs: 1 })).toMatchObject([
+      { sink: 'pager', alert: { id: alert.id } },
+    ])
+    await settleDelivery(worker, { alert: alert.id, sink: 'pager', result: 'refused', found: '401' })
+    expect(await undeliveredAlerts(worker)).toMatchObject([{ outcome: 'refused', found: '401' }])
+    await reopenDeliveries(worker)
+    expect(await undeliveredAlerts(worker)).toMatchObject([{ outcome: null }])
   })
 
   it('let the worker neither rewrite what happened nor write to a source nor change a definition', async () => {
