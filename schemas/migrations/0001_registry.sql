@@ -12,6 +12,8 @@ create table snapflip.datasets (
   store text,
   -- Flips up to this epoch were made in another store, and say nothing of this one.
   store_epoch bigint not null default 0,
+  -- Capture was taken off on purpose: no refresh opens until the definition is applied again.
+  detached_at timestamptz,
   created_at timestamptz not null default clock_timestamp()
 );
 

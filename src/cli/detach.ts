@@ -1,9 +1,7 @@
 import type { Command } from 'commander'
 import { detach as detachTables, listCaptures } from '../changelog/capture.ts'
-import { SnapflipError } from '../core/errors.ts'
 import { currentDefinition } from '../registry/current-definition.ts'
-import { openRefreshOf } from '../registry/open-refresh-of.ts'
-import { recordEvent } from '../registry/record.ts'
+import { detachDataset } from '../registry/detach-dataset.ts'
 import type { Session } from './session.ts'
 import { tableNames, usedElsewhere } from './used-tables.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
@@ -19,31 +17,18 @@ export function detach(program: Command): void {
 async function run(session: Session, _options: CommonOptions, dataset: string): Promise<Answer> {
   const definition = await session.dataset(dataset)
   const registry = await session.registry()
-  const open = await openRefreshOf(registry, dataset)
-  if (open !== null) {
-    throw new SnapflipError(
-      'REFRESH_RUNNING',
-      `Expected no open refresh of ${dataset}, found workflow ${open.workflowId} at work; it would attach capture again. \`snapflip cancel ${dataset}\` ends it.`,
-      { dataset, workflowId: open.workflowId },
-    )
-  }
   const client = await session.builder()
   const applied = await currentDefinition(registry, dataset)
   const indexes = [definition, applied?.definition].flatMap((each) => Object.values(each?.indexes ?? {}))
   const elsewhere = await usedElsewhere(session, client, registry, dataset)
   const captures = await listCaptures(client)
   const mine = new Set(await tableNames(client, indexes))
-  const detached = await detachTables(
-    client,
-    captures.filter(({ name, gone }) => gone || (mine.has(name) && !elsewhere.has(name))).map(({ name }) => name),
-  )
+  const tables = captures
+    .filter(({ name, gone }) => gone || (mine.has(name) && !elsewhere.has(name)))
+    .map(({ name }) => name)
   const kept = [...mine].filter((name) => elsewhere.has(name))
-  await recordEvent(registry, {
-    dataset,
-    actor: session.actor,
-    kind: 'capture.detached',
-    detail: { tables: detached, kept },
-  })
+  await detachDataset(registry, { dataset, by: session.actor, tables, kept })
+  const detached = await detachTables(client, tables)
   const lines = [
     detached.length === 0
       ? `${dataset}: no capture to take off.`

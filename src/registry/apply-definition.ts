@@ -1,10 +1,11 @@
 import type { DatasetDefinition } from '../../schemas/config.ts'
+import { currentDefinition } from './current-definition.ts'
 import { lockDataset } from './dataset-lock.ts'
 import { record } from './record.ts'
 import { type Db, transaction } from './transaction.ts'
 
 /**
- * Makes the definition the dataset's current one: a new row when it differs from the last, otherwise nothing.
+ * Makes the definition the dataset's current one: a new row when it differs from the last, otherwise nothing. A detached dataset is so no more.
  *
  * @returns the current definition's number, and whether this call made it.
  */
@@ -14,17 +15,21 @@ export async function applyDefinition(
 ): Promise<{ number: number; changed: boolean }> {
   return transaction(db, async (client) => {
     await client.query('insert into snapflip.datasets (name) values ($1) on conflict do nothing', [dataset])
-    await lockDataset(client, dataset)
+    const { detachedAt } = await lockDataset(client, dataset)
+    if (detachedAt !== null)
+      await client.query('update snapflip.datasets set detached_at = null where name = $1', [dataset])
     const { rows } = await client.query<{ number: number; digest: string }>(APPLY, [
       dataset,
       JSON.stringify(definition),
       by,
     ])
-    const made = rows[0]
-    if (made === undefined) return { number: await lastNumber(client, dataset), changed: false }
-    const { number, digest } = made
-    await record(client, { dataset, actor: by, kind: 'definition.applied', detail: { number, digest } })
-    return { number, changed: true }
+    const changed = rows.length > 0
+    const now = rows[0] ?? (await currentDefinition(client, dataset))
+    if (now === null) throw new Error(`${dataset} has no definition after one was applied`)
+    const { number, digest } = now
+    if (changed || detachedAt !== null)
+      await record(client, { dataset, actor: by, kind: 'definition.applied', detail: { number, digest } })
+    return { number, changed }
   })
 }
 
@@ -38,11 +43,3 @@ const APPLY = `
          encode(sha256(convert_to($2::jsonb::text, 'UTF8')), 'hex'), coalesce($3, session_user)
    where (select body from last) is distinct from $2::jsonb
   returning number, digest`
-
-async function lastNumber(db: Db, dataset: string): Promise<number> {
-  const { rows } = await db.query<{ number: number }>(
-    'select max(number) as number from snapflip.definitions where dataset = $1',
-    [dataset],
-  )
-  return rows[0]?.number ?? 0
-}

@@ -25,15 +25,15 @@ export async function currentDefinition(db: Db, dataset: string): Promise<Applie
   return rows[0] ?? null
 }
 
-/** @throws SnapflipError NOT_APPLIED unless exactly this definition was applied last. */
+/** @throws SnapflipError NOT_APPLIED unless exactly this definition was applied last, and not detached since. */
 export async function requireApplied(
   db: Db,
   { dataset, definition }: { dataset: string; definition: DatasetDefinition },
 ): Promise<void> {
-  const rows = await select<{ number: number; same: boolean }>(
+  const rows = await select<{ number: number; same: boolean; detachedAt: Date | null }>(
     db,
-    `select number, body = $2::jsonb as same
-       from snapflip.definitions
+    `select number, body = $2::jsonb as same, detached_at as "detachedAt"
+       from snapflip.definitions join snapflip.datasets on name = dataset
       where dataset = $1
       order by number desc
       limit 1`,
@@ -41,5 +41,6 @@ export async function requireApplied(
   )
   const applied = rows[0]
   if (applied === undefined) throw notApplied(dataset, 'found none')
+  if (applied.detachedAt !== null) throw notApplied(dataset, `found it detached at ${applied.detachedAt.toISOString()}`)
   if (!applied.same) throw notApplied(dataset, `found another (number ${applied.number}): it changed since`)
 }

@@ -5,29 +5,18 @@ import { type Db, select } from './transaction.ts'
  * dataset, and all that were taken since the oldest open refresh began (its version's, and those of the ranges it has read). A held or quarantined
  * version does not count: flipped to after all, it is followed by a full build.
  *
- * Left out, since one dataset must not stop the pruning of all: datasets that were detached and not refreshed since (attached again, their next
- * version is a full build), and watermarks that are not in this database's history any more (so is theirs).
+ * Left out, since one dataset must not stop the pruning of all: detached datasets (attached again, their next version is a full build), and watermarks that are not in this database's history any more (so is theirs).
  */
 export async function neededWatermarks(db: Db): Promise<string[]> {
   const rows = await select<{ id: string }>(
     db,
     `select w.id::text as id
        from snapflip.versions v join snapflip.watermarks w on w.id = (v.watermark ->> 'id')::uuid
-      where v.state in ('active', 'retained', 'candidate') and v.dataset not in (${DETACHED})
+            join snapflip.datasets d on d.name = v.dataset
+      where v.state in ('active', 'retained', 'candidate') and d.detached_at is null
      union
      select id::text from snapflip.watermarks
       where at >= (select min(opened_at) from snapflip.refreshes where closed_at is null)`,
   )
   return rows.map((row) => row.id)
 }
-
-/** Relies on the indexes of history and refreshes by dataset. A refresh attaches capture again by itself, and so does `apply`. */
-const DETACHED = `
-  select d.name from snapflip.datasets d
-   where exists (
-     select from snapflip.history h
-      where h.dataset = d.name and h.kind = 'capture.detached'
-        and h.at > coalesce((select max(r.opened_at) from snapflip.refreshes r where r.dataset = d.name), '-infinity')
-        and h.seq > coalesce((
-          select max(a.seq) from snapflip.history a
-           where a.dataset = d.name and a.kind in ('definition.applied', 'capture.attached')), 0))`

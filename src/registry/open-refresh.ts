@@ -2,7 +2,7 @@ import type pg from 'pg'
 import { SnapflipError } from '../core/errors.ts'
 import { activeHold, onHold } from './active-hold.ts'
 import { finishRefresh } from './close-refresh.ts'
-import { lockDataset } from './dataset-lock.ts'
+import { lockDataset, notApplied } from './dataset-lock.ts'
 import { type OpenRefresh, openRefreshOf } from './open-refresh-of.ts'
 import { record } from './record.ts'
 import { requireOpenRefresh } from './require-open-refresh.ts'
@@ -30,8 +30,10 @@ export interface RefreshToOpen {
 export async function openRefresh(db: Db, refresh: RefreshToOpen): Promise<void> {
   await transaction(db, async (client) => {
     const { dataset } = refresh
-    await lockDataset(client, dataset)
+    const { detachedAt } = await lockDataset(client, dataset)
     if (await isKnown(client, refresh.refreshId)) return requireOpenRefresh(client, dataset, refresh.refreshId)
+    // A build would attach capture again by itself.
+    if (detachedAt !== null) throw notApplied(dataset, `found it detached at ${detachedAt.toISOString()}`)
     const hold = await activeHold(client, dataset)
     if (hold !== null) throw onHold(dataset, hold)
     const open = await openRefreshOf(client, dataset)

@@ -3,11 +3,13 @@ import type pg from 'pg'
 import { beforeEach, expect, it, onTestFinished } from 'vitest'
 import { allocateVersion } from '../../src/registry/allocate-version.ts'
 import { closeRefresh } from '../../src/registry/close-refresh.ts'
+import { requireApplied } from '../../src/registry/current-definition.ts'
+import { detachDataset } from '../../src/registry/detach-dataset.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
 import { neededWatermarks } from '../../src/registry/needed-watermarks.ts'
-import { recordEvent } from '../../src/registry/record.ts'
 import { sealVersion } from '../../src/registry/seal-version.ts'
 import { testDatabase } from '../support/services.ts'
-import { applyShop, DATASET, DAY, open, seal } from './shop.ts'
+import { applyShop, DATASET, DAY, definition, open, seal } from './shop.ts'
 
 let pool: pg.Pool
 
@@ -37,8 +39,7 @@ async function kept({ gone = false, state = 'retained' } = {}): Promise<string> 
   return id
 }
 
-const detached = () =>
-  recordEvent(pool, { dataset: DATASET, actor: 'ana', kind: 'capture.detached', detail: { tables: [], kept: [] } })
+const detached = () => detachDataset(pool, { dataset: DATASET, by: 'ana', tables: [], kept: [] })
 
 it('the watermarks of kept versions are needed, but one that is not in the history stops no pruning', async () => {
   const id = await kept()
@@ -52,14 +53,25 @@ it('versions that readers will not go back to by themselves hold no pruning back
   expect(await neededWatermarks(pool)).toEqual([id])
 })
 
-it('a detached dataset needs no watermark, until it is refreshed again', async () => {
+it('a detached dataset needs no watermark, until it is applied again', async () => {
   const id = await kept()
   await detached()
   expect(await neededWatermarks(pool)).toEqual([])
-  const refreshId = await open(pool)
-  await closeRefresh(pool, { refreshId, status: 'NOTHING_NEW', tag: null, summary: '', durationsMs: {} })
+  await applyShop(pool)
   expect(await neededWatermarks(pool)).toEqual([id])
+})
+
+it('no refresh of a detached dataset opens until it is applied again, and none that is open is detached', async () => {
   await detached()
-  await recordEvent(pool, { dataset: DATASET, actor: 'ana', kind: 'capture.attached', detail: { tables: ['t'] } })
-  expect(await neededWatermarks(pool)).toEqual([id])
+  await expect(requireApplied(pool, { dataset: DATASET, definition: definition() })).rejects.toMatchObject({
+    code: 'NOT_APPLIED',
+    message: expect.stringMatching(/found it detached at .*snapflip apply shop/),
+  })
+  await expect(open(pool)).rejects.toMatchObject({ code: 'NOT_APPLIED' })
+  await applyShop(pool)
+  const [last] = await historyEntries(pool, { dataset: DATASET, limit: 1 })
+  expect(last).toMatchObject({ kind: 'definition.applied', detail: { number: 1 } })
+  await requireApplied(pool, { dataset: DATASET, definition: definition() })
+  await open(pool)
+  await expect(detached()).rejects.toMatchObject({ code: 'REFRESH_RUNNING' })
 })
