@@ -3,7 +3,7 @@ import type { Config } from '../../schemas/config.ts'
 import { translate } from './failure.ts'
 
 /**
- * The settings under which rows become entries. The capture functions pin those that decide how a value is written as text
+ * The settings under which rows become entries, whatever the role was given (ALTER ROLE … SET). The capture functions pin those that decide how a value is written as text
  * (schemas/migrations/0002_changelog.sql); here stand the same ones, those that decide how text is read and how an expression is
  * parsed, and what a long read needs. Without them the same row gives different bytes in a full and an incremental build.
  */
@@ -15,6 +15,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
   bytea_output: 'hex',
   lc_monetary: 'C',
   xmloption: 'content',
+  xmlbinary: 'base64',
   quote_all_identifiers: 'off',
   search_path: 'pg_catalog, pg_temp',
   client_encoding: 'UTF8',
@@ -26,12 +27,23 @@ const SETTINGS: Readonly<Record<string, string>> = {
   lc_time: 'C',
   // A build that may see only some rows must fail, not shrink.
   row_security: 'off',
-  statement_timeout: '0',
-  idle_in_transaction_session_timeout: '0',
   lock_timeout: '60s',
   // Windows are small: compiling their plan took longer than running it.
   jit: 'off',
   synchronous_commit: 'on',
+}
+
+/**
+ * What a role may be given that would cut a build off, or keep it from writing: for the whole session, since it waits between its transactions
+ * too. Those that a server does not have (transaction_timeout came with 17) are left out.
+ */
+const UNCUT: Readonly<Record<string, string>> = {
+  statement_timeout: '0',
+  transaction_timeout: '0',
+  idle_in_transaction_session_timeout: '0',
+  idle_session_timeout: '0',
+  default_transaction_read_only: 'off',
+  default_transaction_isolation: 'read committed',
 }
 
 /** SET takes no snapshot, so the pins may come before the first statement of a repeatable-read transaction. */
@@ -42,7 +54,7 @@ const PINS = Object.entries(SETTINGS)
 /** Longer than any healthy server needs. */
 const CONNECT_TIMEOUT_MS = 10_000
 
-/** A connection for a build; every transaction on it pins the settings anew. The caller ends it. Throws POSTGRES_UNREACHABLE. */
+/** A connection for a build, which no time-out of its role ends; every transaction on it pins the settings anew. The caller ends it. Throws POSTGRES_UNREACHABLE. */
 export async function connectBuilder(database: Config['database']): Promise<pg.Client> {
   const given = typeof database === 'string' ? { connectionString: database } : database
   const client = new pg.Client({
@@ -55,6 +67,11 @@ export async function connectBuilder(database: Config['database']): Promise<pg.C
   client.on('error', () => undefined)
   try {
     await client.connect()
+    await client.query(
+      `select set_config(s.name, u.value, false)
+       from unnest($1::text[], $2::text[]) as u (name, value) join pg_catalog.pg_settings s using (name)`,
+      [Object.keys(UNCUT), Object.values(UNCUT)],
+    )
     return client
   } catch (error) {
     throw translate(error, 'Connecting to PostgreSQL', 'POSTGRES_FAILED')
