@@ -5,12 +5,9 @@ import { attach, preflight } from '../src/changelog/capture.ts'
 import { resolveSource } from '../src/changelog/definition.ts'
 import type { Source } from '../src/changelog/source.ts'
 import { watermarkStillThere } from '../src/changelog/watermark.ts'
+import { kindOf, whyFull } from '../src/changelog/why-full.ts'
 import { currentSnapshot } from '../src/changelog/window.ts'
-import { needsRelayout } from '../src/snapshot/layout.ts'
 import type { Parent } from './parent.ts'
-
-/** Why a source without capture is read in full. */
-export const NOT_CAPTURED = 'its source is not captured'
 
 /** How one index of the next version will be built. */
 export interface IndexPlan {
@@ -62,36 +59,15 @@ export async function planIndexes(
 
   const indexes = sources.map((source): IndexPlan => {
     const index = definition.indexes[source.index] as IndexDefinition
-    const kind = source.kind === 'table' && source.order !== null ? 'many' : 'unique'
     const former = parent?.manifest.indexes[source.index] ?? null
     return {
       name: source.index,
       definition: index,
       source,
-      kind,
+      kind: kindOf(source),
       former,
-      fullReason: whyFull(source, kind, former, { lineageBroken, faults, asked: options.fullReason }),
+      fullReason: whyFull(source, former, { lineageBroken, faults, asked: options.fullReason }),
     }
   })
   return { indexes, lineageBroken, attached }
-}
-
-function whyFull(
-  source: Source,
-  kind: IndexManifest['kind'],
-  former: IndexManifest | null,
-  found: { lineageBroken: boolean; faults: ReadonlyMap<string, string>; asked: string | null },
-): string | null {
-  if (former === null) return 'the first version of this index'
-  if (found.lineageBroken) return "the parent's watermark is not in this database's history (LINEAGE_BROKEN)"
-  if (found.asked !== null) return found.asked
-  if (source.kind === 'table') {
-    if (!source.captured) return NOT_CAPTURED
-    const fault = found.faults.get(source.table.name)
-    if (fault !== undefined) return fault
-  }
-  if (former.kind !== kind) return `it was declared \`${former.kind}\`, now \`${kind}\``
-  if (former.shape !== source.shape) return 'its definition or the shape of its source changed'
-  if (needsRelayout(former)) return `${former.count} entries no longer suit ${2 ** former.bits} blocks`
-  return null
 }
