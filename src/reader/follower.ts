@@ -202,12 +202,24 @@ export class Follower {
     })
   }
 
+  /** What a listener throws is thrown where it disturbs nothing here: neither a read, nor the following itself. */
+  tell<E extends keyof FollowerEvents>(event: E, ...args: FollowerEvents[E]): void {
+    try {
+      // The emitter's own type of the arguments is a conditional type over E, which the compiler does not resolve here.
+      this.events.emit(event, ...(args as never))
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error
+      })
+    }
+  }
+
   /** Tells, once, that answers are stale. */
   tellStale(ageMs: number): void {
     if (this.#toldStale) return
     this.#toldStale = true
     const { version, source } = this.serving
-    this.events.emit('stale', { version: version.ref, ageMs, store: source.store.url })
+    this.tell('stale', { version: version.ref, ageMs, store: source.store.url })
   }
 
   close(): void {
@@ -239,7 +251,7 @@ export class Follower {
       this.counters.pointerFailures++
       if (this.#serving?.source === source && !this.#closing.signal.aborted) {
         this.failing = { error }
-        this.events.emit('error', error)
+        this.tell('error', error)
       }
       throw error
     }
@@ -339,7 +351,7 @@ export class Follower {
     }
     if (before !== null && sameContent(before.version.ref, next.version.ref)) return
     this.counters.flips++
-    this.events.emit('flip', {
+    this.tell('flip', {
       from: before?.version.ref ?? null,
       to: next.version.ref,
       epoch: next.pointer.epoch,
@@ -479,8 +491,7 @@ export class Follower {
       return await look()
     } catch (error) {
       source.restUntil = performance.now() + REST_MS
-      if (!this.#closing.signal.aborted)
-        this.events.emit('error', error instanceof MissingObject ? error.asCorrupt() : error)
+      if (!this.#closing.signal.aborted) this.tell('error', error instanceof MissingObject ? error.asCorrupt() : error)
       return null
     }
   }

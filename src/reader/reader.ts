@@ -15,7 +15,7 @@ import { MissingManifest, type OpenVersion } from './version.ts'
 
 /** Each time the version that had to answer was retired meanwhile. */
 const READ_ATTEMPTS = 8
-/** Each time the version to be pinned was retired before the lease was there. */
+/** Each time the version to be pinned was retired before the lease was there, or its store did not answer. */
 const PIN_ATTEMPTS = 5
 /** `atLeast` asks again after this, then after twice as long each time, up to this many times as long. A flip that is followed ends the wait. */
 const AT_LEAST_POLL_MS = 20
@@ -125,12 +125,17 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
       const version = options.version === undefined ? await this.#active() : await this.#named(options.version)
       // The version was opened by one of our sources.
       const source = version.source as Source
-      const lease = await takeLease(source.store, version, options)
+      const lease = await takeLease(source.store, version, options).catch(async (error: unknown) => {
+        if (options.version !== undefined || attempt === PIN_ATTEMPTS) throw error
+        await this.#follower.insteadOf(version, error)
+        return null
+      })
+      if (lease === null) continue
       if (lease.outcome === 'held') {
         const pin: Pin<T> = new Pin(version, source.store, lease, this.values, {
           standing: () => ({ ...this.standing(version), stale: this.stale }),
           onEnd: () => this.#pins.delete(pin),
-          onError: (error) => this.#follower.events.emit('error', error),
+          onError: (error) => this.#follower.tell('error', error),
         })
         // `close` does not know of it yet, and waits.
         if (this.#closed) await pin.end()

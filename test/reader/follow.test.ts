@@ -254,6 +254,32 @@ test('a read of the pointer that a later one overtook is no flip undone', async 
   expect(reader.counters.lowerEpochs).toBe(0)
 })
 
+test('a listener that throws stops neither the reader nor a read', async () => {
+  const { dataset, first, broken, reader } = await following()
+  const thrown: string[] = []
+  const before = process.listeners('uncaughtException')
+  process.removeAllListeners('uncaughtException')
+  process.on('uncaughtException', (error) => thrown.push(error.message))
+  for (const event of ['flip', 'stale', 'error'] as const)
+    reader.on(event, () => {
+      throw new Error(`by the ${event} listener`)
+    })
+  try {
+    const second = await dataset.publish(shop(2), first)
+    expect(await reader.get('products', 1, { fresh: maxStale(0) })).toEqual({ id: 1, mark: 2 })
+    broken.down = true
+    await expect.poll(() => thrown, { timeout: 5000, interval: 10 }).toContain('by the stale listener')
+    broken.down = false
+    await dataset.publish(shop(3), second)
+    await expect.poll(() => reader.version.ordinal, { timeout: 5000, interval: 10 }).toBe(3)
+    expect(reader.stale).toBe(false)
+  } finally {
+    process.removeAllListeners('uncaughtException')
+    for (const listener of before) process.on('uncaughtException', listener)
+  }
+  expect([...new Set(thrown)].sort()).toEqual(['error', 'flip', 'stale'].map((event) => `by the ${event} listener`))
+})
+
 test('a closed reader asks its store for nothing more', async () => {
   const { reader, broken, dataset, connect } = await following({ followLagMs: 20 })
   await reader.close()

@@ -181,6 +181,15 @@ test('a reader that declared so gets an error, not a version behind what it has 
   await expect(reader.pin()).rejects.toMatchObject({ code: 'READER_STALE' })
 })
 
+test('a pin is taken in the next store while the first is down', async () => {
+  const { reader, stores, spare } = await twoStores('the same epoch', { followLagMs: 60_000 })
+  stores[0].down = true
+  await using pin = await reader.pin()
+  expect(pin.protected).toBe(true)
+  expect(await pin.get('products', 1)).toEqual({ id: 1, mark: 2 })
+  expect(await spare.store.leases.list()).toHaveLength(1)
+})
+
 test('an answer from behind says so, also when the reader has come back before it is there', async () => {
   const { reader, stores } = await twoStores('the version before')
   stores[0].down = true
