@@ -5,6 +5,7 @@ import { SnapflipError } from '../core/errors.ts'
 import { captureFault, type TableFacts } from './facts.ts'
 import { translate } from './failure.ts'
 import { beginLineage } from './lineage.ts'
+import { expectNotRefreshed } from './materialized-views.ts'
 import { beginPinned } from './session.ts'
 import { capturedTables, expectAsResolved, lockNames, type Source, tablesOf } from './source.ts'
 
@@ -58,6 +59,7 @@ export async function inWatermark<T>(
   const watermark = await takeWatermark(client, sources, kind)
   try {
     const result = await body(watermark)
+    await expectNotRefreshed(client, sources)
     await client.query('commit')
     return result
   } catch (error) {
