@@ -11,12 +11,14 @@ import type { OpenVersion } from './version.ts'
 export interface PinOptions {
   /** Tag of the version to stay on. Default: the active one. */
   version?: string
-  /** How long the version stays protected when this process dies. Default 60,000; at least 100. */
+  /** How long the version stays protected when this process dies. Default 60,000; 100 to 2,147,483,647. */
   ttlMs?: number
 }
 
 const TTL_MS = 60_000
 const TTL_MS_MIN = 100
+/** A timer's longest. */
+const TTL_MS_MAX = 2 ** 31 - 1
 /** Renewed this often within its time: two renewals may fail. */
 const RENEWALS_A_TTL = 3
 /** After a failed renewal. */
@@ -37,10 +39,12 @@ type LeaseOutcome = HeldLease | { outcome: 'retired'; error: SnapflipError }
  */
 export async function takeLease(store: Store, version: OpenVersion, options: PinOptions): Promise<LeaseOutcome> {
   const ttlMs = options.ttlMs ?? TTL_MS
-  if (!(ttlMs >= TTL_MS_MIN && ttlMs <= 2 ** 31 - 1)) {
-    throw new SnapflipError('USAGE', `Option ttlMs of pin is ${ttlMs}, expected at least ${TTL_MS_MIN}.`, {
-      option: 'ttlMs',
-    })
+  if (!(ttlMs >= TTL_MS_MIN && ttlMs <= TTL_MS_MAX)) {
+    throw new SnapflipError(
+      'USAGE',
+      `Option ttlMs of pin is ${ttlMs}, expected a number from ${TTL_MS_MIN} to ${TTL_MS_MAX}.`,
+      { option: 'ttlMs' },
+    )
   }
   const id = randomUUID()
   const putAt = performance.now()

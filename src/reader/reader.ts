@@ -303,7 +303,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
       const leftMs = deadline - performance.now()
       // A store that did not answer may know the tag.
       if (ordinal === null && failure === undefined && (polls >= UNKNOWN_POLLS || leftMs <= AT_LEAST_POLL_MS))
-        throw this.#unknown(tag)
+        throw this.#unknown(tag, " Of one that may be deleted by then, give the whole ref: a reader's `version`.")
       if (leftMs <= AT_LEAST_POLL_MS) throw this.#tooStale(`at ${tag} or later`, failure)
       await this.#follower.flipWithin(Math.min(AT_LEAST_POLL_MS * 2 ** Math.min(polls, AT_LEAST_DOUBLINGS), leftMs))
     }
@@ -348,11 +348,10 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
     }
   }
 
-  #unknown(tag: string): SnapflipError {
+  #unknown(tag: string, besides = ''): SnapflipError {
     return new SnapflipError(
       'UNKNOWN_VERSION',
-      `${this.dataset} has no version ${tag} in ${this.store}, expected one that is retained; \`snapflip versions ${this.dataset}\` lists them. ` +
-        "(For `atLeast` a version's whole ref does as well, when it may be deleted by then.)",
+      `${this.dataset} has no version ${tag || "''"} in ${this.store}, expected one that is retained; \`snapflip versions ${this.dataset}\` lists them.${besides}`,
       { dataset: this.dataset, tag, store: this.store },
     )
   }

@@ -123,6 +123,13 @@ test('a pin on a named version reads it; on one that is retired, gone or unknown
   // The lease of the refused pin was given back too.
   expect(await dataset.sweep(first)).toBe(true)
   await expect(reader.pin({ version: first.ref.tag })).rejects.toMatchObject({ code: 'UNKNOWN_VERSION' })
+  for (const ttlMs of [0, Number.NaN, 2 ** 31])
+    await expect(reader.pin({ ttlMs })).rejects.toMatchObject({
+      code: 'USAGE',
+      message: expect.stringContaining('from 100 to 2147483647'),
+    })
+  for (const version of ['', 'latest', '../x', 3 as never])
+    await expect(reader.pin({ version })).rejects.toMatchObject({ code: 'UNKNOWN_VERSION' })
   await expect(reader.pin({ version: 'v20990101-01' })).rejects.toMatchObject({ code: 'UNKNOWN_VERSION' })
 })
 
