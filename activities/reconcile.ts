@@ -257,7 +257,7 @@ async function told(
   if (!isRecorded) {
     throw new SnapflipError(
       'POSTGRES_UNREACHABLE',
-      `Expected the registry to take down that ${dataset} is repaired, found that it did not answer. The repair is tried again.`,
+      `Expected the registry to take down that ${dataset} is repaired, found that it could not: the log's line of the alert says why. The repair is tried again.`,
       { dataset },
     )
   }

@@ -173,14 +173,28 @@ export class Alerts {
   async #lookWhileWoken(): Promise<void> {
     while (this.#again) {
       this.#again = false
+      await this.#recordLate()
       try {
-        for (const [key, raised] of this.#unrecorded) await this.#record(key, raised)
         const limit = IN_FLIGHT_MAX - this.#inFlight.size
         const { claimMs } = this.#times
         const claimed = limit > 0 ? await claimDeliveries(this.#options.pool, { limit, claimMs }) : []
         for (const delivery of claimed) this.#begin(delivery)
       } catch (error) {
         this.#options.log.warn({ err: error }, 'alerts that are due could not be looked for')
+      }
+    }
+  }
+
+  /** What could not be recorded when it was raised, until one still cannot: that waits behind the others. */
+  async #recordLate(): Promise<void> {
+    for (const [key, raised] of [...this.#unrecorded]) {
+      try {
+        await this.#record(key, raised)
+      } catch (error) {
+        this.#options.log.warn({ err: error, incident: raised.incident }, 'an alert could not be recorded yet')
+        this.#unrecorded.delete(key)
+        this.#unrecorded.set(key, raised)
+        return
       }
     }
   }

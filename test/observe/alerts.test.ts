@@ -321,6 +321,17 @@ it('who raises waits no longer for a PostgreSQL that hangs than is declared', as
   expect(await historyEntries(database.pool)).toHaveLength(1)
 })
 
+it('an alert that the registry cannot take is told, and holds up no other', async () => {
+  const receiver = await startReceiver()
+  const alerts = alertsOf({ pager: webhook(receiver) })
+  alerts.start()
+  expect(await alerts.raise({ ...ALERT, incident: 'flip 0', summary: 'no text of PostgreSQL has \0' })).toBe(false)
+  await expect.poll(() => receiver.received.length, soon).toBe(1)
+  expect(await alerts.raise(ALERT)).toBe(true)
+  await expect.poll(rows, soon).toMatchObject([{ incident: 'flip 1', outcome: 'delivered' }])
+  expect(told()).toHaveLength(2)
+})
+
 describe('a sink', () => {
   it('gets the kinds and datasets that it names', async () => {
     const receiver = await startReceiver()
