@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto'
 import type { ClientBase } from 'pg'
 import type { IndexDefinition, TableIndex } from '../../schemas/config.ts'
-import { SnapflipError } from '../core/errors.ts'
+import { columnNamed, type Probed, probe } from './expression.ts'
 import { leavesOf, type TableFacts } from './facts.ts'
-import { sqlState, translate } from './failure.ts'
+import { translate } from './failure.ts'
 import { entriesOf, leafGroups, quoted, tableItem } from './projection.ts'
+import { messageOf, Refusal } from './refusal.ts'
 import { beginPinned } from './session.ts'
 import type { EventsSource, Source, SqlValue, TableSource, TypedColumn } from './source.ts'
-import { STABLE_ALLOWED } from './stable-functions.ts'
 
 /**
  * Checks an index's definition against the database and returns what all SQL for it is made from. PostgreSQL itself parses the expressions: each
@@ -24,7 +24,7 @@ export async function resolveSource(
   definition: IndexDefinition,
 ): Promise<Source> {
   if ('events' in definition) return resolveEvents(dataset, index)
-  return new Definition(client, dataset, index, definition).resolve()
+  return new Definition(client, new Refusal(dataset, index), definition).resolve()
 }
 
 function resolveEvents(dataset: string, index: string): EventsSource {
@@ -52,40 +52,14 @@ const ORDERED_TYPES: Readonly<Record<string, string>> = {
 /** A trigger on what capture itself writes to would call itself, and fail every write of every captured table. */
 const OWN_AND_SYSTEM = /^(snapflip|pg_catalog|information_schema)\./
 
-/** How the stored tree names a function, and how it names what a definition may not contain. */
-const FUNCTION_OID = /:(?:funcid|opfuncid|hashfuncid|negfuncid|aggfnoid|winfnoid) (\d+)/g
-const FORBIDDEN_NODES: readonly (readonly [node: RegExp, found: string, advice: string])[] = [
-  [
-    /:hasSubLinks true/,
-    'a sub-select',
-    'A definition reads only its own row: keep what it needs in the row, or index a view with capture: "none".',
-  ],
-  [/:hasAggs true/, 'an aggregate', 'A definition reads only its own row; use many: true for several values of a key.'],
-  [/:hasWindowFuncs true/, 'a window function', 'A definition reads only its own row.'],
-  [
-    /:hasTargetSRFs true/,
-    'a function that returns a set',
-    'Each row gives one entry; index a view with capture: "none" for more.',
-  ],
-  [
-    /\{SQLVALUEFUNCTION /,
-    'the time, the user or another property of the session',
-    'The same row must give the same entry whenever and by whomever it is read.',
-  ],
-]
-/** A literal that PostgreSQL turns into the time of the build. */
-const MOMENT_LITERAL = /'\s*(?:now|today|tomorrow|yesterday|allballs)\b/i
-
 class Definition {
   readonly #client: ClientBase
-  readonly #dataset: string
-  readonly #index: string
+  readonly #refusal: Refusal
   readonly #definition: TableIndex
 
-  constructor(client: ClientBase, dataset: string, index: string, definition: TableIndex) {
+  constructor(client: ClientBase, refusal: Refusal, definition: TableIndex) {
     this.#client = client
-    this.#dataset = dataset
-    this.#index = index
+    this.#refusal = refusal
     this.#definition = definition
   }
 
@@ -99,7 +73,7 @@ class Definition {
         await this.#client.query('rollback')
       }
     } catch (error) {
-      throw translate(error, `Checking index ${this.#index} of ${this.#dataset}`, 'POSTGRES_FAILED')
+      throw translate(error, `Checking ${this.#refusal}`, 'POSTGRES_FAILED')
     }
   }
 
@@ -108,14 +82,14 @@ class Definition {
     const { rows } = await this.#client
       .query<{ relid: string | null }>('select to_regclass($1)::oid as relid', [from])
       .catch((error: unknown) =>
-        this.#refuse(
-          `from: ${from} does not read as a table's name (${said(error)}).`,
+        this.#refusal.because(
+          `from: ${from} does not read as a table's name (${messageOf(error)}).`,
           'Write schema.table, quoted where PostgreSQL would need it.',
         ),
       )
     const relid = rows[0]?.relid
     if (relid == null)
-      this.#refuse(
+      this.#refusal.because(
         `from: expected a table or view ${from}, found none.`,
         'Create it, or correct the name (schema.table).',
       )
@@ -132,13 +106,12 @@ class Definition {
     const where = definition.where === undefined ? null : await this.#probe('where', definition.where, table, true)
     const order = definition.order === undefined ? null : await this.#probe('order', definition.order, table)
     if (order !== null && !definition.many)
-      this.#refuse('order is for many: true.', 'Remove order, or make it a many index.')
+      this.#refusal.because('order is for many: true.', 'Remove order, or make it a many index.')
     const value = await this.#value(table)
 
     const source = {
       kind: 'table',
-      dataset: this.#dataset,
-      index: this.#index,
+      ...this.#refusal.ids,
       captured,
       table,
       key: keySql(keys.map((key) => key.sql)),
@@ -168,20 +141,20 @@ class Definition {
     )
     const table = rows[0]?.facts[0]
     if (table === undefined || !'rpvmf'.includes(table.kind))
-      this.#refuse(`from: ${this.#definition.from} is not a table or view.`, 'Name a table or view.')
+      this.#refusal.because(`from: ${this.#definition.from} is not a table or view.`, 'Name a table or view.')
     return table
   }
 
   async #readable(table: TableFacts, captured: boolean): Promise<void> {
     const { name } = table
     if (captured && OWN_AND_SYSTEM.test(name)) {
-      this.#refuse(
+      this.#refusal.because(
         `from: the changes of ${name} cannot be captured: the table belongs to snapflip or to PostgreSQL itself.`,
         'Name a table of the application, or set capture: "none".',
       )
     }
     if (captured && table.kind !== 'r' && table.kind !== 'p') {
-      this.#refuse(
+      this.#refusal.because(
         `from: the changes of ${name} cannot be captured: it is a ${KINDS[table.kind]}.`,
         'Set capture: "none" to rebuild it in full each time.',
       )
@@ -194,7 +167,7 @@ class Definition {
             : leaf.persistence === 'u'
               ? 'unlogged: a crash would empty it without a trace'
               : 'temporary'
-        this.#refuse(
+        this.#refusal.because(
           `from: the changes of ${leaf.name} cannot be captured: it is ${kind}.`,
           'Make it an ordinary logged table, or set capture: "none".',
         )
@@ -213,28 +186,21 @@ class Definition {
     )
     const row = rows[0]
     if (row?.temporary === false) {
-      throw new SnapflipError(
-        'PRIVILEGE_MISSING',
-        `${this.#name()}: expected role ${row.role} to have TEMPORARY on database ${row.database}, where a temporary view checks each expression. Run: grant temporary on database ${row.database} to ${quoted(row.role)}`,
-        this.#ids(),
+      this.#refusal.missing(
+        `expected role ${row.role} to have TEMPORARY on database ${row.database}, where a temporary view checks each expression. Run: grant temporary on database ${row.database} to ${quoted(row.role)}`,
       )
     }
     if (row?.may === false) {
-      throw new SnapflipError(
-        'PRIVILEGE_MISSING',
-        `${this.#name()}: expected role ${row.role} to have SELECT on ${name}. Run: grant select on ${name} to ${quoted(row.role)}`,
-        {
-          ...this.#ids(),
-          table: name,
-        },
+      this.#refusal.missing(
+        `expected role ${row.role} to have SELECT on ${name}. Run: grant select on ${name} to ${quoted(row.role)}`,
+        { table: name },
       )
     }
     // row_security = off makes a read fail that would be filtered; row_security_active does not look at the setting.
     if (row?.filtered === true) {
-      throw new SnapflipError(
-        'PRIVILEGE_MISSING',
-        `${this.#name()}: row security hides rows of ${name} from role ${row.role}; a version would miss them. Build as the table's owner or a role with BYPASSRLS.`,
-        { ...this.#ids(), table: name },
+      this.#refusal.missing(
+        `row security hides rows of ${name} from role ${row.role}; a version would miss them. Build as the table's owner or a role with BYPASSRLS.`,
+        { table: name },
       )
     }
   }
@@ -255,7 +221,7 @@ class Definition {
       const name = columnNamed(item, table)
       if (name === undefined) {
         const known = table.columns.map(([column]) => column).join(', ')
-        this.#refuse(
+        this.#refusal.because(
           `value: ${table.name} has no column ${item}; it has ${known}.`,
           'Correct the name; an expression stands alone, not in a list.',
         )
@@ -263,87 +229,19 @@ class Definition {
       return name
     })
     const twice = names.find((name, n) => names.indexOf(name) !== n)
-    if (twice !== undefined) this.#refuse(`value: column ${twice} is listed twice.`, 'List it once.')
+    if (twice !== undefined) this.#refusal.because(`value: column ${twice} is listed twice.`, 'List it once.')
     const types = names.map((name) => [name, table.columns.find(([column]) => column === name)?.[1]])
     return { sql: { columns: names.map(quoted) }, fingerprint: types }
   }
 
-  /** Has PostgreSQL parse one expression over the table's row, and refuses it when it depends on anything else. */
-  async #probe(field: string, expression: string, table: TableFacts, isCondition = false): Promise<Probed> {
-    const named = columnNamed(expression, table)
-    const sql = named === undefined ? expression : `${table.alias}.${quoted(named)}`
-    const what = `${field}: ${expression}`
-    // Alone in parentheses in a place where nothing else fits, so that it is one expression and not the end of another.
-    const body = isCondition
-      ? `select 1 as probe from ${tableItem(table)} where (${sql}\n)`
-      : `select (${sql}\n) as probe from ${tableItem(table)}`
-    await this.#client
-      .query(`create temporary view _snapflip_probe as ${body}`)
-      .catch((error: unknown) => this.#refuseSaid(`${what}:`, error))
-    const { rows } = await this.#client.query<{ type: string; tree: string }>(
-      `select format_type(a.atttypid, a.atttypmod) as type, r.ev_action::text as tree
-       from pg_attribute a join pg_rewrite r on r.ev_class = a.attrelid
-       where a.attrelid = 'pg_temp._snapflip_probe'::regclass and a.attnum = 1`,
-    )
-    await this.#client.query('drop view pg_temp._snapflip_probe')
-    const { type = '', tree = '' } = rows[0] ?? {}
-    for (const [node, found, advice] of FORBIDDEN_NODES)
-      if (node.test(tree)) this.#refuse(`${what} uses ${found}.`, advice)
-    if (MOMENT_LITERAL.test(sql))
-      this.#refuse(
-        `${what} has a literal that means the time of the build.`,
-        'Write the moment itself, or keep it in the row.',
-      )
-    const calls = await this.#functions(
-      what,
-      [...tree.matchAll(FUNCTION_OID)].map((match) => Number(match[1])),
-    )
-    return { sql: named === undefined ? `(${sql}\n)` : sql, type, calls, column: named }
-  }
-
-  /** Refuses functions whose result is not decided by their arguments; returns fingerprints of those that may be redefined. */
-  async #functions(what: string, oids: readonly number[]): Promise<readonly string[]> {
-    const { rows } = await this.#client.query<{
-      name: string
-      volatility: string
-      system: boolean
-      label: string
-      arguments: number
-      source: string
-    }>(
-      `select p.oid::regprocedure::text as name, p.proname as label, p.provolatile as volatility, p.pronargs as arguments,
-         p.pronamespace = 'pg_catalog'::regnamespace as system, md5(concat(p.prosrc, pg_get_function_sqlbody(p.oid), p.probin)) as source
-       from pg_proc p where p.oid = any ($1::oid[]) order by 1`,
-      [oids],
-    )
-    for (const { name, volatility, system, label, arguments: count } of rows) {
-      if (volatility === 'v') {
-        this.#refuse(
-          `${what} calls ${name}, which is volatile.`,
-          'The same row must give the same entry: use an immutable function, or keep the result in the row.',
-        )
-      }
-      if (volatility !== 's') continue
-      if (!system) {
-        this.#refuse(
-          `${what} calls ${name}, which is declared stable: it may read tables or settings.`,
-          'If its result depends on its arguments alone, declare it immutable (or wrap it in an immutable function); else keep the result in the row.',
-        )
-      }
-      if (!STABLE_ALLOWED.has(label) || (label === 'age' && count === 1)) {
-        this.#refuse(
-          `${what} calls ${name}, whose result depends on the time, the session or the catalogue.`,
-          'The same row must give the same entry whenever it is read.',
-        )
-      }
-    }
-    return rows.filter((row) => !row.system).map((row) => `${row.name} ${row.source}`)
+  #probe(field: string, expression: string, table: TableFacts, isCondition = false): Promise<Probed> {
+    return probe(this.#client, this.#refusal, { field, expression, table, isCondition })
   }
 
   #orderSql({ sql, type }: Probed): string {
     const cast = ORDERED_TYPES[type.replace(/\([\d,-]+\)/, '')]
     if (cast === undefined) {
-      this.#refuse(
+      this.#refusal.because(
         `order: the order of type ${type} cannot be kept in bytes.`,
         `Give an expression of one of these types: ${Object.keys(ORDERED_TYPES).join(', ')}; for an interval, extract(epoch from (…)).`,
       )
@@ -395,40 +293,9 @@ class Definition {
     for (const statement of statements) {
       await this.#client
         .query(`explain ${statement}`)
-        .catch((error: unknown) => this.#refuseSaid('the definition does not work over a captured row:', error))
+        .catch((error: unknown) => this.#refusal.said('the definition does not work over a captured row:', error))
     }
   }
-
-  #refuseSaid(what: string, error: unknown): never {
-    const found = `${what} PostgreSQL says: ${said(error)}.`
-    if (sqlState(error) !== '42501') this.#refuse(found, adviceFor(error))
-    throw new SnapflipError(
-      'PRIVILEGE_MISSING',
-      `${this.#name()}: ${found} Grant it to the role that builds; see \`snapflip doctor --grants\`.`,
-      this.#ids(),
-      error,
-    )
-  }
-
-  #refuse(found: string, advice: string): never {
-    throw new SnapflipError('DEFINITION_INVALID', `${this.#name()}: ${found} ${advice}`, this.#ids())
-  }
-
-  #name(): string {
-    return `Index ${this.#index} of ${this.#dataset}`
-  }
-
-  #ids(): { dataset: string; index: string } {
-    return { dataset: this.#dataset, index: this.#index }
-  }
-}
-
-interface Probed {
-  readonly sql: string
-  readonly type: string
-  readonly calls: readonly string[]
-  /** The column, when the expression is just that. */
-  readonly column: string | undefined
 }
 
 const KINDS: Readonly<Record<TableFacts['kind'], string>> = {
@@ -439,32 +306,10 @@ const KINDS: Readonly<Record<TableFacts['kind'], string>> = {
   f: 'foreign table',
 }
 
-/** A column's exact name, or what PostgreSQL would read the text as when it is a bare or quoted identifier. */
-function columnNamed(text: string, table: TableFacts): string | undefined {
-  const names = new Set(table.columns.map(([name]) => name))
-  if (names.has(text)) return text
-  const identifier =
-    /^"((?:[^"]|"")+)"$/.exec(text)?.[1]?.replaceAll('""', '"') ??
-    (/^[A-Za-z_][\w$]*$/.test(text) ? text.toLowerCase() : undefined)
-  return identifier !== undefined && names.has(identifier) ? identifier : undefined
-}
-
 /** One part as text; several joined by a zero byte. A null part makes the key null. */
 function keySql(parts: readonly string[]): string {
   if (parts.length === 1) return `(${parts[0]})::text`
   return `(${parts.map((part) => `convert_to((${part})::text, 'UTF8')`).join(` || '\\x00'::bytea || `)})`
-}
-
-function said(error: unknown): string {
-  if (sqlState(error) === undefined) throw error
-  return (error as Error).message
-}
-
-function adviceFor(error: unknown): string {
-  if (/^(42883|42704|42725)$/.test(sqlState(error) ?? '')) {
-    return 'Expressions are evaluated with search_path pg_catalog: write functions and types as schema.name, operators as operator(schema.+).'
-  }
-  return 'Correct the expression: it may use the columns of its own row.'
 }
 
 function fingerprint(parts: unknown): string {
