@@ -8,12 +8,12 @@ import { sampleSource } from '../changelog/sample.ts'
 import { inSnapshot } from '../changelog/session.ts'
 import { capturedTables, lockNames, type Source } from '../changelog/source.ts'
 import { watermarkStillThere } from '../changelog/watermark.ts'
+import { whyFull } from '../changelog/why-full.ts'
 import { currentSnapshot } from '../changelog/window.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { appliedStore } from '../registry/applied-store.ts'
 import { currentDefinition } from '../registry/current-definition.ts'
-import { needsRelayout } from '../snapshot/layout.ts'
-import { decodeManifest } from '../snapshot/manifest.ts'
+import { nextParent } from './next-parent.ts'
 import type { Session } from './session.ts'
 import { tableNames, usedElsewhere } from './used-tables.ts'
 
@@ -39,6 +39,8 @@ export interface DatasetPlan {
   attach: string[]
   /** Tables that this definition no longer uses, nor any other. */
   detach: string[]
+  /** What of the dataset the store has lost, and what the next refresh makes of it; null when nothing. */
+  lost: string | null
   indexes: IndexPlan[]
   /** `movedFrom`: where its versions are now, if that is another store. */
   store: {
@@ -60,13 +62,13 @@ export async function planOf(session: Session, client: Client, registry: Pool, d
   const applied = await currentDefinition(registry, dataset)
   const store = await session.store(dataset)
   const { name } = await session.storeUrl(dataset)
-  const parent = await activeManifest(session, dataset)
-  const faults = await faultsSince(client, sources, parent)
+  const { manifest: parent, lost } = await nextParent(applied === null ? null : registry, store, dataset)
+  const found = { ...(await changesSince(client, sources, parent)), asked: null }
 
   const indexes: IndexPlan[] = []
   for (const source of sources) {
     const former = parent?.indexes[source.index] ?? null
-    const reason = whyFull(source, former, faults)
+    const reason = parent === null && lost !== null ? lost : whyFull(source, former, found)
     const size = reason === null && former !== null ? sizeOf(former) : await estimate(client, source)
     indexes.push({
       index: source.index,
@@ -89,6 +91,7 @@ export async function planOf(session: Session, client: Client, registry: Pool, d
       .filter((table) => captureFault(table) !== null)
       .map(({ name }) => name),
     detach: await noLongerUsed(session, client, registry, dataset, applied?.definition ?? null, sources),
+    lost,
     indexes,
     store: {
       name,
@@ -108,43 +111,18 @@ async function movedFrom(registry: Pool, dataset: string, url: string): Promise<
   return applied.url === url ? null : applied.url
 }
 
-async function activeManifest(session: Session, dataset: string): Promise<Manifest | null> {
-  const store = await session.store(dataset)
-  const active = (await store.pointer.read())?.pointer.active ?? null
-  if (active === null) return null
-  const bytes = await store.data.readManifest(active.tag)
-  return bytes === null ? null : decodeManifest(bytes, { dataset, tag: active.tag, sha256: active.manifest })
-}
-
-/** Table → why its changes since the version cannot be relied on; the empty name stands for all. */
-async function faultsSince(
+/** Whether the changes since the version are all there, as the refresh will find it. */
+async function changesSince(
   client: Client,
   sources: readonly Source[],
   parent: Manifest | null,
-): Promise<Map<string, string>> {
+): Promise<{ lineageBroken: boolean; faults: Map<string, string> }> {
   const faults = new Map<string, string>()
-  if (parent === null) return faults
-  if (!(await watermarkStillThere(client, parent.watermark)))
-    return faults.set('', "the active version's watermark is not in this database's history (LINEAGE_BROKEN)")
+  if (parent === null) return { lineageBroken: false, faults }
+  if (!(await watermarkStillThere(client, parent.watermark))) return { lineageBroken: true, faults }
   for (const table of await preflight(client, sources, parent.watermark, await currentSnapshot(client)))
     if (!table.ok) faults.set(table.table, table.reason)
-  return faults
-}
-
-/** As the worker decides it when it plans the refresh. */
-function whyFull(source: Source, former: IndexManifest | null, faults: ReadonlyMap<string, string>): string | null {
-  if (former === null) return 'the first version of this index'
-  const lineage = faults.get('')
-  if (lineage !== undefined) return lineage
-  if (source.kind === 'table') {
-    if (!source.captured) return 'its source is not captured'
-    const fault = faults.get(source.table.name)
-    if (fault !== undefined) return fault
-  }
-  const kind = source.kind === 'table' && source.order !== null ? 'many' : 'unique'
-  if (former.kind !== kind) return `it was an index of kind ${former.kind}`
-  if (former.shape !== source.shape) return 'its definition or the shape of its source changed'
-  return needsRelayout(former) ? `${former.count} entries no longer suit ${2 ** former.bits} blocks` : null
+  return { lineageBroken: false, faults }
 }
 
 const sizeOf = ({ count, bytes }: IndexManifest) => ({ entries: count, bytes })

@@ -56,12 +56,13 @@ export function migrationsText(migrations: readonly string[]): string {
   return `snapflip's tables: to be made or changed by ${migrations.join(', ')}.`
 }
 
-export function planText({ dataset, definition, attach, detach, indexes, store }: DatasetPlan): string {
+export function planText({ dataset, definition, attach, detach, lost, indexes, store }: DatasetPlan): string {
   const lines = [`${dataset}: definition ${definition}`]
   if (store.movedFrom !== null)
     lines.push(
       `  MOVES from ${store.movedFrom} to ${store.url}: built anew there, unless its versions were brought along`,
     )
+  if (lost !== null) lines.push(`  LOST: ${lost}`)
   for (const name of attach) lines.push(`  + capture on ${name}`)
   for (const name of detach) lines.push(`  - capture on ${name}`)
   if (attach.length + detach.length === 0) lines.push('  capture as it must be')
