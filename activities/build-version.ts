@@ -28,6 +28,7 @@ import { contentDigest, encodeManifest, manifestHash } from '../src/snapshot/man
 import { type MergeResult, mergeRuns } from '../src/snapshot/merge.ts'
 import { manifestSources } from '../src/snapshot/read.ts'
 import { planRepack } from '../src/snapshot/repack.ts'
+import { RunMemory } from '../src/snapshot/run-memory.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { BuildRequest, BuildResult } from './build.ts'
@@ -76,7 +77,7 @@ export async function buildVersion(
 
   const kind = rebuildReason === null ? 'first' : 'rebuild'
   const folder = await attemptFolder(deps, { refreshId, kind, attempt: Context.current().info.attempt })
-  const place: Workplace = { dataset, folder, tell, signal }
+  const place: Workplace = { dataset, folder, memory: new RunMemory(), tell, signal }
   const scans: IndexScan[] = []
   const client = await deps.builder()
   try {
@@ -113,6 +114,7 @@ export async function buildVersion(
       }
       for (const scan of scans) await scan.afterWatermark(client, parent?.manifest.watermark ?? null, watermark)
 
+      place.memory.dropSpare()
       const built: BuiltIndex[] = []
       for (const scan of scans) built.push(await mergeIndex(deps, store, request, { scan, parent, place, counts }))
       // A full build of a captured index renews the watermark that later windows start at, whatever it found.

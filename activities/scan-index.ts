@@ -11,7 +11,10 @@ import type { Source, TableSource } from '../src/changelog/source.ts'
 import { inWatermark, watermarkStillThere } from '../src/changelog/watermark.ts'
 import { currentSnapshot, isEmptyWindow, windowSource } from '../src/changelog/window.ts'
 import type { EntrySource } from '../src/snapshot/entry.ts'
-import { type FinishedChunk, finished, openRuns, type Runs } from '../src/snapshot/runs.ts'
+import type { FinishedChunk } from '../src/snapshot/run-chunk.ts'
+import type { RunMemory } from '../src/snapshot/run-memory.ts'
+import { finished } from '../src/snapshot/run-writer.ts'
+import { openRuns, type Runs } from '../src/snapshot/runs.ts'
 import type { IndexPlan } from './index-plans.ts'
 import { inLanes } from './lanes.ts'
 
@@ -32,6 +35,8 @@ export interface Workplace {
   dataset: string
   /** The refresh's folder of runs: a retry on this machine goes on from what it finds there. */
   folder: string
+  /** What the runs of all indexes may keep in memory, together. */
+  memory: RunMemory
   tell: (progress: string) => void
   signal: AbortSignal
 }
@@ -86,6 +91,8 @@ export class IndexScan {
       keyBytesMax: plan.definition.keyBytesMax,
       valueBytesMax: plan.definition.valueBytesMax,
       folder,
+      memory: place.memory,
+
       durable: ranges !== null,
     })
     if (ranged !== null && ranges !== null) {

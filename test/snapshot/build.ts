@@ -7,7 +7,8 @@ import { ADD, type EntryOp } from '../../src/snapshot/entry.ts'
 import { contentDigest } from '../../src/snapshot/manifest.ts'
 import { type MergeOptions, type MergeResult, mergeRuns } from '../../src/snapshot/merge.ts'
 import { manifestSources, readIndex } from '../../src/snapshot/read.ts'
-import { openRuns, type Runs, type RunsOptions, type RunWriter } from '../../src/snapshot/runs.ts'
+import type { RunWriter } from '../../src/snapshot/run-writer.ts'
+import { openRuns, type Runs, type RunsOptions } from '../../src/snapshot/runs.ts'
 import type { DataStore } from '../../src/stores/ports.ts'
 
 export const where = { dataset: 'shop', index: 'products' }
@@ -86,7 +87,7 @@ export async function build(
   const runs = await runsOf(chunks, { kind, ...scan })
   const writer = await data.begin(generation ?? randomBytes(16).toString('hex'))
   try {
-    return await mergeRuns({
+    const result = await mergeRuns({
       where,
       runs,
       data,
@@ -95,6 +96,8 @@ export async function build(
       signal: never,
       ...merge,
     })
+    await writer.finish()
+    return result
   } finally {
     await runs.remove()
   }

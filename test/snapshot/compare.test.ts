@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { compareRuns } from '../../src/snapshot/compare.ts'
 import { REMOVE } from '../../src/snapshot/entry.ts'
+import { RunMemory } from '../../src/snapshot/run-memory.ts'
 import { add, build, never, type Op, runsOf, where } from './build.ts'
 import { MemoryStore } from './memory-store.ts'
 
@@ -12,7 +13,7 @@ async function compared(built: Op[], ops: Op[], kind: 'unique' | 'many' = 'uniqu
   const { index } = await build(data, [built], {
     index: { kind, keyParts: 1, seed: '0123456789abcdef', shape: 'test', reason: null },
   })
-  const runs = await runsOf([ops], { kind, memoryBytesMax: 1 << 20, expectedBytes: index.bytes })
+  const runs = await runsOf([ops], { kind, memory: new RunMemory(1 << 20), expectedBytes: index.bytes })
   try {
     return await compareRuns(runs, { data, where, index }, never)
   } finally {

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { ADD, REMOVE, SET } from '../../src/snapshot/entry.ts'
+import { RunMemory } from '../../src/snapshot/run-memory.ts'
 import { verifyIndex } from '../../src/snapshot/verify.ts'
 import { add, build, contents, manifestOf, never, type Op, where } from './build.ts'
 import { MemoryStore } from './memory-store.ts'
@@ -47,7 +48,7 @@ test('whatever the order, chunks, partitions and layout of a scan, the content i
           {
             ...options,
             bits,
-            runsOptions: { memoryBytesMax: 0, durable: places.length > 2 },
+            runsOptions: { memory: new RunMemory(0), durable: places.length > 2 },
           },
         )
         expect(other.index.sums).toEqual(one.index.sums)

@@ -1,10 +1,13 @@
 import { execFileSync } from 'node:child_process'
 import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
+import { ADD, REMOVE } from '../../src/snapshot/entry.ts'
 import { mergeRuns } from '../../src/snapshot/merge.ts'
+import { RunMemory } from '../../src/snapshot/run-memory.ts'
 import { openRuns } from '../../src/snapshot/runs.ts'
-import { add, build, contents, feed, never, newFolder, runsOf, runsOptions, SEED, where } from './build.ts'
+import { add, build, contents, feed, never, newFolder, type Op, runsOf, runsOptions, SEED, where } from './build.ts'
 import { MemoryStore } from './memory-store.ts'
 
 const rows = (n: number, from = 0) =>
@@ -27,13 +30,94 @@ test('a small build writes no file', async () => {
 
 test('a scan that outgrows its memory goes to files and loses nothing', async () => {
   const wanted = await merged(await runsOf([rows(30_000), rows(30_000, 30_000)]))
-  const runs = await runsOf([rows(30_000), rows(30_000, 30_000)], { memoryBytesMax: 2 << 20 })
+  const runs = await runsOf([rows(30_000), rows(30_000, 30_000)], { memory: new RunMemory(2 << 20) })
   expect(readdirSync(runs.options.folder)).toHaveLength(2)
-  expect(runs.heldBytes).toBeLessThanOrEqual(2 << 20)
+  expect(runs.memory.heldBytes).toBeLessThanOrEqual(2 << 20)
   const found = await merged(runs)
   expect(found.result.index.sums).toEqual(wanted.result.index.sums)
   expect(found.contents).toEqual(wanted.contents)
   await runs.remove()
+})
+
+test('a row that is updated over and over takes no more room than its first and last image', () => {
+  const program = fileURLToPath(new URL('./hot-row-process.ts', import.meta.url))
+  const [updates, bytes] = [300_000, 5_000]
+  const told = execFileSync(
+    process.execPath,
+    ['--disable-warning=ExperimentalWarning', '--max-old-space-size=48', program, `${updates}`, `${bytes}`],
+    { encoding: 'utf8' },
+  )
+  const { bytesInRuns, rssMegabytes, ...found } = JSON.parse(told)
+  console.info(`${updates} updates of ${bytes} bytes: ${bytesInRuns} bytes in runs, peak RSS ${rssMegabytes} MB`)
+  expect(found).toEqual({
+    missed: 0,
+    counts: expect.objectContaining({ inserted: 0, updated: 501, deleted: 0 }),
+    hot: `${updates} xxxxx`,
+  })
+  // All that was written is 3 GB.
+  expect(bytesInRuns).toBeLessThan(64 << 20)
+}, 120_000)
+
+test('changes of one key that do not cancel out are refused beyond their limit, before they are held', async () => {
+  const options = { rangeBytesMax: 1 << 20, memory: new RunMemory(0) }
+  const runs = await runsOf([Array.from({ length: 30 }, (_, n) => add('hot', `${n}`.repeat(50_000)))], options)
+  await expect(merged(runs)).rejects.toMatchObject({ code: 'BLOCK_TOO_LARGE', details: { index: 'products' } })
+  await runs.remove()
+})
+
+const images = (key: string, n: number) =>
+  Array.from({ length: n }, (_, i): Op[] => [
+    { op: REMOVE, key, value: `image ${i}` },
+    { op: ADD, key, value: `image ${i + 1}` },
+  ]).flat()
+
+test('additions that are taken back leave nothing, in whatever way they come, and lose nothing', async () => {
+  const base = [add('a', 'image 0'), add('b', 'image 0'), add('c', 'same')]
+  const data = new MemoryStore()
+  const parent = await build(data, [base])
+  const shuffled = <T>(items: T[]) => items.toSorted((x, y) => JSON.stringify(x).localeCompare(JSON.stringify(y)))
+  const [a, b] = [images('a', 2000), images('b', 2000)]
+  const ways: Record<string, Op[]> = {
+    'one after the other': [...a, ...b],
+    'in turns': a.flatMap((op, n) => [op, b[n] as Op]),
+    'in no order': shuffled([...a, ...b]),
+    'added twice, removed once': [add('c', 'same'), add('c', 'same'), { ...add('c', 'same'), op: REMOVE }, ...a, ...b],
+  }
+  for (const [way, ops] of Object.entries(ways)) {
+    const merged = await build(data, [ops], { parent: parent.index, runsOptions: { memory: new RunMemory(0) } })
+    const expected = ['a', 'b'].map((key) => JSON.stringify([key, 'image 2000']))
+    const more = way.startsWith('added') ? 2 : 1
+    expect((await contents(data, merged.index)).sort(), way).toEqual([
+      ...expected,
+      ...Array.from({ length: more }, () => '["c","same"]'),
+    ])
+    expect(merged.missed.count, way).toBe(0)
+  }
+})
+
+test('the runs of one build have one budget', async () => {
+  const memory = new RunMemory(8 << 20)
+  const all = await Promise.all(Array.from({ length: 20 }, () => openRuns(runsOptions({ memory }))))
+  const seen = { held: 0, extents: 0 }
+  for (const runs of all) {
+    const writer = runs.begin('0')
+    for (let part = 0; part < 10; part++) {
+      await feed(writer, rows(1500, part * 1500), false)
+      seen.held = Math.max(seen.held, memory.heldBytes)
+      seen.extents = Math.max(seen.extents, memory.extentBytes)
+    }
+    await writer.finish()
+  }
+  // 20 × 1.6 MB were read: some of it is in files, through the buffers of one chunk and those on their way to the disk.
+  expect(seen.held).toBeGreaterThan(6 << 20)
+  expect(seen.held).toBeLessThanOrEqual(8 << 20)
+  expect(seen.extents).toBeGreaterThan(0)
+  expect(seen.extents).toBeLessThanOrEqual((64 + 64) * (128 << 10))
+  expect(all.map((runs) => readdirSync(runs.options.folder).length > 0)).toContain(true)
+  memory.dropSpare()
+  expect(memory.extentBytes).toBe(0)
+  for (const runs of all) await runs.remove()
+  expect(memory.heldBytes).toBe(0)
 })
 
 test('a later process goes on after the chunks that were finished, with what was noted of them', async () => {
@@ -145,7 +229,7 @@ test('a chunk that was dropped is begun again, also by a later process', async (
 })
 
 test('an abandoned chunk leaves nothing', async () => {
-  const runs = await openRuns(runsOptions({ memoryBytesMax: 0 }))
+  const runs = await openRuns(runsOptions({ memory: new RunMemory(0) }))
   const writer = runs.begin('0')
   await feed(writer, rows(5000), false)
   await writer.abandon()
@@ -184,7 +268,7 @@ test('a full temporary folder is STORE_FULL and names the folder', async (contex
     return context.skip('mounting a small file system needs root')
   }
   try {
-    const options = { memoryBytesMax: 0, folder: join(mount, 'runs') }
+    const options = { memory: new RunMemory(0), folder: join(mount, 'runs') }
     await expect(runsOf([rows(20_000)], options)).rejects.toMatchObject({
       code: 'STORE_FULL',
       details: { folder: join(mount, 'runs') },
