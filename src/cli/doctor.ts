@@ -1,9 +1,11 @@
+import type { Client as TemporalClient } from '@temporalio/client'
 import type { Command } from 'commander'
 import type { Client, Pool } from 'pg'
 import { resolveSource } from '../changelog/definition.ts'
 import { captureFault } from '../changelog/facts.ts'
 import { capturedTables, type Source } from '../changelog/source.ts'
 import { isSnapflipError, SnapflipError } from '../core/errors.ts'
+import { buildsQueue } from '../core/task-queues.ts'
 import { requireApplied } from '../registry/current-definition.ts'
 import { openFlips } from '../registry/flips.ts'
 import { migrationsPending } from '../registry/migrate.ts'
@@ -234,21 +236,26 @@ async function lookAtTemporal(session: Session): Promise<Check[]> {
               `Start a worker, which registers them, or: temporal operator search-attribute create ${missing.map((name) => `--name ${name} --type Keyword`).join(' ')}`,
             ),
     )
-    const workers = await workersPolling(client, temporal.taskQueue)
-    checks.push(
-      workers > 0
-        ? good('worker', `${workers} poll${workers === 1 ? 's' : ''} task queue ${temporal.taskQueue}`)
-        : bad(
-            'worker',
-            'TEMPORAL_UNREACHABLE',
-            `none polls task queue ${temporal.taskQueue}`,
-            'Start one with `snapflip worker`.',
-          ),
-    )
+    const { taskQueue } = temporal
+    checks.push(await lookAtQueue(client, 'worker', taskQueue, 'workflow'))
+    checks.push(await lookAtQueue(client, 'builds', buildsQueue(taskQueue), 'activity'))
     return checks
   } catch (error) {
     return [failed('temporal', temporalFailure(error, at))]
   }
+}
+
+/** `snapflip worker` polls both queues; who routes or limits them may have left one out, and refreshes then wait without an error. */
+async function lookAtQueue(
+  client: TemporalClient,
+  check: string,
+  taskQueue: string,
+  type: 'workflow' | 'activity',
+): Promise<Check> {
+  const workers = await workersPolling(client, taskQueue, type)
+  return workers > 0
+    ? good(check, `${workers} poll${workers === 1 ? 's' : ''} task queue ${taskQueue}`)
+    : bad(check, 'TEMPORAL_UNREACHABLE', `none polls task queue ${taskQueue}`, 'Start one with `snapflip worker`.')
 }
 
 function failed(name: string, error: unknown): Check {

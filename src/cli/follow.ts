@@ -132,16 +132,20 @@ async function heartbeatOf(handle: WorkflowHandle): Promise<string | null> {
 
 /** A poll lasts about a minute; who has not polled since is gone. */
 const POLLING_WITHIN_MS = 70_000
-/** temporal.api.enums.v1.TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW */
-const WORKFLOW_QUEUE = 1
+/** temporal.api.enums.v1.TaskQueueType */
+const QUEUE_TYPE = { workflow: 1, activity: 2 } as const
 
-/** How many workers took or waited for workflow tasks lately. The server remembers a killed one for some minutes. */
-export async function workersPolling(client: Client, taskQueue: string): Promise<number> {
+/** How many workers took or waited for tasks of this type lately. The server remembers a killed one for some minutes. */
+export async function workersPolling(
+  client: Client,
+  taskQueue: string,
+  type: keyof typeof QUEUE_TYPE = 'workflow',
+): Promise<number> {
   const described = await client.withDeadline(Date.now() + QUERY_TIMEOUT_MS, () =>
     client.workflowService.describeTaskQueue({
       namespace: client.options.namespace,
       taskQueue: { name: taskQueue },
-      taskQueueType: WORKFLOW_QUEUE,
+      taskQueueType: QUEUE_TYPE[type],
     }),
   )
   const now = Date.now()

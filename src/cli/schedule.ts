@@ -1,0 +1,72 @@
+import type { Command } from 'commander'
+import { SnapflipError } from '../core/errors.ts'
+import {
+  pauseSchedule,
+  type ScheduleState,
+  scheduleState,
+  triggerSchedule,
+  unpauseSchedule,
+} from '../temporal/schedules.ts'
+import { temporalOf } from './follow.ts'
+import type { Session } from './session.ts'
+import { card, formatTime, table } from './table.ts'
+import { temporalFailure } from './temporal.ts'
+import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+
+interface Options extends CommonOptions {
+  pause?: string
+  unpause?: string
+  trigger?: boolean
+}
+
+export function schedule(program: Command): void {
+  verb(program, {
+    usage: 'schedule <dataset>',
+    summary: 'when a dataset refreshes by itself: next and last runs; pauses, goes on, or runs now',
+    examples: [
+      ['snapflip schedule shop', 'next and last runs'],
+      ['snapflip schedule shop --pause "supplier is migrating"', 'until --unpause; `hold` stops refreshes by hand too'],
+      ['snapflip schedule shop --trigger', 'a run now, as the schedule makes it'],
+    ],
+  })
+    .option('--pause <reason>', 'no runs until --unpause')
+    .option('--unpause <reason>', 'runs again')
+    .option('--trigger', 'a run now')
+    .action(act<Options, [string]>(run))
+}
+
+async function run(session: Session, options: Options, dataset: string): Promise<Answer> {
+  await session.dataset(dataset)
+  const client = await session.temporal()
+  try {
+    if ((await scheduleState(client, dataset)) === null) throw noSchedule(dataset)
+    const by = (reason: string) => `${session.actor}: ${reason}`
+    if (options.pause !== undefined) await pauseSchedule(client, dataset, by(options.pause))
+    if (options.unpause !== undefined) await unpauseSchedule(client, dataset, by(options.unpause))
+    if (options.trigger) await triggerSchedule(client, dataset)
+    const state = (await scheduleState(client, dataset)) ?? null
+    if (state === null) throw noSchedule(dataset)
+    return { json: { dataset, ...state }, text: told(dataset, state) }
+  } catch (error) {
+    throw temporalFailure(error, await temporalOf(session))
+  }
+}
+
+function noSchedule(dataset: string): SnapflipError {
+  return new SnapflipError(
+    'NOT_APPLIED',
+    `Expected a schedule of ${dataset}, found none. Give the dataset a \`schedule\` in the definition, then \`snapflip apply\`.`,
+    { dataset },
+  )
+}
+
+function told(dataset: string, { paused, next, last }: ScheduleState): string {
+  const identity = card([
+    ['schedule', dataset],
+    ['paused', paused === null ? 'no' : `by ${paused}`],
+    ['next', paused === null ? (formatTime(next[0] ?? null) ?? 'never') : 'not while it is paused'],
+  ])
+  if (last.length === 0) return `${identity}\n\nNo runs yet.`
+  const rows = last.map(({ at, status, summary }) => [formatTime(at), status, summary])
+  return `${identity}\n\n${table(['run at', 'ended', 'found'], rows)}`
+}

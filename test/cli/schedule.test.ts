@@ -1,0 +1,91 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { waitUntil } from '../../src/local/wait-until.ts'
+import type { ScheduleState } from '../../src/temporal/schedules.ts'
+import { type Project, testProject } from './project.ts'
+import { json, type startSnapflip } from './run.ts'
+
+let project: Project
+let worker: ReturnType<typeof startSnapflip>
+
+/** Daily, hours from now: nothing runs by itself while the test does. */
+const later = `0 ${(new Date().getUTCHours() + 6) % 24} * * *`
+
+async function scheduled(schedule: unknown) {
+  await project.define((definition) => {
+    Object.assign(definition.datasets[project.dataset] ?? {}, { schedule })
+    return definition
+  })
+}
+const state = async () =>
+  json<ScheduleState & Record<string, unknown>>(await project.run(['schedule', project.dataset, '--json']))
+/** How the newest run ended, once there are `runs` of them. */
+const ended = (runs: number) =>
+  waitUntil(`run ${runs} of the schedule to end`, async () => {
+    const { last } = await state()
+    return last.length >= runs && last[0]?.status !== null ? last[0] : undefined
+  })
+
+beforeAll(async () => {
+  project = await testProject()
+})
+afterAll(async () => {
+  await project.run(['schedule', project.dataset, '--pause', 'the test is over'])
+  worker?.kill('SIGTERM')
+  await worker?.ended
+})
+
+test.each([
+  [{ cron: '0 0 30 2 *' }, /schedule\.cron: expected a time that comes, this one never does, found "0 0 30 2 \*"/],
+  [{ cron: 'daily' }, /schedule\.cron: expected 5 fields/],
+  [{ cron: '61 * * * *' }, /schedule\.cron: expected minute hour day/],
+  [{ cron: '0 2 * * *', timezone: 'Europe/Atlantis' }, /schedule\.timezone: expected a time zone/],
+  [{ cron: '0 2 * * *', everyMs: 60_000 }, /schedule: expected either `cron` or `everyMs`/],
+  [{ everyMs: -5 }, /schedule\.everyMs/],
+])('a schedule that cannot be is refused: %j', async (schedule, message) => {
+  await scheduled(schedule)
+  expect(await project.run(['plan'])).toMatchObject({ code: 2, stderr: expect.stringMatching(message) })
+})
+
+test('apply makes the schedule in Temporal, changes it and removes it; plan says so before', async () => {
+  await scheduled({ cron: later, timezone: 'UTC', jitterMs: 0 })
+  expect((await project.run(['plan'])).stdout).toContain('schedule to make')
+  expect((await project.run(['apply', '--yes'])).stdout).toContain('schedule made')
+  const hour = (await state()).next[0]
+  expect(new Date(hour ?? 0).getUTCHours()).toBe((new Date().getUTCHours() + 6) % 24)
+  expect((await project.run(['plan'])).stdout).toContain('schedule as applied')
+
+  await scheduled({ everyMs: 3_600_000 })
+  expect((await project.run(['plan'])).stdout).toContain('schedule to change')
+  expect((await project.run(['apply', '--yes'])).stdout).toContain('schedule changed')
+  expect(Date.parse(String((await state()).next[0])) - Date.now()).toBeLessThanOrEqual(3_600_000)
+
+  await scheduled(undefined)
+  expect((await project.run(['apply', '--yes'])).stdout).toContain('schedule removed')
+  const none = await project.run(['schedule', project.dataset])
+  expect(none).toMatchObject({ code: 5, stderr: expect.stringContaining('Give the dataset a `schedule`') })
+})
+
+test('a scheduled run refreshes; on hold it is skipped, and says so; a pause survives another apply', async () => {
+  await scheduled({ cron: later })
+  await project.run(['apply', '--yes'])
+  worker = project.start(['worker', '--work-dir', `${project.folder}/work`])
+  await project.run(['schedule', project.dataset, '--trigger'])
+  const first = await ended(1)
+  expect(first).toMatchObject({ status: 'FLIPPED' })
+  const refreshes = await project.database.pool.query('select reason, requested_by from snapflip.refreshes')
+  expect(refreshes.rows).toEqual([
+    { reason: `scheduled (${first.workflowId})`, requested_by: `temporal:${first.workflowId}` },
+  ])
+
+  await project.run(['hold', project.dataset, '--reason', 'a look'])
+  await project.run(['schedule', project.dataset, '--trigger'])
+  expect(await ended(2)).toMatchObject({ status: 'SKIPPED', summary: expect.stringContaining('on hold') })
+
+  await project.run(['schedule', project.dataset, '--pause', 'supplier is migrating'])
+  await scheduled({ cron: later, jitterMs: 1_000 })
+  await project.run(['apply', '--yes'])
+  expect((await state()).paused).toMatch(/: supplier is migrating$/)
+  expect((await project.run(['schedule', project.dataset])).stdout).toContain('not while it is paused')
+  await project.run(['schedule', project.dataset, '--unpause', 'migrated'])
+  expect((await state()).paused).toBeNull()
+})
