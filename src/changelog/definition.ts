@@ -173,6 +173,17 @@ class Definition {
         )
       }
     }
+    const casts = await this.#client.query<{ type: string }>(
+      `select c.reltype::regtype::text as type from pg_cast k join pg_class c on c.reltype = k.casttarget
+       where k.castsource = 'text'::regtype and c.oid = any ($1::oid[])`,
+      [captured ? table.members.map(({ relid }) => relid) : []],
+    )
+    for (const { type } of casts.rows) {
+      this.#refusal.because(
+        `from: there is a cast from text to ${type}, which would read captured rows in place of PostgreSQL's own.`,
+        'Drop the cast and use a function, or set capture: "none".',
+      )
+    }
     const { rows } = await this.#client.query<{
       may: boolean
       filtered: boolean

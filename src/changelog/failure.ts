@@ -9,7 +9,7 @@ export function sqlState(error: unknown): string | undefined {
 
 /**
  * The typed error for what PostgreSQL said. `onData` is the code for rows or expressions that PostgreSQL cannot evaluate (SQLSTATE class
- * 22, 23, 42, XX): what they mean depends on what was read. PostgreSQL's own message may quote a row, so it stays in `cause`. What did not come
+ * 0A, 22, 23, 42, XX): what they mean depends on what was read. PostgreSQL's own message may quote a row, so it stays in `cause`. What did not come
  * from PostgreSQL or the way to it (a full disk under the sink) is returned as it is.
  */
 export function translate(error: unknown, what: string, onData: ErrorCode, details: ErrorDetails = {}): unknown {
@@ -54,7 +54,7 @@ export function translate(error: unknown, what: string, onData: ErrorCode, detai
       error,
     )
   }
-  if (/^(22|23|42|2F|P0|XX)/.test(state)) {
+  if (/^(0A|22|23|42|2F|P0|XX)/.test(state)) {
     const advice =
       onData === 'SOURCE_CHANGED' ? 'The next attempt is a full build.' : 'Correct the expression or the row.'
     return new SnapflipError(

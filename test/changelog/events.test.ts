@@ -116,4 +116,18 @@ describe.each(postgresVersions)('events on PostgreSQL %s', (version) => {
     expect(keys?.get('7')).toMatch(/"seven"$/)
     expect(keys?.get('8\0' + '9')).toMatch(/"two parts"$/)
   })
+
+  it.each([
+    'set standard_conforming_strings = off',
+    `set plpgsql.extra_errors = 'all'`,
+    `set search_path = ''; set bytea_output = 'escape'`,
+    'set transform_null_equals = on; set array_nulls = off',
+  ])('are the same whoever appends them: %s', async (setting) => {
+    const writer = await connect(database)
+    await writer.query(setting)
+    await append(writer, 'shop', 'index', ['set', 'a'], { quote: `'"` })
+    await writer.end()
+    expect((await cut(client, [source])).truth[0]?.byKey.get('set\0a')).toMatch(/\{"quote":"'\\""\}$/)
+    await append(client, 'shop', 'index', ['set', 'a'], null)
+  })
 })

@@ -1,10 +1,11 @@
 import type { Client } from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { attach, preflight } from '../../src/changelog/capture.ts'
+import type { Source } from '../../src/changelog/source.ts'
 import { currentSnapshot, windowSource } from '../../src/changelog/window.ts'
 import { migrate } from '../../src/registry/migrate.ts'
 import { postgresVersions, type TestDatabase, testDatabase, uniqueName } from '../support/services.ts'
-import { connect, cut, foldBetween, read, resolve, resolveAndAttach } from './fold.ts'
+import { type Cut, connect, cut, foldBetween, read, resolve, resolveAndAttach } from './fold.ts'
 
 describe.each(postgresVersions)('a row on PostgreSQL %s', (version) => {
   let database: TestDatabase
@@ -16,49 +17,58 @@ describe.each(postgresVersions)('a row on PostgreSQL %s', (version) => {
   afterAll(() => client.end())
 
   const MB = 1 << 20
-  it.each([
-    // Each column fits, compressed; the row's text or the row as one value is beyond 1 GB, or a quarter of that.
-    ['whose text is larger than PostgreSQL can make', `repeat('"', ${560 * MB})`, 'null', /too large .*SQLSTATE/],
-    [
-      'whose columns together are larger than 1 GB',
-      `repeat('x', ${560 * MB})`,
-      `repeat('y', ${560 * MB})`,
-      /too large/,
-    ],
-    ['whose text is longer than a version can hold', `repeat('x', ${257 * MB})`, 'null', /too large: \d+ bytes/],
-  ])(
-    '%s is written all the same; the next build is a full one, and says why',
-    async (_title, a, b, reason) => {
-      await client.query(
-        `drop table if exists big; create table big (id int primary key, a text, b text); insert into big values (1, 'small')`,
-      )
+  async function fresh() {
+    await client.query(
+      `drop table if exists big; create table big (id int primary key, a text, b text); insert into big values (1, 'small')`,
+    )
+    return resolveAndAttach(client, { from: 'big', key: 'id', value: 'id' })
+  }
+
+  async function expectFull(source: Source, from: Cut, reason: RegExp) {
+    const to = await currentSnapshot(client)
+    const [found] = await preflight(client, [source], from.watermark, to)
+    expect(found).toMatchObject({ ok: false, reason: expect.stringMatching(reason) as string })
+    await expect(read(windowSource(client, source, { from: from.watermark, to }))).rejects.toMatchObject({
+      code: 'SOURCE_CHANGED',
+      message: expect.stringMatching(reason) as string,
+    })
+  }
+
+  it('whose text is longer than a version can hold is written all the same; the next build is a full one, and says why', async () => {
+    const source = await fresh()
+    const reason = /a row of (public\.)?big could not be captured: too large: \d+ bytes as text, expected at most \d+/
+    const first = await cut(client, [source])
+    await client.query(`insert into big values (2, repeat('x', ${257 * MB}))`)
+    await expectFull(source, first, reason)
+    const second = await cut(client, [source])
+    await client.query('delete from big where id = 2')
+    await expectFull(source, second, reason)
+    const third = await cut(client, [source])
+    await client.query('update big set id = 3')
+    const last = await cut(client, [source])
+    expect((await foldBetween(client, source, 0, third, last)).list()).toEqual(last.truth[0]?.list())
+  }, 120_000)
+
+  // On one version: to make them takes a while, and memory.
+  const beyond: readonly (readonly [title: string, a: string, b: string])[] = [
+    ['whose text PostgreSQL cannot make', `repeat('"', ${560 * MB})`, 'null'],
+    ['larger than 1 GB with its columns uncompressed', `repeat('x', ${520 * MB})`, `repeat('y', ${520 * MB})`],
+  ]
+  it.each(version === '18' ? beyond : [])(
+    '%s is written all the same',
+    async (_title, a, b) => {
+      await fresh()
+      // Column by column, since PostgreSQL must have the new ones in one row before it compresses them; and before capture is there.
+      await client.query('drop trigger snapflip_capture on big')
+      await client.query(`update big set a = ${a}`)
+      await client.query(`update big set b = ${b}`)
       const source = await resolveAndAttach(client, { from: 'big', key: 'id', value: 'id' })
-      const first = await cut(client, [source])
-      const expectFull = async (from: typeof first) => {
-        const to = await currentSnapshot(client)
-        const [found] = await preflight(client, [source], from.watermark, to)
-        expect(found).toMatchObject({ ok: false, reason: expect.stringMatching(reason) as string })
-        expect(found).toMatchObject({
-          reason: expect.stringMatching(/^a row of (public\.)?big could not be captured/) as string,
-        })
-        await expect(read(windowSource(client, source, { from: from.watermark, to }))).rejects.toMatchObject({
-          code: 'SOURCE_CHANGED',
-          message: expect.stringMatching(reason) as string,
-        })
-      }
-      await client.query(`insert into big values (2, ${a})`)
-      await expectFull(first)
-      // Column by column, since PostgreSQL must have the new ones in one row before it compresses them.
-      await client.query(`update big set b = ${b} where id = 2`)
-      const second = await cut(client, [source])
-      await client.query('delete from big where id = 2')
-      await expectFull(second)
-      const third = await cut(client, [source])
-      await client.query('update big set id = 3')
-      const last = await cut(client, [source])
-      expect((await foldBetween(client, source, 0, third, last)).list()).toEqual(last.truth[0]?.list())
+      const from = await cut(client, [source])
+      await client.query('update big set id = 2')
+      await expectFull(source, from, /too large to be written as text \(SQLSTATE \w{5}\)/)
+      expect((await client.query('select id from big')).rows).toEqual([{ id: 2 }])
     },
-    120_000,
+    180_000,
   )
 
   it('that a type cannot write as text is written all the same', async () => {

@@ -29,7 +29,7 @@ const TYPES: Readonly<Record<string, readonly string[]>> = {
   uuid: [`'00000000-0000-4000-8000-000000000001'`],
   json: [`'null'`, `'{"b": 1,  "a":[1.0, null]}'`],
   jsonb: [`'null'`, `'{"b": 1, "a": [1.0, "x\\"y"]}'`],
-  xml: [`'<a b="1">t</a>'`, `'two <b/> roots'`],
+  xml: [`'<a b="1">t</a>'`, `'two <b/> roots'`, `'<?xml version="1.0" encoding="UTF-8" standalone="yes"?><a/>'`],
   inet: [`'10.1.2.3/8'`, `'::1'`],
   cidr: [`'10.0.0.0/8'`],
   macaddr: [`'08:00:2b:01:02:03'`],
@@ -55,7 +55,13 @@ const TYPES: Readonly<Record<string, readonly string[]>> = {
   'int[]': [`'{}'`, `'{1,NULL,3}'`, `'[0:1][2:3]={{1,2},{3,4}}'`],
   'text[]': [`array['NULL', null, '', 'a"b\\c,d{e}']`],
   'timestamptz[]': [`array['2026-02-07 01:02:03+13'::timestamptz]`],
+  'box[]': [`'{(1,1),(0,0.3);(2,2),(1,1)}'`],
+  'int4range[]': [`array['[1,5)', 'empty']::int4range[]`],
   pg_lsn: [`'16/B374D848'`],
+  tid: [`'(3,7)'`],
+  xid: [`'42'`],
+  oidvector: [`'1 2 3'`],
+  jsonpath: [`'$.a[*] ? (@ > 1)'`],
   xid8: [`'42'`],
   pg_snapshot: [`'10:20:10,14,15'`],
   oid: ['42'],
@@ -66,6 +72,8 @@ const TYPES: Readonly<Record<string, readonly string[]>> = {
   regoperator: [`'pg_catalog.+(integer,integer)'`],
   regnamespace: [`'public'`],
   regrole: [`'postgres'`],
+  regcollation: [`'"C"'`],
+  regdictionary: [`'simple'`],
   regconfig: [`'english'`],
   'public.mood': [`'so so'`, `'Mäßig, "quoted"'`],
   'public.mood[]': [`array['so so']::public.mood[]`],
@@ -73,6 +81,8 @@ const TYPES: Readonly<Record<string, readonly string[]>> = {
   'public.nested': [`row(row(2, ''), array[row(3, 'z'), null]::public.pair[])`],
   'public.pair[]': [`array[row(1, null), null]::public.pair[]`],
   'public.positive': ['7'],
+  'public.positive[]': [`array[7, null]::public.positive[]`],
+  'public.few': [`array['a', 'b,c']::public.few`],
   'public.spanned': [`'[2026-02-07 01:00+01,)'::public.spanned`],
   'public.hstore': [`'a=>1, "b c"=>NULL, d=>"x, \\"y\\""'`],
   'public.citext': [`'MiXed'`],
@@ -96,6 +106,11 @@ const WRITERS: readonly string[] = [
   'set quote_all_identifiers = on',
   `set xmloption = 'document'`,
   `set session_replication_role = replica`,
+  `set client_encoding = 'LATIN1'`,
+  'set standard_conforming_strings = off',
+  'set transform_null_equals = on; set array_nulls = off',
+  `set plpgsql.extra_errors = 'all'; set plpgsql.extra_warnings = 'all'`,
+  `set xmlbinary = 'hex'; set row_security = off`,
 ]
 
 describe.each(postgresVersions)('a row on PostgreSQL %s', (version) => {
@@ -106,7 +121,7 @@ describe.each(postgresVersions)('a row on PostgreSQL %s', (version) => {
     client = await connect(database)
     await client.query(`create extension hstore schema public; create extension citext schema public;
       create type mood as enum ('so so', 'Mäßig, "quoted"'); create type pair as (a int, b text); create type nested as (p pair, q pair[]);
-      create domain positive as int check (value > 0); create type spanned as range (subtype = timestamptz)`)
+      create domain positive as int check (value > 0); create domain few as text[] check (cardinality(value) < 5); create type spanned as range (subtype = timestamptz)`)
     const columns = Object.keys(TYPES).map((type, n) => `c${n} ${type}`)
     await client.query(
       `create table types_of_all (id int primary key, dropped int, ${columns.join(', ')}); alter table types_of_all drop column dropped`,
