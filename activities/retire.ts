@@ -9,7 +9,7 @@ import { sweptGeneration } from '../src/registry/swept-generation.ts'
 import { type VersionRow, version as versionRow } from '../src/registry/version.ts'
 import { versions } from '../src/registry/versions.ts'
 import { decodeManifest } from '../src/snapshot/manifest.ts'
-import { deadUnits } from '../src/snapshot/retire.ts'
+import { sweepVersion } from '../src/snapshot/retire.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { type Deps, datasetOf } from './deps.ts'
@@ -112,17 +112,25 @@ async function sweep(
     const bytes = await store.data.readManifest(tag)
     if (bytes !== null) staying.set(tag, decodeManifest(bytes, { dataset, tag }))
   }
-  for (const tag of going) {
+  const leaving = new Map<string, Manifest | null>()
+  for (const tag of going) leaving.set(tag, await leavingManifest(deps, store, dataset, tag))
+  const gone: string[] = []
+  for (const [tag, manifest] of [...leaving]) {
     signal.throwIfAborted()
     tell(`sweeping ${tag}`)
-    const manifest = await leavingManifest(deps, store, dataset, tag)
-    if (manifest !== null) await sweepVersion(deps, store, manifest, [...staying.values()])
+    leaving.delete(tag)
+    const isSwept = manifest === null || (await sweepObjects(deps, store, manifest, { staying, leaving }))
+    if (!isSwept) {
+      leaving.set(tag, manifest)
+      continue
+    }
     await store.data.deleteManifest(tag)
     // The registry last: what a crash leaves undone is then found again by the next sweep, as retired.
     await changePointer(store.pointer, { kind: 'forget', tag }, { dataset })
     await swept(deps.pool, { dataset, tag })
+    gone.push(tag)
   }
-  return { swept: going, generations: await sweepGenerations(deps, store, dataset) }
+  return { swept: gone, generations: await sweepGenerations(deps, store, dataset) }
 }
 
 /** Null when there is none, or none that can be read: its own generations are then found by `sweepGenerations`. */
@@ -138,16 +146,26 @@ async function leavingManifest(deps: Deps, store: Store, dataset: string, tag: s
   }
 }
 
-async function sweepVersion(deps: Deps, store: Store, manifest: Manifest, staying: readonly Manifest[]): Promise<void> {
-  const dead = deadUnits(store.data, manifest, staying)
+/** False: a version that stays cannot be read, so what it shares is not known. This one stays until a later sweep, with its manifest. */
+async function sweepObjects(
+  deps: Deps,
+  store: Store,
+  manifest: Manifest,
+  { staying, leaving }: Record<'staying' | 'leaving', ReadonlyMap<string, Manifest | null>>,
+): Promise<boolean> {
+  const { dataset, tag } = manifest
+  const onDamage = (err: unknown) =>
+    deps.log.warn({ err, dataset, version: tag, step: 'retire' }, 'damaged; swept around')
+  const manifests = (of: ReadonlyMap<string, Manifest | null>) =>
+    [...of.values()].filter((manifest) => manifest !== null)
   try {
-    for await (const batch of dead.units) await store.data.deleteUnits(batch)
+    await sweepVersion(store.data, manifest, { retained: manifests(staying), leaving: manifests(leaving), onDamage })
+    return true
   } catch (error) {
-    // Pages that an interrupted sweep has deleted already; the rest goes with its generation.
     if (!isSnapflipError(error, 'CORRUPT')) throw error
-    deps.log.warn({ err: error, dataset: manifest.dataset, version: manifest.tag }, 'swept before, in part')
+    deps.log.warn({ err: error, dataset, version: tag, step: 'retire' }, 'not swept: a version that stays is damaged')
+    return false
   }
-  for (const generation of dead.generations) await store.data.deleteGeneration(generation)
 }
 
 /**

@@ -6,7 +6,7 @@ import { ADD, encodeKey, REMOVE } from '../../src/snapshot/entry.ts'
 import { contentDigest, encodeManifest, manifestHash } from '../../src/snapshot/manifest.ts'
 import { type MergeResult, mergeRuns } from '../../src/snapshot/merge.ts'
 import { manifestSources } from '../../src/snapshot/read.ts'
-import { deadUnits } from '../../src/snapshot/retire.ts'
+import { sweepVersion } from '../../src/snapshot/retire.ts'
 import { changePointer } from '../../src/stores/change-pointer.ts'
 import type { Store } from '../../src/stores/ports.ts'
 import { never, type Op, runsOf, SEED } from '../snapshot/build.ts'
@@ -157,10 +157,11 @@ export class TestDataset {
     if (!regardless && leases.some((lease) => lease.tag === tag)) return false
     this.versions.delete(tag)
     const retained = [...this.versions.values()].map(({ manifest }) => manifest)
-    const dead = deadUnits(this.store.data, version.manifest, retained)
-    for await (const batch of dead.units) await this.store.data.deleteUnits(batch)
+    const onDamage = (error: unknown) => {
+      throw error
+    }
+    await sweepVersion(this.store.data, version.manifest, { retained, leaving: [], onDamage })
     await this.store.data.deleteManifest(tag)
-    for (const generation of dead.generations) await this.store.data.deleteGeneration(generation)
     await changePointer(this.store.pointer, { kind: 'forget', tag }, { dataset: this.name })
     return true
   }

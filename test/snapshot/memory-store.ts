@@ -61,12 +61,19 @@ export class MemoryStore implements DataStore {
   }
 
   async deleteUnits(locations: readonly Location[]): Promise<void> {
+    const packs = new Set(this.layout === 'packs' ? locations.map(packOf) : [])
     for (const location of locations) this.objects.delete(key(location))
+    for (const name of this.objects.keys())
+      if (packs.has(name.slice(0, name.lastIndexOf('/')))) this.objects.delete(name)
   }
 
   async deleteGeneration(generation: string): Promise<void> {
     for (const name of this.objects.keys()) if (name.startsWith(generation)) this.objects.delete(name)
   }
+}
+
+function packOf({ generation, pack }: Location): string {
+  return `${generation}/${pack}`
 }
 
 export function key(location: Location): string {

@@ -1,14 +1,18 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { Location, Manifest } from '../../schemas/manifest.ts'
+import type { IndexManifest, Manifest } from '../../schemas/manifest.ts'
+import type { SnapflipError } from '../../src/core/errors.ts'
 import { diffIndex } from '../../src/snapshot/diff.ts'
 import { REMOVE, SET } from '../../src/snapshot/entry.ts'
 import { chooseBits, needsRelayout } from '../../src/snapshot/layout.ts'
 import { planRepack } from '../../src/snapshot/repack.ts'
-import { deadUnits } from '../../src/snapshot/retire.ts'
+import { sweepVersion } from '../../src/snapshot/retire.ts'
 import { verifyVersion } from '../../src/snapshot/verify.ts'
+import type { DataStore } from '../../src/stores/ports.ts'
 import { add, build, contents, manifestOf, never, type Op, where } from './build.ts'
+import { CUT_OFF, CutOff } from './cut-off.ts'
 import { key, MemoryStore } from './memory-store.ts'
+import { buildVersion, objectsOf } from './versions.ts'
 
 const rows = (n: number, from = 0) => Array.from({ length: n }, (_, i) => add(`key ${from + i}`, `value ${from + i}`))
 const generationOf = (n: number) => n.toString(16).padStart(32, '0')
@@ -30,56 +34,101 @@ async function chain(store: MemoryStore, changes: number[][], bits: number): Pro
   return manifests
 }
 
-async function dead(store: MemoryStore, retired: Manifest, retained: Manifest[]) {
-  const { generations, units } = deadUnits(store, retired, retained)
-  const objects: Location[] = []
-  for await (const batch of units) objects.push(...batch)
-  return { generations, objects }
+const onDamage = (error: unknown) => {
+  throw error
 }
 
-test('retiring frees exactly what no retained version uses, in whatever order versions are retired', async () => {
+/** Sweeps these versions, beside those that stay. */
+async function sweep(data: DataStore, leaving: readonly Manifest[], retained: readonly Manifest[]): Promise<void> {
+  for (const [n, manifest] of leaving.entries()) {
+    await sweepVersion(data, manifest, { retained, leaving: leaving.slice(n + 1), onDamage })
+  }
+}
+
+async function expectExactly(store: MemoryStore, versions: readonly Manifest[]): Promise<void> {
+  const needed = new Set<string>()
+  for (const manifest of versions) {
+    expect((await verifyVersion(store, manifest, { signal: never })).problems).toEqual([])
+    for (const location of await objectsOf(store, manifest)) needed.add(key(location))
+  }
+  expect([...store.objects.keys()].sort()).toEqual([...needed].sort())
+}
+
+test('sweeping frees exactly what no other version uses, whichever leave together and wherever a sweep is cut off', async () => {
+  const version = fc.record({ changed: fc.array(fc.nat(700), { maxLength: 20 }), parent: fc.nat() })
   await fc.assert(
     fc.asyncProperty(
-      fc.array(fc.array(fc.nat(700), { maxLength: 20 }), { minLength: 1, maxLength: 5 }),
+      fc.array(version, { minLength: 1, maxLength: 6 }),
       fc.constantFrom(2, 6, 9),
       fc.infiniteStream(fc.nat()),
       async (changes, bits, random) => {
+        const below = (limit: number) => (random.next().value as number) % limit
         const store = new MemoryStore()
-        const versions = await chain(store, changes, bits)
-        while (versions.length > 1) {
-          const [retired] = versions.splice((random.next().value as number) % versions.length, 1) as [Manifest]
-          const { generations, units } = deadUnits(store, retired, versions)
-          // As a sweep does: deleted as they come, so nothing may be needed that was named before.
-          for await (const batch of units)
-            for (const location of batch) expect(store.objects.delete(key(location))).toBe(true)
-          for (const generation of generations) await store.deleteGeneration(generation)
-          for (const manifest of versions) {
-            const { problems } = await verifyVersion(store, manifest, { signal: never })
-            expect(problems).toEqual([])
-          }
+        const ops = (value: string, changed: readonly number[]) =>
+          changed.map((n): Op => ({ op: SET, key: `key ${n}`, value: n % 7 === 0 ? null : `${value} ${n}` }))
+        const versions = [await buildVersion(store, 1, { products: rows(600), stock: rows(300) }, { bits })]
+        for (const [i, { changed, parent }] of changes.entries()) {
+          // Upon any version, as after a rollback.
+          const from = versions[parent % versions.length] as Manifest
+          const indexes = { products: ops(`p${i}`, changed), stock: ops(`s${i}`, changed.slice(0, 5)) }
+          versions.push(await buildVersion(store, i + 2, indexes, { parent: from, bits }))
         }
-        // Nothing but the last version is left.
-        const left = (versions[0] as Manifest).sources.reduce((sum, source) => sum + source.objects, 0)
-        expect(store.objects.size).toBe(left)
+        while (versions.length > 1) {
+          const count = 1 + below(Math.min(3, versions.length - 1))
+          const leaving = Array.from({ length: count }, () => versions.splice(below(versions.length), 1)[0] as Manifest)
+          const cutOff = new CutOff(store, below(16))
+          await sweep(cutOff, leaving, versions).catch((error) => expect(error).toBe(CUT_OFF))
+          // In whatever order they are taken up again.
+          await sweep(store, below(2) === 0 ? leaving : leaving.toReversed(), versions)
+          await expectExactly(store, versions)
+        }
       },
     ),
     { numRuns: 20 },
   )
 })
 
-test('in packs, a pack is freed when no retained version uses any of it', async () => {
+test('nothing is deleted where a version that stays cannot be read; once it can, or has left as well, the sweep ends', async () => {
+  const store = new MemoryStore()
+  const [one, two, three] = (await chain(store, [[1], [2]], 9)) as [Manifest, Manifest, Manifest]
+  const root = key((two.indexes.products as IndexManifest).location)
+  const bytes = store.objects.get(root) as Uint8Array
+  store.objects.delete(root)
+  const before = store.objects.size
+  await expect(sweep(store, [one], [two, three])).rejects.toMatchObject({ code: 'CORRUPT', details: { tag: two.tag } })
+  expect(store.objects.size).toBe(before)
+  store.objects.set(root, Buffer.alloc(bytes.length))
+  const told: string[] = []
+  const others = {
+    retained: [three],
+    leaving: [two],
+    onDamage: (error: SnapflipError) => told.push(`${error.details.tag}`),
+  }
+  await sweepVersion(store, one, others)
+  expect(told).toEqual([two.tag])
+  expect((await verifyVersion(store, three, { signal: never })).problems).toEqual([])
+  store.objects.set(root, bytes)
+  await sweep(store, [two], [three])
+  await expectExactly(store, [three])
+})
+
+test('in packs, a pack is freed when no other version uses any of it', async () => {
   const store = new MemoryStore('packs')
-  const [one, two, three] = (await chain(
+  const versions = await chain(
     store,
     [
       [1, 2],
       [1, 2],
     ],
     6,
-  )) as [Manifest, Manifest, Manifest]
-  expect(await dead(store, one, [two, three])).toEqual({ generations: [], objects: [] })
+  )
+  const [one, two, three] = versions as [Manifest, Manifest, Manifest]
+  const generations = () => [...new Set([...store.objects.keys()].map((name) => name.slice(0, 32)))]
+  await sweep(store, [one], [two, three])
+  expect(generations()).toEqual([1, 2, 3].map(generationOf))
   // What the second wrote, the third replaced.
-  expect((await dead(store, two, [one, three])).generations).toEqual([generationOf(2)])
+  await sweep(store, [two], [three])
+  expect(generations()).toEqual([1, 3].map(generationOf))
 })
 
 test('a repack moves what lies in the smallest packs, so that they can go', async () => {

@@ -1,8 +1,11 @@
 import { expect, it } from 'vitest'
+import type { IndexManifest } from '../../schemas/manifest.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode } from '../../src/core/failure.ts'
 import { version } from '../../src/registry/version.ts'
+import { decodeManifest } from '../../src/snapshot/manifest.ts'
 import type { StoreOperation } from '../stores/faults.ts'
+import { testRedis } from '../support/services.ts'
 import { expectSound } from '../support/soundness.ts'
 import { around, makeWorld, type World } from '../support/world.ts'
 
@@ -62,4 +65,27 @@ it('a version that the registry retired and the pointer still needs stays, and k
   const store = await world.store()
   expect(await store.data.listManifests()).toContain(first)
   expect(await store.data.generations()).toHaveLength(2)
+})
+
+it('a version is not swept while one that stays cannot be read, and goes when that one leaves too', async () => {
+  const redis = await testRedis()
+  const dataset = { ...SHOP.dataset, keep: 3 }
+  const world = await makeWorld({ ...SHOP, dataset, storeUrl: `${redis.url}?prefix=${redis.prefix}` })
+  await world.worker()
+  const { data } = await world.store()
+  const first = await refreshAfter(world)
+  const second = await refreshAfter(world, 'update products set price = 0 where id = 7')
+  await refreshAfter(world, 'update products set price = 0 where id = 8')
+  const bytes = (await data.readManifest(second)) as Uint8Array
+  const { location } = decodeManifest(bytes, { dataset: world.dataset, tag: second }).indexes.products as IndexManifest
+  await data.deleteUnits([location])
+
+  await refreshAfter(world, 'update products set price = 0 where id = 9')
+  expect(await stateOf(world, first)).toBe('retired')
+  expect(await data.listManifests()).toContain(first)
+  expect(world.logged.map((line) => line.msg)).toContain('not swept: a version that stays is damaged')
+
+  await refreshAfter(world, 'update products set price = 0 where id = 10')
+  expect([await stateOf(world, first), await stateOf(world, second)]).toEqual(['swept', 'swept'])
+  await expectSound(world)
 })
