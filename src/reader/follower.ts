@@ -479,7 +479,7 @@ export class Follower {
   }
 
   async #openBehind({ source, pointer }: Offer): Promise<Serving | null> {
-    if (pointer === null || !this.#isBelowSeen(pointer) || !this.#mayServeBehind(source, pointer)) return null
+    if (pointer === null || !this.#mayServeBehind(source, pointer)) return null
     return this.#orTell(source, async () => {
       const version = await source.open(pointer.active as VersionRef)
       return { version, source, standing: 'behind', pointer }

@@ -48,6 +48,16 @@ const spares = {
   'the version, not yet flipped to': async (spare: TestDataset) => {
     await spare.build(shop(2), await spare.publish(shop(1)))
   },
+  'the version, retired there': async (spare: TestDataset) => {
+    await spare.retire(await spare.build(shop(2), await spare.publish(shop(1))))
+  },
+  'the version, quarantined there': async (spare: TestDataset) => {
+    const { ref } = await spare.build(shop(2), await spare.publish(shop(1)))
+    await changePointer(spare.store.pointer, { kind: 'quarantine', tag: ref.tag }, { dataset: spare.name })
+  },
+  'another version by that tag': async (spare: TestDataset) => {
+    await spare.build(shop(9), await spare.publish(shop(1)))
+  },
   'the version before': async (spare: TestDataset) => {
     await spare.publish(shop(1))
   },
@@ -68,7 +78,7 @@ const deleteSecond = async ({ preferred, second }: Faults) => {
   await preferred.store.data.deleteManifest(second.ref.tag)
   await preferred.store.data.deleteGeneration(second.manifest.generation)
 }
-const putBack = async ({ preferred, before }: Faults) => {
+const putBack = async ({ preferred, before }: Pick<Faults, 'preferred' | 'before'>) => {
   const { pointer } = preferred.store
   await pointer.swap((await pointer.read())?.token ?? null, before)
 }
@@ -111,6 +121,9 @@ const stale = (mark: 1 | 2, by: Answer['by']): Answer => ({ mark, by, stale: tru
 const transitions: Array<[fault: Fault, spare: SpareState, answer: Answer | 'STORE_UNREACHABLE' | 'CORRUPT']> = [
   ['does not answer', 'the same epoch', fresh('spare')],
   ['does not answer', 'the version, not yet flipped to', stale(2, 'spare')],
+  ['does not answer', 'the version, retired there', stale(1, 'spare')],
+  ['does not answer', 'the version, quarantined there', stale(1, 'spare')],
+  ['does not answer', 'another version by that tag', stale(1, 'spare')],
   ['does not answer', 'the version before', stale(1, 'spare')],
   ['does not answer', 'the version before, quarantined since', 'STORE_UNREACHABLE'],
   ['does not answer', 'nothing', 'STORE_UNREACHABLE'],
@@ -142,7 +155,7 @@ const transitions: Array<[fault: Fault, spare: SpareState, answer: Answer | 'STO
 
 test.each(transitions)('the preferred store %s, the spare one has %s: %o', async (fault, spareHas, expected) => {
   const faulty = await twoStores(spareHas)
-  const { reader, preferred, spare, second } = faulty
+  const { reader, preferred, spare } = faulty
   await faults[fault](faulty)
   /** Whatever state the reader is in: what is below the epoch it has seen comes with a mark, or not at all. */
   const answer = async (options = {}) => {
@@ -168,7 +181,6 @@ test.each(transitions)('the preferred store %s, the spare one has %s: %o', async
     faulty.stores[0].down = false
     if (fault === 'lost its pointer') return
   }
-  await recovered.flip(second)
   await recovered.flip(await recovered.build(shop(3)))
   await expect
     .poll(() => reader.getEntry('products', 1).catch(codeOf), { timeout: 15_000, interval: 10 })
@@ -218,13 +230,60 @@ test('a reader behind what it has seen goes on with the store it is in, never to
   stores[0].down = true
   const markOf = async () => (await reader.getEntry('products', 1)).value
   expect(await markOf()).toEqual({ id: 1, mark: 1 })
+  const behind = (await spare.pointer()) as Pointer
   await spare.publish(shop(2))
   await expect.poll(markOf, { timeout: 10_000, interval: 10 }).toEqual({ id: 1, mark: 2 })
-  const lower = reader.counters.lowerEpochs as number
+  const staysAtTwo = async () => {
+    const lower = reader.counters.lowerEpochs as number
+    await expect.poll(() => reader.counters.lowerEpochs, { timeout: 10_000, interval: 10 }).toBeGreaterThan(lower + 1)
+    expect(await markOf()).toEqual({ id: 1, mark: 2 })
+  }
+  await putBack({ preferred: spare, before: behind })
+  await staysAtTwo()
   await spare.publish(shop(8))
-  await expect.poll(() => reader.counters.lowerEpochs, { timeout: 10_000, interval: 10 }).toBeGreaterThan(lower + 1)
-  expect(await markOf()).toEqual({ id: 1, mark: 2 })
+  await staysAtTwo()
   expect(reader.stale).toBe(true)
+})
+
+test('a store that was slow to open is not come back to when a later flip was followed meanwhile', async () => {
+  const { spare, reader, stores } = await twoStores('the same epoch')
+  stores[0].down = true
+  expect(await reader.get('products', 1)).toEqual({ id: 1, mark: 2 })
+  const { data } = stores[0].store
+  const { readManifest } = data
+  const { promise: released, resolve: release } = Promise.withResolvers<void>()
+  const { promise: opening, resolve: tellOpening } = Promise.withResolvers<void>()
+  data.readManifest = async (tag) => {
+    tellOpening()
+    await released
+    return readManifest(tag)
+  }
+  stores[0].down = false
+  await opening
+  await spare.publish(shop(3))
+  expect(await reader.get('products', 1, { fresh: maxStale(0) })).toEqual({ id: 1, mark: 3 })
+  const asked = stores[1].calls.pointer ?? 0
+  release()
+  await expect.poll(() => stores[1].calls.pointer, { timeout: 5000, interval: 10 }).toBeGreaterThan(asked + 1)
+  expect(reader.version.ordinal).toBe(3)
+  expect(reader.counters.flips).toBe(2)
+})
+
+test('an epoch that was read in another store stands, though its version cannot be had there', async () => {
+  const { preferred, spare, reader, stores, second } = await twoStores('the same epoch')
+  const third = await spare.build(shop(3))
+  await spare.store.data.deleteManifest(third.ref.tag)
+  await spare.flip(third)
+  stores[0].down = 'pointer'
+  await expect.poll(() => reader.store, { timeout: 5000, interval: 10 }).toBe(spare.store.url)
+  stores[0].down = false
+  const asked = stores[0].calls.pointer ?? 0
+  await expect.poll(() => stores[0].calls.pointer, { timeout: 10_000, interval: 10 }).toBeGreaterThan(asked + 1)
+  expect(await reader.getEntry('products', 1)).toMatchObject({ value: { mark: 2 }, stale: true })
+  await preferred.publish(shop(3), second)
+  await expect
+    .poll(() => reader.getEntry('products', 1), { timeout: 10_000, interval: 10 })
+    .toMatchObject({ value: { mark: 3 }, stale: false })
 })
 
 test('a reader that is opened on a store that cannot give its version begins behind it, with a mark', async () => {
