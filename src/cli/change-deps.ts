@@ -1,5 +1,4 @@
 import type { Pool } from 'pg'
-// biome-ignore lint/style/noRestrictedImports: people change the pointer where no worker runs
 import type { ChangeDeps } from '../../activities/change-repaired.ts'
 import { Alerts } from '../observe/alerts.ts'
 import { createLog } from '../observe/log.ts'

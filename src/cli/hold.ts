@@ -1,5 +1,4 @@
 import type { Command } from 'commander'
-// biome-ignore lint/style/noRestrictedImports: a dataset must be put on hold where no worker runs
 import { holdDataset } from '../../activities/hold.ts'
 import { changeDeps } from './change-deps.ts'
 import type { Session } from './session.ts'

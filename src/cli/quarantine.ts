@@ -1,5 +1,4 @@
 import type { Command } from 'commander'
-// biome-ignore lint/style/noRestrictedImports: a version must be forbidden where no worker runs
 import { quarantineVersion } from '../../activities/quarantine.ts'
 import { changeDeps } from './change-deps.ts'
 import type { Session } from './session.ts'

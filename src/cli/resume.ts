@@ -1,5 +1,4 @@
 import type { Command } from 'commander'
-// biome-ignore lint/style/noRestrictedImports: a hold must be lifted where no worker runs
 import { resumeDataset } from '../../activities/hold.ts'
 import { changeDeps } from './change-deps.ts'
 import type { Session } from './session.ts'
