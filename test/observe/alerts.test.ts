@@ -308,6 +308,9 @@ it('who raises waits no longer for a PostgreSQL that hangs than is declared', as
   try {
     await blocker.query('begin; lock table snapflip.alerts')
     expect(await alerts.raise(ALERT)).toBe(false)
+    // Its statement still waits, and nobody waits for it.
+    const waiting = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
+    expect((await blocker.query(waiting)).rowCount).toBeGreaterThan(0)
     await expect.poll(() => receiver.received.length, soon).toBe(1)
     expect(told()).toMatchObject([{ recorded: false }])
   } finally {
