@@ -29,6 +29,8 @@ export interface FlippedBack {
   to: string
   epoch: Epoch
   summary: string
+  /** Whether the workflow may write our search attributes. */
+  searchable: boolean
 }
 
 /**
@@ -79,7 +81,7 @@ async function takeBack(
   const { from, to } = flip
   const back = repaired ?? `${dataset} is back from ${from} at ${to}; ${from} is quarantined`
   const summary = `${back}, ${dataset} is on hold until \`snapflip resume ${dataset}\``
-  return { dataset, from, to, epoch: { registry: flip.epoch, breakGlass: 0 }, summary }
+  return { dataset, from, to, epoch: { registry: flip.epoch, breakGlass: 0 }, summary, searchable: deps.searchable }
 }
 
 /** What the repair told when that was the rollback; null when the flip was. */

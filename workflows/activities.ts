@@ -22,6 +22,26 @@ export const quick = proxyActivities<Activities>({
   cancellationType,
 })
 
+/**
+ * First steps: a person waits for them, and nothing that readers see has begun. A store or database that does not answer is told after about
+ * half a minute of trying, instead of being waited for; starting again costs nothing. Counted in attempts, not in time: repairing a store that
+ * lost something is part of them, and may take as long as it takes.
+ */
+export const first = proxyActivities<Activities>({
+  startToCloseTimeout: '24 hours',
+  heartbeatTimeout,
+  retry: { ...retry, maximumAttempts: 7 },
+  cancellationType,
+})
+
+/** What follows a first step that failed: the same may be down still, and the next refresh or rollback finds out by itself what is left to do. */
+export const afterwards = proxyActivities<Activities>({
+  startToCloseTimeout: '1 minute',
+  heartbeatTimeout,
+  retry: { ...retry, maximumAttempts: 3 },
+  cancellationType,
+})
+
 /** Work in proportion to the data: hours are legal, silence is not. */
 export const long = proxyActivities<Activities>({
   startToCloseTimeout: '24 hours',

@@ -1,5 +1,4 @@
 import {
-  ApplicationFailure,
   CancellationScope,
   CancelledFailure,
   executeChild,
@@ -10,7 +9,8 @@ import {
 import type { FlipFrom } from '../activities/parent.ts'
 import type { RefreshOutcome, RefreshRequest, RefreshStatus } from '../schemas/refresh.ts'
 import { failureCode, failureMessage } from '../src/core/failure.ts'
-import { heavy, long, quick } from './activities.ts'
+import { afterwards, first, heavy, long, quick } from './activities.ts'
+import { failed } from './failed.ts'
 import { rollback } from './rollback.ts'
 import { Steps } from './steps.ts'
 
@@ -32,7 +32,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
 
   try {
     const plan = await steps.take('plan', 'looking at what changed', () =>
-      long.plan({ refreshId, request, ...caller() }),
+      first.plan({ refreshId, request, ...caller() }),
     )
     planned = true
     const { from } = plan
@@ -74,8 +74,9 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     await steps.take('retire', 'retiring what is no longer needed', () => long.retire({ dataset }))
     return await end('FLIPPED', `${built.summary}; ${read.isActive ? `readers are on ${version.tag}` : read.summary}`)
   } catch (error) {
+    const summary = isCancellation(error) ? `cancelled in step ${steps.progress.step}` : failureMessage(error)
     return await CancellationScope.nonCancellable(() =>
-      steps.take('compensate', failureMessage(error), () => compensate(error)),
+      steps.take('compensate', summary, () => compensate(error, summary)),
     )
   }
 
@@ -87,22 +88,25 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   }
 
   /** Takes back what this refresh did, by how far it came, and says how it ended. */
-  async function compensate(error: unknown): Promise<RefreshOutcome> {
-    const summary = failureMessage(error)
+  async function compensate(error: unknown, summary: string): Promise<RefreshOutcome> {
+    if (!planned) return await neverBegun(error, summary)
     // Read before anything is removed: a flip whose reply was lost may have been made.
     if (!flipped) flipped = (await quick.settle({ dataset, flipId })).flipped
     if (flipped) return await afterFlip(error, summary)
 
     const cancelled = isCancellation(error)
     await end(cancelled ? 'CANCELLED' : 'FAILED', summary)
-    if (planned) await reported(() => long.discard({ dataset }))
-    if (cancelled) throw error
-    throw ApplicationFailure.create({
-      type: failureCode(error) ?? 'INTERNAL',
-      message: summary,
-      nonRetryable: true,
-      cause: error as Error,
-    })
+    await reported(() => long.discard({ dataset }))
+    throw cancelled ? error : failed(error)
+  }
+
+  /** Nothing was built, let alone flipped. Where the end cannot be recorded either, the next refresh takes this one over. */
+  async function neverBegun(error: unknown, summary: string): Promise<never> {
+    const cancelled = isCancellation(error)
+    const status = cancelled ? 'CANCELLED' : 'FAILED'
+    const { durationsMs } = steps
+    await failureOf(() => afterwards.finish({ refreshId, dataset, status, tag, summary, durationsMs }))
+    throw cancelled ? error : failed(error)
   }
 
   async function afterFlip(error: unknown, summary: string): Promise<RefreshOutcome> {

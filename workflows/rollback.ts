@@ -1,6 +1,7 @@
 import { CancellationScope, uuid4, workflowInfo } from '@temporalio/workflow'
 import type { RollbackOutcome, RollbackRequest } from '../schemas/refresh.ts'
-import { long, quick } from './activities.ts'
+import { afterwards, first, long, quick } from './activities.ts'
+import { failed } from './failed.ts'
 import { Steps } from './steps.ts'
 
 /**
@@ -12,15 +13,19 @@ export async function rollback(request: RollbackRequest): Promise<RollbackOutcom
   const flipId = uuid4()
   const steps = new Steps(flipId)
   const { workflowId, runId } = workflowInfo()
+  // A person at the prompt is told soon; what takes back the flip of a refresh (which says from where) is waited for by readers alone.
+  const compensates = request?.from !== undefined
 
   return await CancellationScope.nonCancellable(async () => {
     const back = await steps.take('flip', `taking ${request?.dataset} back`, () =>
       flipBack().catch(async (failure: unknown) => {
         // What failed shall not come true later, by an attempt that was only paused; or it has come true, and nobody heard of it.
-        if (!(await settled())) throw failure
+        if (!(await settled())) throw failed(failure)
         return await flipBack()
       }),
     )
+    steps.searchable = back.searchable
+    steps.tell({ snapflipDataset: back.dataset, snapflipVersion: back.to, snapflipOutcome: 'ROLLED_BACK' })
     const read = await steps.take('verify', `reading ${back.to} back`, () =>
       long.verifyRollback({ dataset: back.dataset, tag: back.to }),
     )
@@ -36,12 +41,12 @@ export async function rollback(request: RollbackRequest): Promise<RollbackOutcom
   })
 
   async function flipBack() {
-    return await long.flipBack({ flipId, request, workflowId, runId })
+    return await (compensates ? long : first).flipBack({ flipId, request, workflowId, runId })
   }
 
   /** Whether it was made. Where that cannot be read, the next refresh or rollback reads it; what went wrong first is what is told. */
   async function settled(): Promise<boolean> {
-    return await quick.settle({ dataset: request?.dataset, flipId }).then(
+    return await (compensates ? quick : afterwards).settle({ dataset: request?.dataset, flipId }).then(
       ({ flipped }) => flipped,
       () => false,
     )

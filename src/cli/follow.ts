@@ -96,14 +96,17 @@ async function watch(session: Session, client: Client, handle: WorkflowHandle, s
   let answeredAt = 0
   let notedAt = 0
   while (!signal.aborted) {
+  let noted: string | null = null
     try {
       const progress = await client.withDeadline(Date.now() + QUERY_TIMEOUT_MS, () =>
         handle.query<RefreshProgress>('progress'),
       )
       answeredAt = Date.now()
-      const told = await heartbeatOf(handle).catch(() => null)
-      if (!signal.aborted)
-        shown.show(told === null ? progress : { ...progress, summary: `${progress.summary}: ${told}` })
+      const { told, trouble } = await activityOf(handle).catch(() => ({ told: null, trouble: null }))
+      if (signal.aborted) break
+      shown.show(told === null ? progress : { ...progress, summary: `${progress.summary}: ${told}` })
+      if (trouble !== null && trouble !== noted) shown.note(trouble)
+      noted = trouble
     } catch {
       // The result tells of every failure; what a query's failure may mean besides is that no worker is there.
       const silentMs = Date.now() - Math.max(begun, answeredAt)
@@ -121,13 +124,15 @@ async function watch(session: Session, client: Client, handle: WorkflowHandle, s
   }
 }
 
-/** What the activity that is at work told with its last heartbeat. */
-async function heartbeatOf(handle: WorkflowHandle): Promise<string | null> {
-  const { raw } = await handle.describe()
-  const [payload] = raw.pendingActivities?.[0]?.heartbeatDetails?.payloads ?? []
-  if (payload?.data == null) return null
+/** Of the activity that is at work: what it told with its last heartbeat, and why its last attempt failed. */
+async function activityOf(handle: WorkflowHandle): Promise<{ told: string | null; trouble: string | null }> {
+  const [activity] = (await handle.describe()).raw.pendingActivities ?? []
+  const failure = activity?.lastFailure?.message
+  const trouble = failure == null ? null : `attempt ${(activity?.attempt ?? 2) - 1}: ${failure}; trying again`
+  const [payload] = activity?.heartbeatDetails?.payloads ?? []
+  if (payload?.data == null) return { told: null, trouble }
   const { progress } = JSON.parse(Buffer.from(payload.data).toString('utf8')) as { progress?: unknown }
-  return typeof progress === 'string' && progress !== 'started' ? progress : null
+  return { told: typeof progress === 'string' && progress !== 'started' ? progress : null, trouble }
 }
 
 /** A poll lasts about a minute; who has not polled since is gone. */
