@@ -57,8 +57,8 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
     const connection = await NativeConnection.connect(target.connection).catch((error: unknown) => {
       throw new SnapflipError(
         'TEMPORAL_UNREACHABLE',
-        `Temporal at ${config.temporal.address} does not answer. Start it (\`snapflip up\` does), or correct temporal.address.`,
-        { address: config.temporal.address },
+        `Temporal at ${target.address} does not answer. Start it (\`snapflip up\` does), or correct temporal.address.`,
+        { address: target.address },
         error,
       )
     })

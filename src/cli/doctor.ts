@@ -215,12 +215,12 @@ async function lookAtStores(session: Session): Promise<Check[]> {
 
 async function lookAtTemporal(session: Session): Promise<Check[]> {
   const { temporal } = await session.config()
-  const at = await temporalOf(session)
+  let at = { address: temporal.address, namespace: temporal.namespace }
   try {
     const client = await session.temporal()
     const { namespace } = client.options
     await client.workflowService.describeNamespace({ namespace })
-    const checks = [good('temporal', `${temporal.address}, namespace ${namespace}`)]
+    const checks = [good('temporal', `${at.address}, namespace ${namespace}`)]
     // An operator's call that a namespace's own key may not make: then nothing is known of them, which is no fault.
     const known = await client.connection.operatorService.listSearchAttributes({ namespace }).catch(() => null)
     const missing = SEARCH_ATTRIBUTES.filter((name) => known?.customAttributes?.[name] === undefined)
@@ -238,6 +238,7 @@ async function lookAtTemporal(session: Session): Promise<Check[]> {
     )
     const { taskQueue } = temporal
     checks.push(await lookAtQueue(client, 'worker', taskQueue, 'workflow'))
+    at = await temporalOf(session)
     checks.push(await lookAtQueue(client, 'builds', buildsQueue(taskQueue), 'activity'))
     return checks
   } catch (error) {

@@ -80,9 +80,10 @@ function detailsOf(error: unknown): ErrorDetails {
   return found
 }
 
+/** Where Temporal is looked for, a profile's values included. */
 export async function temporalOf(session: Session): Promise<{ address: string; namespace: string }> {
-  const { address, namespace } = (await session.config()).temporal
-  return { address, namespace }
+  const { temporalTarget } = await import('../temporal/connection.ts')
+  return temporalTarget((await session.config()).temporal)
 }
 
 interface Shown {
@@ -95,8 +96,8 @@ async function watch(session: Session, client: Client, handle: WorkflowHandle, s
   const begun = Date.now()
   let answeredAt = 0
   let notedAt = 0
-  while (!signal.aborted) {
   let noted: string | null = null
+  while (!signal.aborted) {
     try {
       const progress = await client.withDeadline(Date.now() + QUERY_TIMEOUT_MS, () =>
         handle.query<RefreshProgress>('progress'),

@@ -19,7 +19,6 @@ export async function connectTemporal(temporal: Config['temporal'], identity: st
     import('../temporal/connection.ts'),
   ])
   const target = temporalTarget(temporal)
-  const { address } = target.connection
   try {
     const connection = await Connection.connect({
       // One configuration for workers and clients: they name these options alike.
@@ -28,7 +27,7 @@ export async function connectTemporal(temporal: Config['temporal'], identity: st
     })
     return new Client({ connection, namespace: target.namespace, identity })
   } catch (error) {
-    throw temporalFailure(error, { address: address ?? temporal.address, namespace: target.namespace })
+    throw temporalFailure(error, target)
   }
 }
 

@@ -32,10 +32,13 @@ export async function runWorker(
   file: string,
   { workDir }: Options,
 ): Promise<void> {
-  const [{ startWorker, quietTemporalRuntime }, { createLog }] = await Promise.all([
+  const [{ startWorker, quietTemporalRuntime }, { createLog }, { temporalTarget }] = await Promise.all([
     import('../worker.ts'),
     import('../observe/log.ts'),
+    import('../temporal/connection.ts'),
   ])
+  // Refuses a wrong profile before Temporal's runtime runs: only the end of a worker ends that, and the process with it.
+  temporalTarget(config.temporal)
   const log = createLog()
   quietTemporalRuntime(log)
   const running = await startWorker(config, { log, ...(workDir === undefined ? {} : { workDir }) })
