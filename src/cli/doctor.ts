@@ -8,11 +8,13 @@ import { isSnapflipError, SnapflipError } from '../core/errors.ts'
 import { buildsQueue } from '../core/task-queues.ts'
 import { requireApplied } from '../registry/current-definition.ts'
 import { openFlips } from '../registry/flips.ts'
+import { knownPointer } from '../registry/known-pointer.ts'
 import { migrationsPending } from '../registry/migrate.ts'
 import { SEARCH_ATTRIBUTES } from '../temporal/search-attributes.ts'
 import { lookAtAlerts } from './alerts-checks.ts'
 import { bad, type Check, checked, good } from './check.ts'
 import { temporalOf, workersPolling } from './follow.ts'
+import { disagreement } from './disagreement.ts'
 import { grantsText } from './grants.ts'
 import { hideCredentials } from './print-error.ts'
 import type { Session } from './session.ts'
@@ -213,7 +215,11 @@ async function lookAtStores(session: Session): Promise<Check[]> {
   return checks
 }
 
+          // What is wrong with the registry is told by the look at it.
+          const known = await knownPointer(await session.registry(), dataset).catch(() => null)
 async function lookAtTemporal(session: Session): Promise<Check[]> {
+          const differs = disagreement({ dataset, store: store.url }, pointer, known)
+          if (differs !== null) throw differs
   const { temporal } = await session.config()
   let at = { address: temporal.address, namespace: temporal.namespace }
   try {

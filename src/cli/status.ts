@@ -3,7 +3,9 @@ import type { Pointer } from '../../schemas/pointer.ts'
 import { type RefreshProgress, WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { isSnapflipError, type SnapflipError } from '../core/errors.ts'
 import { formatEpoch } from '../core/pointer.ts'
+import { knownPointer } from '../registry/known-pointer.ts'
 import { type DatasetStatus, status as statusOf } from '../registry/status.ts'
+import { disagreement } from './disagreement.ts'
 import { workersPolling } from './follow.ts'
 import type { Session } from './session.ts'
 import { card, formatTime, table } from './table.ts'
@@ -29,6 +31,8 @@ interface Standing {
   dataset: string
   pointer: Asked<Pointer | null>
   registry: Asked<DatasetStatus>
+  /** Between the two. */
+  differs: SnapflipError | null
   progress: RefreshProgress | null
 }
 
@@ -46,18 +50,28 @@ async function run(session: Session, _options: CommonOptions, dataset: string | 
   const standings = await Promise.all(
     names.map(async (name, at): Promise<Standing> => {
       const known = registry.error === null ? registry.value[at] : undefined
+      // Before the store's: see `disagreement`. Null also where the registry cannot say.
+      const confirmed = await asked(async () => knownPointer(await session.registry(), name))
+      const pointer = await asked(async () => (await (await session.store(name)).pointer.read())?.pointer ?? null)
+      const { url } = await session.store(name).catch(() => ({ url: '' }))
       return {
         dataset: name,
-        pointer: await asked(async () => (await (await session.store(name)).pointer.read())?.pointer ?? null),
+        pointer,
+        differs:
+          pointer.error !== null || confirmed.error !== null || (known?.openFlips ?? []).length > 0
+            ? null
+            : disagreement({ dataset: name, store: url }, pointer.value, confirmed.value),
         registry:
           known === undefined ? { value: null, error: registry.error as SnapflipError } : { value: known, error: null },
         progress: known?.openRefresh == null ? null : await progressOf(temporal.value?.client ?? null, name),
       }
     }),
   )
-  const failures = [registry.error, temporal.error, ...standings.map(({ pointer }) => pointer.error)].filter(
-    (error) => error !== null,
-  )
+  const failures = [
+    registry.error,
+    temporal.error,
+    ...standings.flatMap(({ pointer, differs }) => [pointer.error, differs]),
+  ].filter((error) => error !== null)
   const workers = temporal.value?.workers ?? null
   const troubles = [...new Set(failures.map(({ code, message }) => `${code}: ${message}`))]
   if (workers === 0)
@@ -117,9 +131,10 @@ function overview(standings: readonly Standing[]): string {
   )
 }
 
-function activeOf({ pointer }: Standing): string {
+function activeOf({ pointer, differs }: Standing): string {
   if (pointer.error !== null) return `? (${pointer.error.code})`
-  return pointer.value?.active?.tag ?? 'none yet'
+  const active = pointer.value?.active?.tag
+  return differs === null ? (active ?? 'none yet') : `${active ?? 'none'} (${differs.code})`
 }
 
 function refreshOf({ registry, progress }: Standing): string | null {
