@@ -12,6 +12,7 @@ import { readKey } from '../snapshot/read.ts'
 import type { Store } from '../stores/ports.ts'
 import { exactJson } from './get.ts'
 import { heldVersion, indexOf } from './held-version.ts'
+import { requireKeyParts } from './key-parts.ts'
 import type { Session } from './session.ts'
 import { card, formatTime } from './table.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
@@ -54,6 +55,7 @@ async function run(
   const held = await heldVersion(session, dataset, options.version)
   const { store, manifest } = held
   const index = indexOf(held, name)
+  requireKeyParts(index, parts, { dataset, index: name })
   const key = encodeKey(parts)
   const found = await readKey(store.data, { dataset, index: name, tag: manifest.tag }, index, key)
   const registry = await session.registry()

@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { requireKeyParts } from './key-parts.ts'
 import { readerOf } from './reader-of.ts'
 import type { Session } from './session.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
@@ -10,7 +11,7 @@ interface Options extends CommonOptions {
 export function get(program: Command): void {
   verb(program, {
     usage: 'get <dataset> <index> <key...>',
-    summary: 'read a key as readers do; a key of several parts is given part by part',
+    summary: 'read a key as readers do, part by part where it has several; exit code 16 where there is none',
     examples: [
       ['snapflip get shop products 42', 'from the active version'],
       ['snapflip get shop products 42 --version v20260518-01', 'from another one'],
@@ -23,13 +24,14 @@ export function get(program: Command): void {
 
 async function run(session: Session, options: Options, dataset: string, index: string, key: string[]): Promise<Answer> {
   const { pin, definition } = await readerOf(session, dataset, { index, tag: options.version })
+  requireKeyParts(definition, key, { dataset, index })
   const parts = key.length === 1 ? (key[0] ?? '') : key
   const texts =
     definition.kind === 'many'
       ? (await pin.listBytes(index, parts)).map(String)
       : [await pin.getBytes(index, parts)].flatMap((bytes) => (bytes === undefined ? [] : [String(bytes)]))
-  if (texts.length === 0)
-    session.note(`${index} of ${dataset} has no entry for ${key.join(', ')} in ${pin.version.tag}.`)
+  const found = texts.length > 0
+  if (!found) session.note(`${index} of ${dataset} has no entry for ${key.join(', ')} in ${pin.version.tag}.`)
   const values = texts.map(exactJson)
   return {
     json: {
@@ -37,10 +39,12 @@ async function run(session: Session, options: Options, dataset: string, index: s
       index,
       key: parts,
       version: pin.version.tag,
-      found: values.length > 0,
-      ...(definition.kind === 'many' ? { values } : values.length > 0 ? { value: values[0] } : {}),
+      found,
+      ...(definition.kind === 'many' ? { values } : found ? { value: values[0] } : {}),
     },
     text: texts.join('\n'),
+    // A script shall not take a missing key for an empty value.
+    ...(found ? {} : { code: 'KEY_NOT_FOUND' as const }),
   }
 }
 

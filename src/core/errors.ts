@@ -182,6 +182,7 @@ export const ERRORS = {
   },
   READER_CLOSED: { meaning: 'The reader or pin was closed.', http: 500, exit: 14, retryable: false },
   HISTORY_BROKEN: { meaning: 'The history chain does not verify.', http: 500, exit: 15, retryable: false },
+  KEY_NOT_FOUND: { meaning: 'The version has no entry for the key.', http: 404, exit: 16, retryable: false },
   INTERNAL: { meaning: 'A fault of snapflip itself.', http: 500, exit: 70, retryable: false },
 } as const satisfies Record<string, { meaning: string; http: number; exit: number; retryable: boolean }>
 
