@@ -270,17 +270,21 @@ test('a store that was slow to open is not come back to when a later flip was fo
 })
 
 test('an epoch that was read in another store stands, though its version cannot be had there', async () => {
-  const { preferred, spare, reader, stores, second } = await twoStores('the same epoch')
+  const { preferred, spare, reader, stores, second } = await twoStores('the version before')
+  await spare.publish(shop(9))
   const third = await spare.build(shop(3))
   await spare.store.data.deleteManifest(third.ref.tag)
   await spare.flip(third)
   stores[0].down = 'pointer'
-  await expect.poll(() => reader.store, { timeout: 5000, interval: 10 }).toBe(spare.store.url)
+  // It was asked when the other store did not answer, and could not give what it named.
+  await expect.poll(() => stores[1].calls.readManifest, { timeout: 5000, interval: 10 }).toBeGreaterThan(0)
   stores[0].down = false
   const asked = stores[0].calls.pointer ?? 0
   await expect.poll(() => stores[0].calls.pointer, { timeout: 10_000, interval: 10 }).toBeGreaterThan(asked + 1)
+  await expect.poll(() => reader.stale, { timeout: 5000, interval: 10 }).toBe(true)
+  await expect.poll(() => stores[0].calls.pointer, { timeout: 10_000, interval: 10 }).toBeGreaterThan(asked + 3)
   expect(await reader.getEntry('products', 1)).toMatchObject({ value: { mark: 2 }, stale: true })
-  await preferred.publish(shop(3), second)
+  await preferred.flip(await preferred.publish(shop(3), second))
   await expect
     .poll(() => reader.getEntry('products', 1), { timeout: 10_000, interval: 10 })
     .toMatchObject({ value: { mark: 3 }, stale: false })
