@@ -82,6 +82,17 @@ describe.each(postgresVersions)('events on PostgreSQL %s', (version) => {
     expect((await cut(client, [source])).truth[0]?.byKey.get('known')).toMatch(/3$/)
   })
 
+  it('of different keys never meet, in serializable transactions either', async () => {
+    const writers = await Promise.all(Array.from({ length: 4 }, () => connect(database)))
+    for (const round of [1, 2]) {
+      for (const writer of writers) await writer.query('begin isolation level serializable')
+      for (const [n, writer] of writers.entries())
+        for (let key = 0; key < 50; key++) await append(writer, 'shop', 'index', ['serial', n, key], round)
+      for (const writer of writers) await writer.query('commit')
+    }
+    for (const writer of writers) await writer.end()
+  })
+
   it.each([
     ['undefined', undefined, 'undefined'],
     ['a function', () => 1, 'a function'],

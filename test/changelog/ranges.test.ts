@@ -2,6 +2,7 @@ import { expect, it } from 'vitest'
 import { IndexScan } from '../../activities/scan-index.ts'
 import { connectBuilder } from '../../src/changelog/session.ts'
 import type { Source } from '../../src/changelog/source.ts'
+import { RunMemory } from '../../src/snapshot/run-memory.ts'
 import { testDatabase, testFolder } from '../support/services.ts'
 import { resolve, resolveAndAttach } from './fold.ts'
 
@@ -17,7 +18,14 @@ it('begins anew when the primary key is another than the one whose ranges were r
     const defaults = { many: false, capture: 'triggers' as const, keyBytesMax: 512, valueBytesMax: 1 << 20 }
     const definition = { ...defaults, ...DEFINITION }
     const plan = { name: 'items', definition, source, kind: 'unique' as const, former: null, fullReason: 'the first' }
-    const place = { dataset: 'shop', folder: folder.path, tell: () => undefined, signal: new AbortController().signal }
+    const memory = new RunMemory()
+    const place = {
+      dataset: 'shop',
+      folder: folder.path,
+      memory,
+      tell: () => undefined,
+      signal: new AbortController().signal,
+    }
     return IndexScan.open(client, plan, place)
   }
   try {
