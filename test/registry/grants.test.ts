@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import type pg from 'pg'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { abandonedGenerations } from '../../src/registry/abandoned-generations.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { claimDeliveries } from '../../src/registry/claim-deliveries.ts'
 import { connectRegistry } from '../../src/registry/connect.ts'
 import { grantsSql } from '../../src/registry/grants.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { hold } from '../../src/registry/hold.ts'
+import { journalledGenerations } from '../../src/registry/journalled-generations.ts'
 import { migrationsPending } from '../../src/registry/migrate.ts'
 import { raiseAlert } from '../../src/registry/raise-alert.ts'
 import { recordEvent } from '../../src/registry/record.ts'
@@ -71,7 +71,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
     await hold(worker, { dataset: DATASET, by: 'ana', reason: 'wait' })
     await resume(worker, { dataset: DATASET, by: 'ana', reason: 'go' })
     await status(worker, [DATASET])
-    await abandonedGenerations(worker, DATASET)
+    await journalledGenerations(worker, { dataset: DATASET, store: 'hot', generations: [] })
     await verifyHistory(worker)
     await worker.query('select from "Odd Shop"."Products", products')
   })

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
 import { beforeEach, describe, expect, it } from 'vitest'
-import { abandonedGenerations } from '../../src/registry/abandoned-generations.ts'
 import { activeHold } from '../../src/registry/active-hold.ts'
 import { allocateVersion } from '../../src/registry/allocate-version.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
@@ -11,6 +10,7 @@ import { flips, openFlips } from '../../src/registry/flips.ts'
 import { gateResults } from '../../src/registry/gate-results.ts'
 import { hold } from '../../src/registry/hold.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
+import { journalledGenerations } from '../../src/registry/journalled-generations.ts'
 import { openRefresh } from '../../src/registry/open-refresh.ts'
 import { openRefreshOf } from '../../src/registry/open-refresh-of.ts'
 import { quarantine } from '../../src/registry/quarantine.ts'
@@ -30,8 +30,11 @@ import { version } from '../../src/registry/version.ts'
 import { versions } from '../../src/registry/versions.ts'
 import { postgresVersions, type TestDatabase, testDatabase } from '../support/services.ts'
 import {
+  allocate,
   applyShop,
   aRefresh,
+  attempt,
+  close,
   DATASET,
   DAY,
   definition,
@@ -118,14 +121,14 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
     it('take over from a run of the same workflow that ended without closing, which can change nothing any more', async () => {
       const first = aRefresh(randomUUID(), 'refresh:shop')
       await openRefresh(pool, first)
-      const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId: first.refreshId, day: DAY })
+      const { tag } = await allocate(pool, first.refreshId)
       const second = aRefresh(randomUUID(), 'refresh:shop')
       await openRefresh(pool, second)
       expect(await openRefreshOf(pool, DATASET)).toMatchObject({ refreshId: second.refreshId })
       expect(await states(pool)).toEqual({ [tag]: 'retired' })
       const late = { code: 'SUPERSEDED', details: { status: 'FAILED' } }
       await expect(sealVersion(pool, seal(tag))).rejects.toMatchObject(late)
-      const again = allocateVersion(pool, { dataset: DATASET, refreshId: first.refreshId, day: DAY })
+      const again = allocate(pool, first.refreshId)
       await expect(again).rejects.toMatchObject(late)
       await expect(openRefresh(pool, first)).rejects.toMatchObject(late)
       await expect(judge(pool, first.refreshId, tag, [gate('pass')])).rejects.toMatchObject(late)
@@ -178,7 +181,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
         const made = await allocateVersion(pool, { dataset: DATASET, refreshId, day })
         expect(await allocateVersion(pool, { dataset: DATASET, refreshId, day: new Date() })).toEqual(made)
         expect(made.ordinal).toBe(tags.push(made.tag))
-        await closeRefresh(pool, { refreshId, status: 'FAILED', tag: null, summary: '', durationsMs: {} })
+        await close(pool, refreshId)
       }
       for (let number = 1; number <= 100; number++) await allocate(DAY)
       await allocate(new Date('2026-05-19T00:00:00Z'))
@@ -196,7 +199,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
 
     it('are sealed once: the same seal again is nothing, another one a conflict', async () => {
       const refreshId = await open(pool)
-      const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+      const { tag } = await allocate(pool, refreshId)
       const mine = seal(tag)
       await sealVersion(pool, mine)
       await sealVersion(pool, mine)
@@ -215,7 +218,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
 
     it('sealed by an attempt that died before it wrote the manifest are sealed anew; what only that attempt wrote is abandoned', async () => {
       const refreshId = await open(pool)
-      const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+      const { tag } = await allocate(pool, refreshId)
       const [dead, kept] = [seal(tag), seal(tag)]
       for (const [index, { generation }] of [dead, kept].entries()) {
         const attempt = { dataset: DATASET, refreshId, attempt: index + 1, generation, store: 'hot', parent: null }
@@ -226,12 +229,16 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       await expect(otherwise).rejects.toMatchObject({ code: 'CONFLICT' })
       await sealVersion(pool, { ...kept, replaces: dead.manifestSha256 })
       expect(await version(pool, DATASET, tag)).toMatchObject({ state: 'sealed', manifestSha256: kept.manifestSha256 })
-      expect(await abandonedGenerations(pool, DATASET)).toMatchObject([{ generation: dead.generation }])
+      await close(pool, refreshId, 'FAILED', tag)
+      expect(await journal(dead.generation, kept.generation)).toEqual({
+        [dead.generation]: 'abandoned',
+        [kept.generation]: 'ended',
+      })
     })
 
     it('are not sealed anew once they were judged: what the gates read is what is flipped to', async () => {
       const refreshId = await open(pool)
-      const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+      const { tag } = await allocate(pool, refreshId)
       const mine = seal(tag)
       await sealVersion(pool, mine)
       await judge(pool, refreshId, tag, [gate('pass')])
@@ -242,7 +249,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
 
     it('sealed anew while the gates read them are not judged by what those read', async () => {
       const refreshId = await open(pool)
-      const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+      const { tag } = await allocate(pool, refreshId)
       const [dead, kept] = [seal(tag), seal(tag)]
       await sealVersion(pool, dead)
       await sealVersion(pool, { ...kept, replaces: dead.manifestSha256 })
@@ -258,7 +265,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       'are %s together with the verdict, and no later run of the gates takes it back',
       async (state, verdict) => {
         const refreshId = await open(pool)
-        const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+        const { tag } = await allocate(pool, refreshId)
         await sealVersion(pool, seal(tag))
         await judge(pool, refreshId, tag, [gate(verdict, 'drift')])
         expect((await version(pool, DATASET, tag)).state).toBe(state)
@@ -274,7 +281,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       await flipped(pool, second)
       await retire(pool, { dataset: DATASET, tag: first, why: 'old' })
       const refreshId = await open(pool)
-      const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+      const { tag } = await allocate(pool, refreshId)
       await expect(sealVersion(pool, seal(tag, { parent: first }))).rejects.toMatchObject({ code: 'VERSION_RETIRED' })
     })
 
@@ -303,7 +310,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
 
     it('are never sealed by name alone', async () => {
       const refreshId = await open(pool)
-      const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+      const { tag } = await allocate(pool, refreshId)
       await expect(setVersionState(pool, { dataset: DATASET, tag, to: 'sealed', why: '' })).rejects.toMatchObject({
         code: 'CONFLICT',
       })
@@ -321,38 +328,35 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
     })
   })
 
+  /** What the registry's journal says of these generations in `hot`, and of all that are to be swept there. */
+  const journal = async (...generations: string[]) =>
+    Object.fromEntries(await journalledGenerations(pool, { dataset: DATASET, store: 'hot', generations }))
+
   describe('generations', () => {
     it('that no sealed version uses are found once the build is over, until they are swept', async () => {
       const refreshId = await open(pool)
-      const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+      const { tag } = await allocate(pool, refreshId)
       const [dead, adopted, last] = [generation(), generation(), generation()]
       for (const [index, name] of [dead, adopted, last].entries()) {
         const build = { dataset: DATASET, refreshId, attempt: index + 1, generation: name, store: 'hot', parent: null }
         await beginGeneration(pool, build)
         await beginGeneration(pool, build)
       }
-      expect(await abandonedGenerations(pool, DATASET)).toEqual([])
       await sealVersion(pool, seal(tag, { generation: last, adopted: [adopted] }))
-      expect(await abandonedGenerations(pool, DATASET)).toMatchObject([
-        { generation: dead, store: 'hot', attempt: 1, refreshId },
-      ])
+      expect(await journal(dead, last)).toEqual({ [dead]: 'open', [last]: 'open' })
+      await close(pool, refreshId, 'FLIPPED', tag)
+      expect(await journal()).toEqual({ [dead]: 'abandoned' })
+      expect(await journal(dead, adopted, last)).toEqual({ [dead]: 'abandoned', [adopted]: 'ended', [last]: 'ended' })
       await sweptGeneration(pool, { dataset: DATASET, generation: dead, store: 'hot' })
-      expect(await abandonedGenerations(pool, DATASET)).toEqual([])
+      expect(await journal()).toEqual({})
     })
 
     it('of a refresh that closed without sealing are abandoned', async () => {
       const refreshId = await open(pool)
       const mine = generation()
-      await beginGeneration(pool, {
-        dataset: DATASET,
-        refreshId,
-        attempt: 1,
-        generation: mine,
-        store: 'hot',
-        parent: null,
-      })
-      await closeRefresh(pool, { refreshId, status: 'CANCELLED', tag: null, summary: '', durationsMs: {} })
-      expect(await abandonedGenerations(pool, DATASET)).toMatchObject([{ generation: mine }])
+      await beginGeneration(pool, attempt(refreshId, { generation: mine }))
+      await close(pool, refreshId, 'CANCELLED')
+      expect(await journal()).toEqual({ [mine]: 'abandoned' })
     })
   })
 
@@ -464,7 +468,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
         refreshId,
       }
       await intendFlip(pool, intent)
-      await closeRefresh(pool, { refreshId, status: 'FAILED', tag, summary: 'a test', durationsMs: {} })
+      await close(pool, refreshId, 'FAILED', tag)
       await expect(intendFlip(pool, intent)).rejects.toMatchObject({ code: 'SUPERSEDED' })
       await settleFlip(pool, { flipId: intent.flipId, outcome: 'confirmed', detail: {} })
       expect(await intendFlip(pool, intent)).toMatchObject({ outcome: 'confirmed' })
@@ -546,7 +550,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       expect(await release(pool, { dataset: DATASET, tag, by: 'ana', reason: 'good' })).toEqual({ released: true })
       expect(await release(pool, { dataset: DATASET, tag, by: 'ana', reason: 'good' })).toEqual({ released: false })
       expect(await states(pool)).toMatchObject({ [tag]: 'sealed' })
-      await closeRefresh(pool, { refreshId, status: 'FAILED', tag, summary: '', durationsMs: {} })
+      await close(pool, refreshId, 'FAILED', tag)
       await expect(flip()).rejects.toMatchObject({ code: 'SUPERSEDED' })
       await setVersionState(pool, { dataset: DATASET, tag, to: 'retired', why: 'discarded' })
       const rollback = intendFlip(pool, {
@@ -667,7 +671,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       for (let number = 0; number < 3; number++) {
         const { refreshId, tag } = await passed(pool, last)
         await setVersionState(pool, { dataset: DATASET, tag, to: 'rejected', why: 'test' })
-        await closeRefresh(pool, { refreshId, status: 'REJECTED', tag, summary: '', durationsMs: {} })
+        await close(pool, refreshId, 'REJECTED', tag)
         bad.push(tag)
       }
       expect(await retirable(pool, all)).toEqual([...good.slice(0, 3), bad[0]])
