@@ -13,8 +13,8 @@ import { migrationsPending } from '../registry/migrate.ts'
 import { SEARCH_ATTRIBUTES } from '../temporal/search-attributes.ts'
 import { lookAtAlerts } from './alerts-checks.ts'
 import { bad, type Check, checked, good } from './check.ts'
-import { temporalOf, workersPolling } from './follow.ts'
 import { disagreement } from './disagreement.ts'
+import { temporalOf, workersPolling } from './follow.ts'
 import { grantsText } from './grants.ts'
 import { hideCredentials } from './print-error.ts'
 import type { Session } from './session.ts'
@@ -200,7 +200,11 @@ async function lookAtStores(session: Session): Promise<Check[]> {
       checks.push(
         await checked(`pointer ${dataset}`, async () => {
           const store = await session.store(dataset)
+          // What is wrong with the registry is told by the look at it.
+          const known = await knownPointer(await session.registry(), dataset).catch(() => null)
           const pointer = (await store.pointer.read())?.pointer ?? null
+          const differs = disagreement({ dataset, store: store.url }, pointer, known)
+          if (differs !== null) throw differs
           if (pointer?.active == null) return 'no version yet'
           if ((await store.data.readManifest(pointer.active.tag)) !== null) return `at ${pointer.active.tag}`
           throw new SnapflipError(
@@ -215,14 +219,11 @@ async function lookAtStores(session: Session): Promise<Check[]> {
   return checks
 }
 
-          // What is wrong with the registry is told by the look at it.
-          const known = await knownPointer(await session.registry(), dataset).catch(() => null)
 async function lookAtTemporal(session: Session): Promise<Check[]> {
-          const differs = disagreement({ dataset, store: store.url }, pointer, known)
-          if (differs !== null) throw differs
   const { temporal } = await session.config()
   let at = { address: temporal.address, namespace: temporal.namespace }
   try {
+    at = await temporalOf(session)
     const client = await session.temporal()
     const { namespace } = client.options
     await client.workflowService.describeNamespace({ namespace })
@@ -244,7 +245,6 @@ async function lookAtTemporal(session: Session): Promise<Check[]> {
     )
     const { taskQueue } = temporal
     checks.push(await lookAtQueue(client, 'worker', taskQueue, 'workflow'))
-    at = await temporalOf(session)
     checks.push(await lookAtQueue(client, 'builds', buildsQueue(taskQueue), 'activity'))
     return checks
   } catch (error) {
