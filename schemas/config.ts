@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { alertsSchema } from './alerts.ts'
 import { nameSchema } from './name.ts'
+import { scheduleSchema } from './schedule.ts'
 
 /**
  * The definition: `snapflip.config.ts` (or .js, .json). Parsed here; what it means for the database (tables, columns, expressions)
@@ -89,6 +90,8 @@ export const datasetSchema = z.strictObject({
     .record(nameSchema, indexSchema)
     .refine((indexes) => Object.keys(indexes).length > 0, 'expected at least one index'),
   gates: gatesSchema.prefault({}),
+  /** Refreshes by itself; without it when somebody asks. */
+  schedule: scheduleSchema.optional(),
   /** How many versions stay, the active one included. */
   keep: z.int().min(2).default(5),
   /** A version younger than this is not retired, leases or not. */

@@ -65,6 +65,9 @@ export interface RefreshOutcome {
   durationsMs: Record<string, number>
 }
 
+/** How a scheduled run ended: as its refresh did, or SKIPPED. */
+export type ScheduledOutcome = Pick<RefreshOutcome, 'status' | 'tag' | 'summary'>
+
 /** Steps of a refresh, in order; the words of `progress`. Approval, canary and bake have their places but no work yet. */
 export const REFRESH_STEPS = [
   'plan',
@@ -100,4 +103,6 @@ export interface RollbackOutcome {
 export const WORKFLOW_ID = {
   refresh: (dataset: string) => `refresh:${dataset}`,
   rollback: (dataset: string) => `rollback:${dataset}`,
+  /** Temporal appends the time of the run. */
+  scheduled: (dataset: string) => `scheduled-refresh:${dataset}`,
 } as const

@@ -134,7 +134,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
   }
 }
 
-/** The identity that the server recorded with the workflow's first event. */
+/** The identity that the server recorded with the workflow's first event; of a child (a scheduled refresh) its parent's id. */
 async function starterOf(
   connection: NativeConnection,
   namespace: string,
@@ -145,8 +145,8 @@ async function starterOf(
     execution,
     maximumPageSize: 1,
   })
-  const identity = history?.events?.[0]?.workflowExecutionStartedEventAttributes?.identity
-  return `temporal:${identity === undefined || identity === null || identity === '' ? 'unknown' : identity}`
+  const started = history?.events?.[0]?.workflowExecutionStartedEventAttributes
+  return `temporal:${started?.parentWorkflowExecution?.workflowId || started?.identity || 'unknown'}`
 }
 
 /** The bundle built with the package where there is one; from source, Temporal bundles when the worker starts. */

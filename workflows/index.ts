@@ -1,3 +1,4 @@
 /** What the worker bundles: every export is a workflow type. */
 export { refresh } from './refresh.ts'
 export { rollback } from './rollback.ts'
+export { scheduledRefresh } from './scheduled-refresh.ts'

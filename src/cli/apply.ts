@@ -9,6 +9,7 @@ import { applyStore } from '../registry/apply-store.ts'
 import { migrate, migrationsPending } from '../registry/migrate.ts'
 import { recordEvent } from '../registry/record.ts'
 import { manifestHash } from '../snapshot/manifest.ts'
+import { applySchedule } from './apply-schedule.ts'
 import { migrationsText, named, plansOf, planText } from './plan.ts'
 import { type DatasetPlan, requireRoom } from './plan-of.ts'
 import type { Session } from './session.ts'
@@ -49,10 +50,12 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
   for (const plan of plans) requireRoom(plan)
   session.note(plans.map(planText).join('\n\n'))
   if (asks && plans.some(changes)) await consent('Apply this?')
+  // Before anything is changed: schedules are Temporal's.
+  if (plans.some(({ schedule }) => schedule !== null)) await session.temporal()
 
   const client = await session.builder()
   const results = []
-  for (const { dataset, detach: unused } of plans) {
+  for (const { dataset, detach: unused, schedule } of plans) {
     const definition = await session.dataset(dataset)
     const sources: Source[] = []
     for (const [index, declared] of Object.entries(definition.indexes))
@@ -74,14 +77,16 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
     const detached = unused.length === 0 ? [] : await detach(client, unused)
     if (detached.length > 0)
       await recordEvent(pool, { dataset, actor: session.actor, kind: 'capture.removed', detail: { tables: detached } })
-    results.push({ dataset, definition: number, changed, movedFrom, store: store.url, attached, detached })
+    if (schedule !== null) await applySchedule(session, dataset, definition.schedule)
+    results.push({ dataset, definition: number, changed, movedFrom, store: store.url, attached, detached, schedule })
   }
-  const text = results.map(({ dataset, definition, changed, movedFrom, store, attached, detached }) =>
+  const text = results.map(({ dataset, definition, changed, movedFrom, store, attached, detached, schedule }) =>
     [
       `${dataset}: ${changed ? `definition ${definition} applied` : `definition ${definition} was applied before`}`,
       ...(movedFrom === null ? [] : [`moved from ${movedFrom} to ${store}`]),
       ...(attached.length > 0 ? [`capture attached to ${attached.join(', ')}`] : []),
       ...(detached.length > 0 ? [`capture taken off ${detached.join(', ')}`] : []),
+      ...(schedule === null || schedule === 'as applied' ? [] : [`schedule ${SCHEDULE_DONE[schedule]}`]),
     ].join('; '),
   )
   return { json: { migrations, datasets: results }, text: text.join('\n') || 'The definition has no datasets yet.' }
@@ -89,6 +94,8 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
 
 const changes = (plan: DatasetPlan) =>
   plan.definition !== 'as applied' || plan.store.movedFrom !== null || plan.attach.length + plan.detach.length > 0
+
+const SCHEDULE_DONE = { make: 'made', change: 'changed', remove: 'removed' } as const
 
 async function consent(question: string): Promise<void> {
   const terminal = createInterface({ input: process.stdin, output: process.stderr })

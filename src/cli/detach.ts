@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { detach as detachTables, listCaptures } from '../changelog/capture.ts'
 import { currentDefinition } from '../registry/current-definition.ts'
 import { detachDataset } from '../registry/detach-dataset.ts'
+import { applySchedule } from './apply-schedule.ts'
 import type { Session } from './session.ts'
 import { tableNames, usedElsewhere } from './used-tables.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
@@ -29,6 +30,7 @@ async function run(session: Session, _options: CommonOptions, dataset: string): 
   const kept = [...mine].filter((name) => elsewhere.has(name))
   await detachDataset(registry, { dataset, by: session.actor, tables, kept })
   const detached = await detachTables(client, tables)
+  if (applied?.definition.schedule !== undefined) await applySchedule(session, dataset, undefined)
   const lines = [
     detached.length === 0
       ? `${dataset}: no capture to take off.`

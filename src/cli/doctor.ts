@@ -10,6 +10,7 @@ import { requireApplied } from '../registry/current-definition.ts'
 import { openFlips } from '../registry/flips.ts'
 import { knownPointer } from '../registry/known-pointer.ts'
 import { migrationsPending } from '../registry/migrate.ts'
+import { strayEvents } from '../registry/stray-events.ts'
 import { SEARCH_ATTRIBUTES } from '../temporal/search-attributes.ts'
 import { lookAtAlerts } from './alerts-checks.ts'
 import { bad, type Check, checked, good } from './check.ts'
@@ -123,6 +124,16 @@ async function lookAtPostgres(session: Session): Promise<Check[]> {
         ),
       )
   }
+  for (const { dataset, index, events } of await strayEvents(pool)) {
+    checks.push(
+      bad(
+        `events ${dataset}.${index}`,
+        'DEFINITION_INVALID',
+        `${events} appended, and no applied definition has such an events index`,
+        `Give ${dataset} an index ${index} with \`events: true\` and apply it; or correct the name where it is appended, and delete these from snapflip.events.`,
+      ),
+    )
+  }
   return checks
 }
 
@@ -160,6 +171,10 @@ async function requireGrants(pool: Pool): Promise<string> {
          from unnest(array['refreshes', 'versions', 'builds', 'flips', 'holds', 'quarantines', 'gate_results', 'watermarks', 'alerts', 'alert_deliveries']) as name
        union all
        select 'execute on snapflip.record', has_function_privilege('snapflip.record(text, text, text, text, jsonb)', 'execute')
+       union all
+       select 'execute on snapflip.begin_lineage', has_function_privilege('snapflip.begin_lineage()', 'execute')
+       union all
+       select 'temporary on the database', has_database_privilege(current_database(), 'temporary')
      ) as rights`,
   )
   const lacking = rows[0]?.lacking ?? []

@@ -42,6 +42,8 @@ export interface DatasetPlan {
   /** What of the dataset the store has lost, and what the next refresh makes of it; null when nothing. */
   lost: string | null
   indexes: IndexPlan[]
+  /** Of the schedule in Temporal; null: none is declared, nor was. */
+  schedule: 'make' | 'change' | 'remove' | 'as applied' | null
   /** `movedFrom`: where its versions are now, if that is another store. */
   store: {
     name: string
@@ -93,6 +95,7 @@ export async function planOf(session: Session, client: Client, registry: Pool, d
     detach: await noLongerUsed(session, client, registry, dataset, applied?.definition ?? null, sources),
     lost,
     indexes,
+    schedule: scheduleChange(applied?.definition.schedule, definition.schedule),
     store: {
       name,
       url: store.url,
@@ -102,6 +105,15 @@ export async function planOf(session: Session, client: Client, registry: Pool, d
       fits: freeBytes === null || (neededBytes ?? 0) <= freeBytes,
     },
   }
+}
+
+function scheduleChange(
+  applied: DatasetDefinition['schedule'],
+  wanted: DatasetDefinition['schedule'],
+): DatasetPlan['schedule'] {
+  if (wanted === undefined) return applied === undefined ? null : 'remove'
+  if (applied === undefined) return 'make'
+  return canonical(applied) === canonical(wanted) ? 'as applied' : 'change'
 }
 
 async function movedFrom(registry: Pool, dataset: string, url: string): Promise<string | null> {

@@ -56,7 +56,7 @@ export function migrationsText(migrations: readonly string[]): string {
   return `snapflip's tables: to be made or changed by ${migrations.join(', ')}.`
 }
 
-export function planText({ dataset, definition, attach, detach, lost, indexes, store }: DatasetPlan): string {
+export function planText({ dataset, definition, attach, detach, lost, indexes, schedule, store }: DatasetPlan): string {
   const lines = [`${dataset}: definition ${definition}`]
   if (store.movedFrom !== null)
     lines.push(
@@ -66,6 +66,7 @@ export function planText({ dataset, definition, attach, detach, lost, indexes, s
   for (const name of attach) lines.push(`  + capture on ${name}`)
   for (const name of detach) lines.push(`  - capture on ${name}`)
   if (attach.length + detach.length === 0) lines.push('  capture as it must be')
+  if (schedule !== null) lines.push(`  schedule ${schedule === 'as applied' ? 'as applied' : `to ${schedule}`}`)
   const rows = indexes.map(({ index, from, build, reason, entries, bytes }) => [
     index,
     from ?? 'events',

@@ -16,6 +16,7 @@ import { refresh } from './refresh.ts'
 import { release } from './release.ts'
 import { resume } from './resume.ts'
 import { rollback } from './rollback.ts'
+import { schedule } from './schedule.ts'
 import { servedAt } from './served-at.ts'
 import { show } from './show.ts'
 import { status } from './status.ts'
@@ -34,6 +35,7 @@ export const VERBS: readonly ((program: Command) => void)[] = [
   up,
   refresh,
   cancel,
+  schedule,
   rollback,
   hold,
   resume,
