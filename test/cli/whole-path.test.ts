@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import { Client, Connection } from '@temporalio/client'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { RefreshOutcome } from '../../schemas/refresh.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
@@ -14,6 +14,21 @@ let second: string
 async function refresh(...options: string[]): Promise<{ code: number; outcome: RefreshOutcome }> {
   const ran = await project.run(['refresh', project.dataset, '--json', ...options])
   return { code: ran.code, outcome: json<RefreshOutcome & Record<string, unknown>>(ran) }
+}
+
+/** Until then a worker that starts could finish the refresh first. */
+async function cancellationAsked(): Promise<void> {
+  const { address, namespace } = project.temporal
+  const connection = await Connection.connect({ address })
+  try {
+    const { workflow } = new Client({ connection, namespace })
+    await waitUntil('the request to cancel', async () => {
+      const { events } = await workflow.getHandle(`refresh:${project.dataset}`).fetchHistory()
+      return events?.some((event) => event.workflowExecutionCancelRequestedEventAttributes != null) ? true : undefined
+    })
+  } finally {
+    await connection.close()
+  }
 }
 
 beforeAll(async () => {
@@ -226,7 +241,7 @@ test('--no-wait returns the workflow id; cancel ends a refresh, and says when th
   expect(started).toMatchObject({ code: 0, stdout: `refresh:${project.dataset}\n` })
   expect(started.stderr).toMatch(/--follow/)
   const cancelling = project.start(['cancel', project.dataset, '--json'])
-  await sleep(500)
+  await cancellationAsked()
   worker = project.start(['worker', '--work-dir', `${project.folder}/work`])
   const cancelled = await cancelling.ended
   expect(cancelled.code).toBe(0)

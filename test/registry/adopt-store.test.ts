@@ -4,15 +4,13 @@ import { beforeEach, expect, it, onTestFinished } from 'vitest'
 import type { Pointer, VersionRef } from '../../schemas/pointer.ts'
 import { emptyPointer } from '../../src/core/pointer.ts'
 import { adoptStore } from '../../src/registry/adopt-store.ts'
-import { allocateVersion } from '../../src/registry/allocate-version.ts'
-import { closeRefresh } from '../../src/registry/close-refresh.ts'
 import { confirmedFlips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
 import { sealVersion } from '../../src/registry/seal-version.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { testDatabase } from '../support/services.ts'
-import { applyShop, DATASET, DAY, open, seal, states } from './shop.ts'
+import { allocate, applyShop, close, DATASET, open, seal, states } from './shop.ts'
 
 let pool: pg.Pool
 
@@ -69,7 +67,7 @@ it('a new registry learns from a store which versions there are, and which was a
   await verifyHistory(pool)
 
   // Above all that the store has seen.
-  const next = await allocateVersion(pool, { dataset: DATASET, refreshId: await open(pool), day: DAY })
+  const next = await allocate(pool, await open(pool))
   expect(next).toEqual({ tag: 'v20260518-06', ordinal: 7 })
   const intent = {
     flipId: randomUUID(),
@@ -88,12 +86,12 @@ it('a new registry learns from a store which versions there are, and which was a
 
 it('a version that was building when the registry was copied is the one that the store has', async () => {
   const refreshId = await open(pool)
-  const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+  const { tag } = await allocate(pool, refreshId)
   expect(await adoptStore(pool, { dataset: DATASET, store: holding(at(1, 1, [1]), 1) })).toEqual([tag])
   expect(await states(pool)).toEqual({ [tag]: 'active' })
   // The refresh that was open then is not the one that sealed it.
   await expect(sealVersion(pool, seal(tag))).rejects.toMatchObject({ code: 'SUPERSEDED' })
-  await closeRefresh(pool, { refreshId, status: 'FAILED', tag: null, summary: '', durationsMs: {} })
+  await close(pool, refreshId)
   expect(await states(pool)).toEqual({ [tag]: 'active' })
 })
 

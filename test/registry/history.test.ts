@@ -1,10 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import type pg from 'pg'
 import { beforeEach, describe, expect, it } from 'vitest'
-import { allocateVersion } from '../../src/registry/allocate-version.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { beginGeneration } from '../../src/registry/begin-generation.ts'
-import { closeRefresh } from '../../src/registry/close-refresh.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { hold } from '../../src/registry/hold.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
@@ -23,8 +21,11 @@ import type { Db } from '../../src/registry/transaction.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { postgresVersions, type TestDatabase, testDatabase } from '../support/services.ts'
 import {
+  allocate,
   applyShop,
   aRefresh,
+  attempt,
+  close,
   DATASET,
   DAY,
   definition,
@@ -64,28 +65,21 @@ describe.each(postgresVersions)('PostgreSQL %s: the history', (postgres) => {
       'refresh.closed',
       async (db) => {
         const refreshId = await open(db)
-        await allocateVersion(db, { dataset: DATASET, refreshId, day: DAY })
-        return (db) => closeRefresh(db, { refreshId, status: 'FAILED', tag: null, summary: '', durationsMs: {} })
+        await allocate(db, refreshId)
+        return (db) => close(db, refreshId)
       },
     ],
     [
       'version.allocated',
       async (db) => {
         const refreshId = await open(db)
-        return (db) => allocateVersion(db, { dataset: DATASET, refreshId, day: DAY })
+        return (db) => allocate(db, refreshId)
       },
     ],
     [
       'build.begun',
       async (db) => {
-        const build = {
-          dataset: DATASET,
-          refreshId: await open(db),
-          attempt: 1,
-          generation: generation(),
-          store: 'hot',
-          parent: null,
-        }
+        const build = attempt(await open(db))
         return (db) => beginGeneration(db, build)
       },
     ],
@@ -93,22 +87,15 @@ describe.each(postgresVersions)('PostgreSQL %s: the history', (postgres) => {
       'build.swept',
       async (db) => {
         const [refreshId, mine] = [await open(db), generation()]
-        await beginGeneration(db, {
-          dataset: DATASET,
-          refreshId,
-          attempt: 1,
-          generation: mine,
-          store: 'hot',
-          parent: null,
-        })
-        await closeRefresh(db, { refreshId, status: 'FAILED', tag: null, summary: '', durationsMs: {} })
+        await beginGeneration(db, attempt(refreshId, { generation: mine }))
+        await close(db, refreshId)
         return (db) => sweptGeneration(db, { dataset: DATASET, generation: mine, store: 'hot' })
       },
     ],
     [
       'version.sealed',
       async (db) => {
-        const { tag } = await allocateVersion(db, { dataset: DATASET, refreshId: await open(db), day: DAY })
+        const { tag } = await allocate(db, await open(db))
         const mine = seal(tag)
         return (db) => sealVersion(db, mine)
       },

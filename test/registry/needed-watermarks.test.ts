@@ -1,15 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import type pg from 'pg'
 import { beforeEach, expect, it, onTestFinished } from 'vitest'
-import { allocateVersion } from '../../src/registry/allocate-version.ts'
-import { closeRefresh } from '../../src/registry/close-refresh.ts'
 import { requireApplied } from '../../src/registry/current-definition.ts'
 import { detachDataset } from '../../src/registry/detach-dataset.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { neededWatermarks } from '../../src/registry/needed-watermarks.ts'
 import { sealVersion } from '../../src/registry/seal-version.ts'
 import { testDatabase } from '../support/services.ts'
-import { applyShop, DATASET, DAY, definition, open, seal } from './shop.ts'
+import { allocate, applyShop, close, DATASET, definition, open, seal } from './shop.ts'
 
 let pool: pg.Pool
 
@@ -23,10 +21,10 @@ beforeEach(async () => {
 /** A closed refresh whose version is in this state; the id of its watermark, which is in the database's history unless `gone`. */
 async function kept({ gone = false, state = 'retained' } = {}): Promise<string> {
   const refreshId = await open(pool)
-  const { tag } = await allocateVersion(pool, { dataset: DATASET, refreshId, day: DAY })
+  const { tag } = await allocate(pool, refreshId)
   const mine = seal(tag)
   await sealVersion(pool, mine)
-  await closeRefresh(pool, { refreshId, status: 'FLIPPED', tag, summary: '', durationsMs: {} })
+  await close(pool, refreshId, 'FLIPPED', tag)
   await pool.query('update snapflip.versions set state = $2 where tag = $1', [tag, state])
   const { id } = mine.watermark
   if (!gone) {

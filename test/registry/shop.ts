@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type pg from 'pg'
 import { type DatasetDefinition, datasetSchema } from '../../schemas/config.ts'
-import type { GateResult, Verdict } from '../../schemas/refresh.ts'
+import type { GateResult, RefreshStatus, Verdict } from '../../schemas/refresh.ts'
 import { allocateVersion } from '../../src/registry/allocate-version.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { beginGeneration } from '../../src/registry/begin-generation.ts'
@@ -44,6 +44,20 @@ export async function open(db: Db): Promise<string> {
   return refresh.refreshId
 }
 
+export function allocate(db: Db, refreshId: string): Promise<{ tag: string; ordinal: number }> {
+  return allocateVersion(db, { dataset: DATASET, refreshId, day: DAY })
+}
+
+/** A first attempt at building, of a version without a parent. */
+export function attempt(refreshId: string, fields: Partial<Parameters<typeof beginGeneration>[1]> = {}) {
+  return { dataset: DATASET, refreshId, attempt: 1, generation: generation(), store: 'hot', parent: null, ...fields }
+}
+
+/** Closes a refresh that came to nothing, or ended in some other way. */
+export function close(db: Db, refreshId: string, status: RefreshStatus = 'FAILED', tag: string | null = null) {
+  return closeRefresh(db, { refreshId, status, tag, summary: '', durationsMs: {} })
+}
+
 export function generation(): string {
   return randomUUID().replaceAll('-', '')
 }
@@ -83,9 +97,9 @@ export async function judge(db: Db, refreshId: string, tag: string, results: rea
 /** Opens a refresh and builds its version up to passed gates. */
 export async function passed(db: Db, parent: string | null = null): Promise<{ refreshId: string; tag: string }> {
   const refreshId = await open(db)
-  const { tag } = await allocateVersion(db, { dataset: DATASET, refreshId, day: DAY })
+  const { tag } = await allocate(db, refreshId)
   const mine = generation()
-  await beginGeneration(db, { dataset: DATASET, refreshId, attempt: 1, generation: mine, store: 'hot', parent })
+  await beginGeneration(db, attempt(refreshId, { generation: mine, parent }))
   await sealVersion(db, seal(tag, { parent, generation: mine }))
   await judge(db, refreshId, tag, [gate('pass')])
   return { refreshId, tag }
