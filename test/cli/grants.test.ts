@@ -65,6 +65,8 @@ describe('the printed roles of PostgreSQL', () => {
     const { postgres } = json<{ postgres: string }>(await project.run(['doctor', '--grants', '--json']))
     const { pool, name } = project.database
     roles = { worker: `worker_${name}`, owner: `owner_${name}` }
+    // A careful owner's database; the printed grants must suffice there.
+    await pool.query(`revoke temporary on database ${name} from public`)
     // As printed, then once more: it changes nothing.
     await pool.query(postgres)
     await pool.query(postgres)
@@ -92,6 +94,16 @@ describe('the printed roles of PostgreSQL', () => {
   test('let a worker and its people look, hold and resume, and write to no source', async () => {
     await as(roles.worker)
     expect((await project.run(['doctor'])).stdout).toMatch(/ok +grants +worker_\w+ may do what a worker does/)
+    const { pool: owner, name } = project.database
+    await owner.query(
+      `revoke temporary on database ${name} from snapflip_worker; revoke execute on function snapflip.begin_lineage() from snapflip_worker`,
+    )
+    const { stdout } = await project.run(['doctor'])
+    expect(stdout).toMatch(/execute on snapflip\.begin_lineage/)
+    expect(stdout).toMatch(/temporary on the database/)
+    await owner.query(
+      `grant temporary on database ${name} to snapflip_worker; grant execute on function snapflip.begin_lineage() to snapflip_worker`,
+    )
     for (const verb of ['hold', 'resume'])
       expect(await project.run([verb, project.dataset, '--reason', 'x'])).toMatchObject({ code: 0 })
     const pool = new pg.Pool({ connectionString: project.database.url })
