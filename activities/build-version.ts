@@ -2,56 +2,31 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Context } from '@temporalio/activity'
 import { v7 as uuidv7 } from 'uuid'
-import type { BuildEvidence, IndexEvidence } from '../schemas/evidence.ts'
-import {
-  type IndexManifest,
-  MANIFEST_FORMAT,
-  type Manifest,
-  READER_FORMAT,
-  type Watermark,
-} from '../schemas/manifest.ts'
-import type { VersionRef } from '../schemas/pointer.ts'
+import type { IndexManifest, Watermark } from '../schemas/manifest.ts'
 import { countSource } from '../src/changelog/scan.ts'
 import { inWatermark } from '../src/changelog/watermark.ts'
 import { NOT_CAPTURED } from '../src/changelog/why-full.ts'
 import { isEmptyWindow } from '../src/changelog/window.ts'
-import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
-import { allocateVersion } from '../src/registry/allocate-version.ts'
+import { SnapflipError } from '../src/core/errors.ts'
 import { beginGeneration } from '../src/registry/begin-generation.ts'
 import { openRefreshOf } from '../src/registry/open-refresh-of.ts'
 import { recordEvent } from '../src/registry/record.ts'
-import { sealVersion } from '../src/registry/seal-version.ts'
-import { versionOfRefresh } from '../src/registry/versions.ts'
-import { whileSealed } from '../src/registry/while-sealed.ts'
-import { diffIndex } from '../src/snapshot/diff.ts'
-import { contentDigest, encodeManifest, manifestHash } from '../src/snapshot/manifest.ts'
 import { type MergeResult, mergeRuns } from '../src/snapshot/merge.ts'
-import { manifestSources } from '../src/snapshot/read.ts'
 import { planRepack } from '../src/snapshot/repack.ts'
 import { RunMemory } from '../src/snapshot/run-memory.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { BuildRequest, BuildResult } from './build.ts'
+import { type BuiltIndex, changesOfFullBuild, evidenceOf, summaryOf } from './built-index.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { hashedKey } from './hashed-key.ts'
 import { type IndexPlan, planIndexes } from './index-plans.ts'
 import { type Parent, withParent } from './parent.ts'
 import { repair } from './reconcile.ts'
 import { IndexScan, type Workplace } from './scan-index.ts'
+import { seal, sealedBefore } from './seal.ts'
 import { throughRestarts } from './through-restarts.ts'
 import { attemptFolder, removeFinishedWork } from './work-folder.ts'
-
-const WRITER = 'snapflip'
-
-/** An index of the next version, merged. */
-interface BuiltIndex {
-  plan: IndexPlan
-  manifest: IndexManifest
-  evidence: IndexEvidence
-  sources: MergeResult['sources']
-  /** What it wrote; null when the parent's blocks serve unchanged. */
-  generation: string | null
-}
 
 /**
  * Builds the next version of a dataset and seals it: reads what changed since the parent (or the source, index by index, where that cannot be
@@ -137,20 +112,6 @@ export async function buildVersion(
   }
 }
 
-/** What an earlier attempt of this refresh sealed, if its manifest is in the store; the manifest it meant to write, if not. */
-async function sealedBefore(
-  deps: Deps,
-  store: Store,
-  { refreshId }: BuildRequest,
-): Promise<{ version: VersionRef } | { unwritten: string } | null> {
-  const row = await versionOfRefresh(deps.pool, refreshId)
-  if (row?.state !== 'sealed' || row.manifestSha256 === null || row.digest === null) return null
-  const bytes = await store.data.readManifest(row.tag)
-  // Another manifest under its tag is that of a seal which this one has replaced, put by an attempt that was paused.
-  if (bytes === null || manifestHash(bytes) !== row.manifestSha256) return { unwritten: row.manifestSha256 }
-  return { version: { tag: row.tag, ordinal: row.ordinal, digest: row.digest, manifest: row.manifestSha256 } }
-}
-
 function isCaptured(plan: IndexPlan): boolean {
   return plan.source.kind === 'events' || plan.source.captured
 }
@@ -182,6 +143,7 @@ async function mergeIndex(
   await beginGeneration(deps.pool, {
     dataset,
     refreshId,
+    index: plan.name,
     attempt,
     generation,
     store: store.url,
@@ -240,138 +202,6 @@ function isSameUncaptured(plan: IndexPlan, index: IndexManifest): boolean {
   )
 }
 
-/**
- * What a full build changed of the version before: a bad change must not pass because it came with one. Blocks of the same bytes are not read.
- * Where the shape changed, so did every value, and how many says nothing.
- */
-async function changesOfFullBuild(
-  store: Store,
-  dataset: string,
-  plan: IndexPlan,
-  index: IndexManifest,
-  signal: AbortSignal,
-): Promise<Partial<Pick<IndexEvidence, 'inserted' | 'updated' | 'deleted' | 'notCompared'>>> {
-  const { former } = plan
-  if (plan.fullReason === null || former === null) return {}
-  const where = { dataset, index: plan.name }
-  try {
-    const diff = await diffIndex(store.data, { where, index: former }, { where, index }, signal)
-    if (!diff.comparable) return {}
-    const { inserted, updated, deleted } = diff
-    return { inserted, updated: former.shape === index.shape ? updated : null, deleted }
-  } catch (error) {
-    // A full build is how damage is mended: it must not need what is damaged.
-    if (!isSnapflipError(error, 'CORRUPT')) throw error
-    return { notCompared: error.message }
-  }
-}
-
-function evidenceOf(
-  plan: IndexPlan,
-  index: IndexManifest,
-  merged: MergeResult | null,
-  sourceCount: number | null,
-): IndexEvidence {
-  const parentCount = plan.former?.count ?? 0
-  const net = index.count - parentCount
-  const counts =
-    plan.fullReason === null
-      ? (merged?.counts ?? { inserted: 0, updated: 0, deleted: 0 })
-      : { inserted: Math.max(0, net), updated: null, deleted: Math.max(0, -net) }
-  return {
-    build: index.build,
-    reason: plan.fullReason,
-    parentCount,
-    count: index.count,
-    inserted: counts.inserted,
-    updated: counts.updated,
-    deleted: counts.deleted,
-    sourceCount,
-    notCompared: null,
-    duplicates: {
-      count: merged?.duplicates.count ?? 0,
-      sampleKeys: (merged?.duplicates.keys ?? []).map(hashedKey),
-    },
-    formerShape: plan.former !== null && plan.former.shape !== index.shape ? plan.former.shape : null,
-    shape: index.shape,
-    blocksWritten: merged?.blocksWritten ?? 0,
-    bytesWritten: merged?.bytesWritten ?? 0,
-  }
-}
-
-async function seal(
-  deps: Deps,
-  store: Store,
-  { dataset, refreshId }: BuildRequest,
-  {
-    parent,
-    watermark,
-    built,
-    replaces,
-  }: { parent: Parent | null; watermark: Watermark; built: BuiltIndex[]; replaces: string | null },
-): Promise<VersionRef> {
-  const createdAt = new Date()
-  const { tag, ordinal } = await allocateVersion(deps.pool, { dataset, refreshId, day: createdAt })
-  const generations = built.flatMap((index) => (index.generation === null ? [] : [index.generation]))
-  const indexes = Object.fromEntries(built.map((index) => [index.plan.name, index.manifest]))
-  const builds = Object.fromEntries(
-    built.map((index) => [index.plan.name, { index: index.manifest, sources: index.sources }]),
-  )
-  const manifest: Manifest = {
-    format: MANIFEST_FORMAT,
-    minReader: READER_FORMAT,
-    dataset,
-    tag,
-    ordinal,
-    parent: parent === null ? null : { tag: parent.ref.tag, manifest: parent.ref.manifest },
-    createdAt: createdAt.toISOString(),
-    generation: generations[0] ?? (parent as Parent).manifest.generation,
-    watermark,
-    digest: contentDigest(indexes),
-    indexes,
-    sources: await manifestSources(store.data, dataset, parent?.manifest ?? null, builds),
-    writer: WRITER,
-  }
-  const bytes = encodeManifest(manifest)
-  const version: VersionRef = { tag, ordinal, digest: manifest.digest, manifest: manifestHash(bytes) }
-  const counts: BuildEvidence = Object.fromEntries(built.map((index) => [index.plan.name, index.evidence]))
-  // The registry first, with the evidence: a manifest in the store then always has its evidence. An attempt that dies in between leaves a
-  // seal without a manifest, which the next one replaces.
-  await sealVersion(deps.pool, {
-    dataset,
-    tag,
-    digest: version.digest,
-    manifestSha256: version.manifest,
-    watermark,
-    parent: parent?.ref.tag ?? null,
-    counts,
-    generation: manifest.generation,
-    adopted: generations,
-    replaces,
-  })
-  await putSealed(deps, store, dataset, version, bytes)
-  return version
-}
-
-/** What a paused attempt put under the tag after its seal was replaced is nobody's, and makes room. */
-async function putSealed(
-  deps: Deps,
-  store: Store,
-  dataset: string,
-  { tag, manifest }: VersionRef,
-  bytes: Uint8Array,
-): Promise<void> {
-  try {
-    await store.data.putManifest(tag, bytes)
-  } catch (error) {
-    if (!isSnapflipError(error, 'CONFLICT')) throw error
-    await whileSealed(deps.pool, { dataset, tag, manifestSha256: manifest }, async () => {
-      await store.data.deleteManifest(tag)
-      await store.data.putManifest(tag, bytes)
-    })
-  }
-}
-
 async function nothingNew(
   deps: Deps,
   store: Store,
@@ -420,16 +250,4 @@ async function tellOfLineage(deps: Deps, dataset: string, parent: Parent | null)
   const summary = `the watermark of ${version} is not in this database's history; ${dataset} is built in full`
   const incident = `watermark ${watermark}`
   await deps.alert({ kind: 'LINEAGE_BROKEN', dataset, version, incident, summary, evidence: { watermark } })
-}
-
-function summaryOf(built: readonly BuiltIndex[]): string {
-  return built
-    .map(({ plan, evidence }) => {
-      const written = `${(evidence.bytesWritten / 1e6).toFixed(1)} MB written`
-      if (evidence.build === 'unchanged') return `${plan.name}: unchanged`
-      if (plan.fullReason !== null)
-        return `${plan.name}: ${evidence.count} entries built in full (${plan.fullReason}), ${written}`
-      return `${plan.name}: +${evidence.inserted} ~${evidence.updated} -${evidence.deleted} of ${evidence.parentCount}, ${written}`
-    })
-    .join('; ')
 }
