@@ -137,6 +137,16 @@ export function storeContract(open: (dataset: string) => Promise<Store>): void {
       expect(await sweeper.data.generations()).toEqual([])
     })
 
+    it('takes nothing of a writer whose generation was swept before it put anything', async () => {
+      const [store, sweeper] = (await newStores(2)) as [Store, Store]
+      const generation = newGeneration()
+      const writer = await store.data.begin(generation)
+      await sweeper.data.deleteGeneration(generation)
+      const putting = writer.put([Buffer.from('late')]).then(() => writer.finish())
+      await expect(putting).rejects.toMatchObject({ code: 'CONFLICT' })
+      expect(await sweeper.data.generations()).toEqual([])
+    })
+
     it('deletes the units of objects; absent ones are no error', async () => {
       const store = await newStore()
       const gone = await put(store, [Buffer.from('gone'), Buffer.from('gone too')])
