@@ -65,7 +65,7 @@ export function parseConfig(written: unknown, name: string, unset: ReadonlySet<s
 
 /** What one part of the definition says about another. */
 function crossProblems(config: Config): string[] {
-  const problems: string[] = []
+  const problems = databaseProblems(config.database)
   for (const [dataset, { stores, indexes }] of Object.entries(config.datasets)) {
     for (const [position, store] of stores.entries()) {
       if (config.stores[store] !== undefined) continue
@@ -98,6 +98,23 @@ function crossProblems(config: Config): string[] {
         )
   }
   return problems
+}
+
+const SSL_MODES = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full', 'no-verify']
+
+/** What pg would take without a word: a URL of another database, and a mode of TLS that it does not know, which it takes for none. */
+function databaseProblems(database: Config['database']): string[] {
+  const url = typeof database === 'string' ? database : database.connectionString
+  // A socket's folder is no URL.
+  if (url === undefined || url.startsWith('/')) return []
+  const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase() ?? null
+  if (scheme === null || !['postgres', 'postgresql', 'socket'].includes(scheme)) {
+    const found = scheme === null ? 'no URL' : `one of the scheme ${scheme}:`
+    return [`database: expected a URL postgres://user:password@host:port/database, found ${found}`]
+  }
+  const mode = /[?&]sslmode=([^&#]*)/i.exec(url)?.[1]
+  if (mode === undefined || SSL_MODES.includes(mode)) return []
+  return [`database: sslmode: expected ${SSL_MODES.join(', ')}, found ${JSON.stringify(mode)}`]
 }
 
 function holdsUndefined(written: unknown): boolean {

@@ -133,6 +133,19 @@ describe('a definition that cannot be used is refused', () => {
     expect(error.message).toMatch(/several stores .* not supported yet/i)
   })
 
+  test.each([
+    ['mysql://u:sekret@localhost/shop', 'expected a URL postgres://…, found one of the scheme mysql:'],
+    ['localhost', 'expected a URL postgres://…, found no URL'],
+    ['postgres://u:sekret@localhost/shop?sslmode=banana', 'sslmode: expected disable, …, found "banana"'],
+  ])('a database that is none: %s', async (database, expected) => {
+    const error = await refusal('database.json', JSON.stringify({ ...PLAIN, database }))
+    expect(error.code).toBe('CONFIG_INVALID')
+    expect(error.message).toMatch(new RegExp(`database: ${expected.replace('…', '.*')}`))
+    expect(error.message).not.toContain('sekret')
+    const withTls = { connectionString: 'postgres://localhost/shop?sslmode=verify-full', ssl: true }
+    await loadConfig(await written('database.json', JSON.stringify({ ...PLAIN, database: withTls })))
+  })
+
   test('naming the environment variables that have no value', async () => {
     const definition = `export default { ...${JSON.stringify(PLAIN)}, database: process.env.SNAPFLIP_TEST_UNSET }`
     expect((await refusal('unset.ts', definition)).message).toContain('expected SNAPFLIP_TEST_UNSET to be set')
