@@ -43,8 +43,8 @@ test('a reader written from the format page alone reads Redis, and hears of a ch
     })
     expect(await redis.hget(`${slot}:l`, 'one')).toMatch(/^\d{13} v20260518-01 reader$/)
     expect(Object.values(await redis.hgetall(`${slot}:j`))).toEqual([
-      expect.stringMatching(/^4096 \d{13}$/),
-      expect.stringMatching(/^4096 \d{13}$/),
+      expect.stringMatching(/^4096 \d{13} finished$/),
+      expect.stringMatching(/^4096 \d{13} finished$/),
     ])
     expect(Object.keys(await redis.hgetall(`${slot}:p`)).sort()).toEqual(['i', 'm', 'r', 'v'])
     await expect.poll(() => heard.at(-1)).toBe(await redis.hget(`${slot}:p`, 'r'))

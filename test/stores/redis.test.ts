@@ -9,6 +9,7 @@ import { type OpenOptions, openStore } from '../../src/stores/open.ts'
 import type { Store } from '../../src/stores/ports.ts'
 import { redisModes, type TestFolder, type TestRedis, testFolder, testRedisIn } from '../support/services.ts'
 import { storeContract } from './contract.ts'
+import { startRedisProxy } from './redis-proxy.ts'
 import { startTcpProxy, type TcpProxy } from './tcp-proxy.ts'
 import { flipFrom, newGeneration, tagOf, version } from './versions.ts'
 
@@ -185,6 +186,59 @@ describe('Redis store', () => {
     await store.data.deleteManifest(tagOf(1))
     await store.data.deleteGeneration((locations[0] as Location).generation)
     expect(await admin(redis.url).keys('*')).toEqual([])
+  })
+
+  it('leaves no key behind of a writer that was swept at any of its commands and killed at any later one', async () => {
+    const redis = await start({})
+    const sweeper = await open(redis.url)
+    const operator = admin(redis.url)
+    const runs: string[] = []
+    for (let sweptAt = 0, isOver = false; !isOver; sweptAt++) {
+      for (let killedAt = sweptAt; ; killedAt++) {
+        const generation = newGeneration()
+        let command = -1
+        let [name, times] = ['', 0]
+        const proxy = await startRedisProxy(redis.port, async (next) => {
+          times = next === name ? times + 1 : 1
+          name = next
+          // Of a row of the same command the first two stand for all.
+          if (times > 2 || ++command < sweptAt) return 'pass'
+          if (command === sweptAt) await sweeper.data.deleteGeneration(generation)
+          return command === killedAt ? 'cut' : 'pass'
+        })
+        const killed = await openStore(`redis://127.0.0.1:${proxy.port}`, { dataset: 'shop' })
+        const write = async () => {
+          const writer = await killed.data.begin(generation)
+          await writer.put([Buffer.from('one'), Buffer.from('two')])
+          // More than is left of the numbers it has.
+          await writer.put(Array.from({ length: 4095 }, () => Buffer.from('block')))
+          await writer.finish()
+        }
+        const outcome = await write().catch((error) => error.code)
+        expect(outcome).toBeOneOf(['CONFLICT', 'STORE_UNREACHABLE', undefined])
+        await killed.close()
+        await proxy.stop()
+        const sweep = async () => {
+          for (const begun of await sweeper.data.generations()) await sweeper.data.deleteGeneration(begun.generation)
+        }
+        await sweep()
+        // As it is found after longer than any build takes.
+        for (const [name, entry] of Object.entries(await operator.hgetall('{sf:shop}:j'))) {
+          const [upto, , ...state] = entry.split(' ')
+          await operator.hset(
+            '{sf:shop}:j',
+            name,
+            [upto, 1, ...state.map((word) => (/^\d+$/.test(word) ? 1 : word))].join(' '),
+          )
+        }
+        await sweep()
+        runs.push(`${sweptAt} ${killedAt} ${await operator.dbsize()}`)
+        isOver = command < sweptAt
+        if (command < killedAt) break
+      }
+    }
+    expect(runs.filter((run) => !run.endsWith(' 0'))).toEqual([])
+    expect(runs.length).toBeGreaterThan(30)
   })
 
   it('keeps a password out of its URL and its errors', async () => {

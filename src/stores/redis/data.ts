@@ -5,11 +5,13 @@ import { contentConflict } from '../swept.ts'
 import type { RedisConnection } from './connection.ts'
 import { RedisGeneration, unlinkAll, unlinkNumbers } from './generation.ts'
 import type { RedisKeys } from './keys.ts'
-import { BEGIN_GENERATION } from './scripts.ts'
+import { BEGIN_GENERATION, BEGIN_SWEEP, END_SWEEP } from './scripts.ts'
 
 /** Replies of one batch of a large read; two are on their way at a time. */
 const READ_BATCH_BYTES_MAX = 2 << 20
 const READ_BATCHES_MAX = 2
+/** A build ends within the 24 hours that its activity is given. */
+const SWEPT_AGE_MAX_MS = 48 * 3_600_000
 
 /**
  * An object is a key. Commands for objects name one key each, so that a Cluster may spread them. Manifests are fields of one hash:
@@ -92,12 +94,20 @@ export class RedisData implements DataStore {
 
   generations(): Promise<Array<{ generation: string; begunAt: Date }>> {
     return this.#connection.run('listing generations', async () => {
-      const entries = await this.#connection.redis.hgetall(this.#keys.journal)
-      return Object.entries(entries).map(([generation, entry]) => ({
-        generation,
-        begunAt: new Date(Number(entry.split(' ')[1])),
-      }))
+      const found: Array<{ generation: string; begunAt: Date }> = []
+      for (const [generation, entry] of Object.entries(await this.#connection.redis.hgetall(this.#keys.journal))) {
+        const [upto, begunAtMs, , sweptAtMs = '0'] = entry.split(' ')
+        if (sweptAtMs === '0') found.push({ generation, begunAt: new Date(Number(begunAtMs)) })
+        else if (Number(sweptAtMs) < Date.now() - SWEPT_AGE_MAX_MS) await this.#forget(generation, Number(upto))
+      }
+      return found
     })
+  }
+
+  /** A writer that lives would have found out by now that it was swept, and deleted what it wrote since: this is for one that died first. */
+  async #forget(generation: string, upto: number): Promise<void> {
+    await unlinkNumbers(this.#connection, this.#keys, generation, 0, upto)
+    await this.#connection.redis.hdel(this.#keys.journal, generation)
   }
 
   deleteUnits(locations: readonly Location[]): Promise<void> {
@@ -109,13 +119,16 @@ export class RedisData implements DataStore {
     )
   }
 
-  /** The journal entry goes last: a crash before leaves the generation to the next sweep. */
+  /**
+   * The journal entry goes last: a crash before leaves the generation to the next sweep. That of a writer which is not finished stays, for it may
+   * be killed after it has put what it had numbers for: `generations` sweeps again when none can be left.
+   */
   deleteGeneration(generation: string): Promise<void> {
     return this.#connection.run('deleting a generation', async () => {
-      const entry = await this.#connection.redis.hget(this.#keys.journal, generation)
-      if (entry === null) return
-      await unlinkNumbers(this.#connection, this.#keys, generation, 0, Number.parseInt(entry, 10))
-      await this.#connection.redis.hdel(this.#keys.journal, generation)
+      const { redis } = this.#connection
+      const upto = Number(await redis.eval(BEGIN_SWEEP, 1, this.#keys.journal, generation))
+      await unlinkNumbers(this.#connection, this.#keys, generation, 0, upto)
+      await redis.eval(END_SWEEP, 1, this.#keys.journal, generation)
     })
   }
 }

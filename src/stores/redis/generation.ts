@@ -3,7 +3,7 @@ import type { GenerationWriter } from '../ports.ts'
 import { generationSwept } from '../swept.ts'
 import type { RedisConnection } from './connection.ts'
 import type { RedisKeys } from './keys.ts'
-import { RESERVE_NUMBERS } from './scripts.ts'
+import { FINISH_GENERATION, RESERVE_NUMBERS } from './scripts.ts'
 
 /** Sent but not acknowledged: enough to keep Redis busy, little beside a build's memory and Redis's own input buffers. */
 const IN_FLIGHT_BYTES_MAX = 8 << 20
@@ -49,8 +49,11 @@ export class RedisGeneration implements GenerationWriter {
   async finish(): Promise<void> {
     while (this.#inFlight > 0) await this.#reply()
     this.#rethrow()
+    // What is put after all gets new numbers: with the first of them the journal says again that there is a writer.
+    this.#next = this.#end
     await this.#connection.run('finishing a generation', async () => {
-      if ((await this.#connection.redis.hexists(this.#keys.journal, this.generation)) === 0) await this.#giveUp()
+      const { redis } = this.#connection
+      if ((await redis.eval(FINISH_GENERATION, 1, this.#keys.journal, this.generation)) === 0) await this.#giveUp()
       await this.#connection.settleReplicas(this.#keys.settle)
     })
   }
@@ -72,13 +75,16 @@ export class RedisGeneration implements GenerationWriter {
     return from
   }
 
-  /** The sweep could not delete what was written after it: this writer does. */
+  /** The sweep could not delete what was written after it: this writer does, and then its journal entry may go. */
   async #giveUp(): Promise<never> {
+    const error = generationSwept(this.generation, this.#connection.url)
+    this.#failure ??= { error }
     while (this.#inFlight > 0) await this.#reply()
     for (const { from, upto } of this.#ranges) {
       await unlinkNumbers(this.#connection, this.#keys, this.generation, from, upto)
     }
-    throw generationSwept(this.generation, this.#connection.url)
+    await this.#connection.redis.hdel(this.#keys.journal, this.generation)
+    throw error
   }
 
   #send(key: string, object: Uint8Array): void {

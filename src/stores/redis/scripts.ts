@@ -50,6 +50,15 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 `
 
+/**
+ * A generation's entry in the journal: "upto begunAtMs", the numbers handed out and since when; then " finished" while its writer has
+ * nothing more to write, or " swept sweptAtMs" once it gets no numbers any more (0: its objects are not all deleted yet).
+ */
+const JOURNAL_ENTRY = `
+local entry = redis.call('HGET', KEYS[1], ARGV[1])
+local upto, at, state, sweptAt = string.match(entry or '', '^(%d+) (%d+) ?(%a*) ?(%d*)$')
+`
+
 /** KEYS: journal. ARGV: generation. Begun twice, it goes on where it was. */
 export const BEGIN_GENERATION = `#!lua
 ${NOW_MS}
@@ -58,11 +67,35 @@ return redis.call('HSETNX', KEYS[1], ARGV[1], string.format('0 %.0f', now))
 
 /** KEYS: journal. ARGV: generation, count. Returns the first number of the reserved range, or -1 when the generation was swept. */
 export const RESERVE_NUMBERS = `#!lua
-local entry = redis.call('HGET', KEYS[1], ARGV[1])
-if not entry then return -1 end
-local upto, at = string.match(entry, '^(%d+) (%d+)$')
+${JOURNAL_ENTRY}
+if not entry or state == 'swept' then return -1 end
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f %s', upto + ARGV[2], at))
 return tonumber(upto)
+`
+
+/** KEYS: journal. ARGV: generation. 0 when it was swept. */
+export const FINISH_GENERATION = `#!lua flags=allow-oom
+${JOURNAL_ENTRY}
+if not entry or state == 'swept' then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%s %s finished', upto, at))
+return 1
+`
+
+/** KEYS: journal. ARGV: generation. Before its objects are deleted. Returns how many numbers were handed out. */
+export const BEGIN_SWEEP = `#!lua flags=allow-oom
+${JOURNAL_ENTRY}
+if not entry then return 0 end
+if state == '' then redis.call('HSET', KEYS[1], ARGV[1], string.format('%s %s swept 0', upto, at)) end
+return tonumber(upto)
+`
+
+/** KEYS: journal. ARGV: generation. When its objects are deleted: a writer that is not finished may still put some that it has numbers for. */
+export const END_SWEEP = `#!lua flags=allow-oom
+${JOURNAL_ENTRY}
+if state == 'finished' then return redis.call('HDEL', KEYS[1], ARGV[1]) end
+if state ~= 'swept' or sweptAt ~= '0' then return 0 end
+${NOW_MS}
+return redis.call('HSET', KEYS[1], ARGV[1], string.format('%s %s swept %.0f', upto, at, now))
 `
 
 /** KEYS: leases. ARGV: id, tag, kind, ttl in ms. */
