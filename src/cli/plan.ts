@@ -1,8 +1,9 @@
 import type { Command } from 'commander'
+import { formatBytes } from '../core/format-bytes.ts'
 import { migrationsPending } from '../registry/migrate.ts'
 import { type DatasetPlan, planOf } from './plan-of.ts'
 import type { Session } from './session.ts'
-import { formatBytes, table } from './table.ts'
+import { table } from './table.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
 export function plan(program: Command): void {

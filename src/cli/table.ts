@@ -26,18 +26,6 @@ export function card(lines: readonly (readonly [name: string, value: string | nu
   return lines.map(([name, value]) => `${name.padEnd(width)}  ${value ?? '-'}`).join('\n')
 }
 
-/** 1536 → `1.5 KiB`. */
-export function formatBytes(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
-  let unit = 0
-  let amount = bytes
-  while (amount >= 1024 && unit < units.length - 1) {
-    amount /= 1024
-    unit++
-  }
-  return `${unit === 0 ? amount : amount.toFixed(1)} ${units[unit]}`
-}
-
 /** 2026-05-18 09:30:00Z */
 export function formatTime(at: Date | string | null): string | null {
   if (at === null) return null
