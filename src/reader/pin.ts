@@ -3,6 +3,7 @@ import type { VersionRef } from '../../schemas/pointer.ts'
 import { isSnapflipError, SnapflipError } from '../core/errors.ts'
 import { manifestHash } from '../snapshot/manifest.ts'
 import type { Store } from '../stores/ports.ts'
+import { LEASE_TTL_MAX_MS } from '../stores/unreadable-lease.ts'
 import { MissingObject } from './missing-object.ts'
 import { Reads, type ValueTypes } from './reads.ts'
 import type { Values } from './values.ts'
@@ -17,8 +18,6 @@ export interface PinOptions {
 
 const TTL_MS = 60_000
 const TTL_MS_MIN = 100
-/** A timer's longest. */
-const TTL_MS_MAX = 2 ** 31 - 1
 /** Renewed this often within its time: two renewals may fail. */
 const RENEWALS_A_TTL = 3
 /** After a failed renewal. */
@@ -39,10 +38,10 @@ type LeaseOutcome = HeldLease | { outcome: 'retired'; error: SnapflipError }
  */
 export async function takeLease(store: Store, version: OpenVersion, options: PinOptions): Promise<LeaseOutcome> {
   const ttlMs = options.ttlMs ?? TTL_MS
-  if (!(ttlMs >= TTL_MS_MIN && ttlMs <= TTL_MS_MAX)) {
+  if (!(ttlMs >= TTL_MS_MIN && ttlMs <= LEASE_TTL_MAX_MS)) {
     throw new SnapflipError(
       'USAGE',
-      `Option ttlMs of pin is ${ttlMs}, expected a number from ${TTL_MS_MIN} to ${TTL_MS_MAX}.`,
+      `Option ttlMs of pin is ${ttlMs}, expected a number from ${TTL_MS_MIN} to ${LEASE_TTL_MAX_MS}.`,
       { option: 'ttlMs' },
     )
   }

@@ -133,7 +133,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
       if (lease === null) continue
       if (lease.outcome === 'held') {
         const pin: Pin<T> = new Pin(version, source.store, lease, this.values, {
-          standing: () => ({ ...this.standing(version), stale: this.stale }),
+          standing: () => ({ ...this.standing(version, performance.now()), stale: this.stale }),
           onEnd: () => this.#pins.delete(pin),
           onError: (error) => this.#follower.tell('error', error),
         })
@@ -170,10 +170,13 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
     return this.#run(read, version, 1, this.#asDeclared)
   }
 
-  protected standing(version: OpenVersion): { ageMs: number; stale: boolean; store: string } {
-    const ageMs = performance.now() - version.confirmedAt
+  protected standing(version: OpenVersion, begunAt: number): { ageMs: number; stale: boolean; store: string } {
     // By the version that answered: the one served by now may be another.
-    return { ageMs, stale: ageMs > this.#limits.followLagMs, store: (version.source as Source).store.url }
+    return {
+      ageMs: performance.now() - version.confirmedAt,
+      stale: begunAt - version.confirmedAt > this.#limits.followLagMs,
+      store: (version.source as Source).store.url,
+    }
   }
 
   async #answerAs<R>(read: Read<R>, fresh: Exclude<Freshness, 'any'>): Promise<R> {

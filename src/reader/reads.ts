@@ -18,7 +18,7 @@ export interface Entry<V> {
   version: VersionRef
   /** Since the pointer was last known to name this version; Infinity when this reader never knew it to. */
   ageMs: number
-  /** True when that is longer than the reader's follow lag. (Of a pin: when its reader cannot refresh the pointer for longer.) */
+  /** True when that, as the read began, was longer than the reader's follow lag. (Of a pin: when its reader cannot refresh the pointer for longer.) */
   stale: boolean
   source: 'store' | 'memory'
   /** URL of the store, without credentials. */
@@ -35,7 +35,8 @@ export abstract class Reads<T extends ValueTypes> {
 
   /** Runs a read on the version that has to answer it, again on the next one if that was retired meanwhile. */
   protected abstract answer<R>(read: (version: OpenVersion) => R | Promise<R>, fresh: Freshness | undefined): Promise<R>
-  protected abstract standing(version: OpenVersion): Pick<Entry<unknown>, 'ageMs' | 'stale' | 'store'>
+  /** How current the answer of a read is that began then (performance.now()). */
+  protected abstract standing(version: OpenVersion, begunAt: number): Pick<Entry<unknown>, 'ageMs' | 'stale' | 'store'>
 
   /** The value of a key in a unique index; undefined when it has none. */
   get<I extends IndexOf<T>>(index: I, key: Key, options?: ReadOptions): Promise<T[I] | undefined> {
@@ -47,13 +48,14 @@ export abstract class Reads<T extends ValueTypes> {
 
   /** As `get`, with the version, age and origin of the answer. */
   getEntry<I extends IndexOf<T>>(index: I, key: Key, options?: ReadOptions): Promise<Entry<T[I] | undefined>> {
+    const begunAt = performance.now()
     return this.answer(async (version) => {
       const take: Take<{ value: T[I] | undefined; source: 'store' | 'memory' }> = (raw, bytes, at, cached) => ({
         value: this.#takeValue(raw, bytes, at) as T[I] | undefined,
         source: cached ? 'memory' : 'store',
       })
       const found = await this.#one(version, index, 'unique', key, take)
-      return { ...found, version: version.ref, ...this.standing(version) }
+      return { ...found, version: version.ref, ...this.standing(version, begunAt) }
     }, options?.fresh)
   }
 

@@ -123,6 +123,25 @@ test('a reader that cannot refresh the pointer answers with a mark, or with an e
     .toBe('READER_STALE')
 })
 
+test('an answer that took longer than the follow lag is not stale for that', async () => {
+  const { broken, reader } = await following()
+  const { data } = broken.store
+  const { read } = data
+  const { promise: released, resolve: release } = Promise.withResolvers<void>()
+  data.read = async (locations) => {
+    await released
+    return read(locations)
+  }
+  const answering = reader.getEntry('products', 1, { fresh: maxStale(0) })
+  await expect.poll(() => broken.calls.pointer, { timeout: 5000, interval: 1 }).toBeGreaterThan(1)
+  broken.down = 'pointer'
+  await expect.poll(() => reader.stale, { timeout: 5000, interval: 10 }).toBe(true)
+  release()
+  const entry = await answering
+  expect(entry).toMatchObject({ value: { id: 1, mark: 1 }, stale: false })
+  expect(entry.ageMs).toBeGreaterThan(200)
+})
+
 test('a read after the process was paused for longer than the follow lag does not answer from before the pause', async () => {
   const { dataset, first, reader } = await following()
   const second = await dataset.build(shop(2), first)
