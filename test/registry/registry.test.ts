@@ -135,6 +135,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       const attempt = {
         dataset: DATASET,
         refreshId: first.refreshId,
+        index: 'products',
         attempt: 1,
         generation: generation(),
         store: 'hot',
@@ -221,8 +222,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       const { tag } = await allocate(pool, refreshId)
       const [dead, kept] = [seal(tag), seal(tag)]
       for (const [index, { generation }] of [dead, kept].entries()) {
-        const attempt = { dataset: DATASET, refreshId, attempt: index + 1, generation, store: 'hot', parent: null }
-        await beginGeneration(pool, attempt)
+        await beginGeneration(pool, attempt(refreshId, { attempt: index + 1, generation }))
         if (index === 0) await sealVersion(pool, dead)
       }
       const otherwise = sealVersion(pool, { ...kept, replaces: kept.digest })
@@ -338,7 +338,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       const { tag } = await allocate(pool, refreshId)
       const [dead, adopted, last] = [generation(), generation(), generation()]
       for (const [index, name] of [dead, adopted, last].entries()) {
-        const build = { dataset: DATASET, refreshId, attempt: index + 1, generation: name, store: 'hot', parent: null }
+        const build = attempt(refreshId, { attempt: index + 1, generation: name })
         await beginGeneration(pool, build)
         await beginGeneration(pool, build)
       }
@@ -523,6 +523,25 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       })
       await expect(flip).rejects.toMatchObject({ code: 'PREFLIP_REFUSED' })
       expect(await openFlips(pool, DATASET)).toEqual([])
+    })
+
+    it('are refused to a sealed version that a gate spoke against, whoever wrote that', async () => {
+      const { refreshId, tag } = await passed(pool)
+      await pool.query(`update snapflip.gate_results set verdict = 'reject' where dataset = $1 and tag = $2`, [
+        DATASET,
+        tag,
+      ])
+      const flip = intendFlip(pool, {
+        flipId: randomUUID(),
+        dataset: DATASET,
+        kind: 'flip',
+        from: null,
+        to: tag,
+        reason: null,
+        actor: null,
+        refreshId,
+      })
+      await expect(flip).rejects.toMatchObject({ code: 'PREFLIP_REFUSED' })
     })
 
     it('are refused on hold, to quarantined and retired versions, and for a closed refresh', async () => {
