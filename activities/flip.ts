@@ -69,12 +69,13 @@ export async function makeFlip(
   },
 ): Promise<{ registry: number; breakGlass: number }> {
   const { dataset, flipId, to, kind } = flip.intent
-  const { epoch, outcome } = await intendFlip(deps.pool, flip.intent)
+  const { epoch, outcome, anchor } = await intendFlip(deps.pool, flip.intent)
   if (outcome === 'confirmed') return epoch
   if (outcome !== null) throw settledBefore(flip.intent, await flipOf(deps.pool, flipId))
   let pointer: Pointer
   try {
-    pointer = (await changePointer(store.pointer, { kind: 'flip', flipId, epoch, ...flip.change }, { dataset })).pointer
+    pointer = (await changePointer(store.pointer, { kind: 'flip', flipId, epoch, anchor, ...flip.change }, { dataset }))
+      .pointer
   } catch (error) {
     // Refused is an outcome. A store that does not answer, or takes no write before it was looked at, is none: the next attempt reads it.
     if (!isSnapflipError(error) || error.code === 'STORE_UNREACHABLE' || error.code === 'STORE_REBOUND') throw error

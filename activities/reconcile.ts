@@ -165,7 +165,7 @@ async function moveTo(
   await raiseEpoch(deps.pool, dataset, fault.claimed.epoch.registry)
   const reason = rollback.reason ?? summary
   const intent = { flipId, dataset, kind: 'rollback', from: from.tag, to: to.tag, reason, actor } as const
-  const { epoch } = await intendFlip(deps.pool, intent)
+  const { epoch, anchor } = await intendFlip(deps.pool, intent)
   const decision = applyChange(
     fault.claimed,
     {
@@ -174,6 +174,7 @@ async function moveTo(
       expected: { tag: from.tag, epoch: fault.claimed.epoch },
       to,
       epoch,
+      anchor,
       freshAsOf: row.watermark === null ? null : { snapshot: row.watermark.snapshot, at: row.watermark.at },
       also: { quarantine: [from.tag, ...lost.map(({ tag }) => tag)], ...(hold === null ? {} : { hold }) },
       allowHold: true,

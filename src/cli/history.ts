@@ -1,7 +1,8 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import { stringify } from 'csv-stringify/sync'
+import { isSnapflipError } from '../core/errors.ts'
 import { type HistoryEntry, historyEntries } from '../registry/history-entries.ts'
-import { verifyHistory } from '../registry/verify-history.ts'
+import { type HistoryHead, verifyHistory } from '../registry/verify-history.ts'
 import { moment } from './moment.ts'
 import type { Session } from './session.ts'
 import { formatTime, table } from './table.ts'
@@ -38,14 +39,18 @@ export function history(program: Command): void {
     .option('--since <time>', 'only entries since then (ISO 8601)', moment)
     .option('--until <time>', 'only entries before then (ISO 8601)', moment)
     .option('--csv', 'print all fields as CSV, the detail as JSON in one of them')
-    .option('--verify', 'also check the whole chain: edits, removals and cut tails are found')
+    .option(
+      '--verify',
+      'also check the whole chain, with the anchors in the stores: edits, removals and cut tails are found',
+    )
     .action(act<Options, [string]>(run))
 }
 
 async function run(session: Session, options: Options, dataset: string): Promise<Answer> {
   await session.dataset(dataset)
   const registry = await session.registry()
-  const chain = options.verify ? await verifyHistory(registry) : null
+  const anchors = options.verify ? await anchorsOf(session) : []
+  const chain = options.verify ? await verifyHistory(registry, { anchors }) : null
   const { limit, kind, actor, tag: version, since, until } = options
   const entries = await historyEntries(registry, { dataset, limit, kind, actor, version, since, until })
   if (options.csv) return { json: { dataset, entries }, text: csv(entries) }
@@ -59,8 +64,29 @@ async function run(session: Session, options: Options, dataset: string): Promise
   ])
   const lines =
     entries.length === 0 ? [`No entries of ${dataset}.`] : [table(['#', 'at', 'what', 'version', 'by', 'detail'], rows)]
-  if (chain !== null) lines.push(`The chain verifies: ${chain.entries} entries, the last one's hash is ${chain.hash}.`)
-  return { json: { dataset, entries, ...(chain === null ? {} : { chain }) }, text: lines.join('\n') }
+  if (chain !== null) {
+    lines.push(
+      `The chain verifies: ${chain.entries} entries, the last one's hash is ${chain.hash}; anchors in the stores it was compared with: ${anchors.length}.`,
+    )
+  }
+  const verified = chain === null ? {} : { chain: { ...chain, anchors: anchors.length } }
+  return { json: { dataset, entries, ...verified }, text: lines.join('\n') }
+}
+
+/** What every flip left of the chain in its store: whoever rewrites or cuts the history in the database does not reach these. */
+async function anchorsOf(session: Session): Promise<HistoryHead[]> {
+  const anchors: HistoryHead[] = []
+  for (const dataset of Object.keys((await session.config()).datasets)) {
+    const store = await session.store(dataset)
+    try {
+      const anchor = (await store.pointer.read())?.pointer.anchor ?? null
+      if (anchor !== null) anchors.push({ entries: anchor.seq, hash: anchor.hash })
+    } catch (error) {
+      if (!isSnapflipError(error)) throw error
+      session.note(`Not compared with the anchor of ${dataset}: ${error.message}`)
+    }
+  }
+  return anchors
 }
 
 function csv(entries: readonly HistoryEntry[]): string {

@@ -1,9 +1,10 @@
 import type pg from 'pg'
-import type { Epoch } from '../../schemas/pointer.ts'
+import type { Anchor, Epoch } from '../../schemas/pointer.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { activeHold, onHold } from './active-hold.ts'
 import { lockDataset } from './dataset-lock.ts'
 import { type FlipKind, type FlipResult, type FlipRow, flipOf } from './flips.ts'
+import { historyHead } from './history-head.ts'
 import { record } from './record.ts'
 import { requireOpenRefresh } from './require-open-refresh.ts'
 import { type Db, transaction } from './transaction.ts'
@@ -32,7 +33,10 @@ export interface FlipIntent {
  * @throws SnapflipError ON_HOLD (flips only), VERSION_QUARANTINED, VERSION_RETIRED, PREFLIP_REFUSED (not sealed, or its gates did not
  *   pass), SUPERSEDED (the refresh is closed), CONFLICT (the id was used for another flip).
  */
-export async function intendFlip(db: Db, intent: FlipIntent): Promise<{ epoch: Epoch; outcome: FlipResult | null }> {
+export async function intendFlip(
+  db: Db,
+  intent: FlipIntent,
+): Promise<{ epoch: Epoch; outcome: FlipResult | null; anchor: Anchor }> {
   return transaction(db, async (client) => {
     const { flipId, dataset, kind, from, to, reason, actor, refreshId } = intent
     await lockDataset(client, dataset)
@@ -42,7 +46,8 @@ export async function intendFlip(db: Db, intent: FlipIntent): Promise<{ epoch: E
         throw usedBefore(intent, known)
       // Not made yet, and its refresh ended without it: it never shall be.
       if (known.outcome === null && refreshId !== undefined) await requireOpenRefresh(client, dataset, refreshId)
-      return { epoch: { registry: known.epoch, breakGlass: 0 }, outcome: known.outcome }
+      const anchor = await historyHead(client)
+      return { epoch: { registry: known.epoch, breakGlass: 0 }, outcome: known.outcome, anchor }
     }
     if (refreshId !== undefined) await requireOpenRefresh(client, dataset, refreshId)
     const target = await version(client, dataset, to)
@@ -59,7 +64,8 @@ export async function intendFlip(db: Db, intent: FlipIntent): Promise<{ epoch: E
       version: to,
       detail: { flipId, from, to, epoch, reason, refreshId: refreshId ?? null },
     })
-    return { epoch: { registry: epoch, breakGlass: 0 }, outcome: null }
+    // With the entry of this flip: whoever cuts it off later is found out by the pointer.
+    return { epoch: { registry: epoch, breakGlass: 0 }, outcome: null, anchor: await historyHead(client) }
   })
 }
 

@@ -18,20 +18,23 @@ const NO_HASH = '0'.repeat(64)
 
 /**
  * Computes every entry's hash again, from the first on: finds edits, removals, insertions and a changed order. A cut tail is found by the
- * head row; whoever can rewrite that too is found out by an `anchor`, a head noted earlier elsewhere.
+ * head row; whoever can rewrite that too is found out by `anchors`, heads noted earlier elsewhere (stores get one with every flip).
  *
  * @returns the head, to be kept as the next anchor.
  * @throws SnapflipError HISTORY_BROKEN naming the first bad entry.
  */
-export async function verifyHistory(db: Db, { anchor }: { anchor?: HistoryHead } = {}): Promise<HistoryHead> {
-  if (!(db instanceof pg.Pool)) return verify(db, anchor)
+export async function verifyHistory(
+  db: Db,
+  { anchors = [] }: { anchors?: readonly HistoryHead[] } = {},
+): Promise<HistoryHead> {
+  if (!(db instanceof pg.Pool)) return verify(db, anchors)
   const client = await db.connect().catch((error: unknown) => {
     throw postgresFailure(error)
   })
   try {
     // One snapshot for all pages, or an entry written meanwhile would look like one too many.
     await client.query('begin isolation level repeatable read read only')
-    return await verify(client, anchor)
+    return await verify(client, anchors)
   } catch (error) {
     throw postgresFailure(error)
   } finally {
@@ -40,9 +43,8 @@ export async function verifyHistory(db: Db, { anchor }: { anchor?: HistoryHead }
   }
 }
 
-async function verify(client: pg.ClientBase, anchor: HistoryHead | undefined): Promise<HistoryHead> {
+async function verify(client: pg.ClientBase, anchors: readonly HistoryHead[]): Promise<HistoryHead> {
   let head: HistoryHead = { entries: 0, hash: NO_HASH }
-  let anchored = anchor === undefined || anchor.entries === 0
   for (;;) {
     const { rows } = await client.query<StoredEntry>(READ_PAGE, [head.entries, PAGE])
     for (const entry of rows) {
@@ -52,11 +54,8 @@ async function verify(client: pg.ClientBase, anchor: HistoryHead | undefined): P
       const hash = createHash('sha256').update(canonicalText(entry)).digest('hex')
       if (entry.hash !== hash) throw broken(seq, 'found fields that do not give its hash: it was edited')
       head = { entries: seq, hash }
-      if (anchor?.entries === seq) {
-        if (anchor.hash !== hash)
-          throw broken(seq, 'found another hash than the anchor has: the chain was written anew')
-        anchored = true
-      }
+      if (anchors.some((anchor) => anchor.entries === seq && anchor.hash !== hash))
+        throw broken(seq, 'found another hash than its anchor has: the chain was written anew')
     }
     if (rows.length < PAGE) break
   }
@@ -68,12 +67,9 @@ async function verify(client: pg.ClientBase, anchor: HistoryHead | undefined): P
       `found ${head.entries} entries where the head has ${stored?.seq ?? 'no row'}: the tail was cut or added to`,
     )
   }
-  if (!anchored) {
-    throw broken(
-      head.entries + 1,
-      `found ${head.entries} entries where the anchor has ${anchor?.entries}: the tail was cut`,
-    )
-  }
+  const longest = Math.max(0, ...anchors.map(({ entries }) => entries))
+  if (longest > head.entries)
+    throw broken(head.entries + 1, `found ${head.entries} entries where an anchor has ${longest}: the tail was cut`)
   return head
 }
 

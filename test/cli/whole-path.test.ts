@@ -307,3 +307,18 @@ test('detach leaves no trigger behind; apply attaches again', async () => {
   expect((await project.run(['apply', '--yes'])).stderr).toContain('+ capture on public.products')
   expect(await triggers()).toBe(2)
 })
+
+test('a history that was cut together with its head is found out by the anchor in the store', async () => {
+  const verify = ['history', project.dataset, '--verify', '--json']
+  expect(json(await project.run(verify))).toMatchObject({ chain: { anchors: 1 } })
+  // As a superuser can who means to: back to before the last flip, and nothing in the database shows it.
+  await project.database.pool.query(`
+    begin; set local session_replication_role = replica;
+    alter table snapflip.history disable trigger all; alter table snapflip.history_head disable trigger all;
+    delete from snapflip.history where seq >= (select max(seq) from snapflip.history where kind = 'flip.intended');
+    update snapflip.history_head set (seq, hash) = (select seq, hash from snapflip.history order by seq desc limit 1);
+    commit`)
+  const cut = await project.run(verify)
+  expect(cut.code).toBe(15)
+  expect(json(cut)).toMatchObject({ code: 'HISTORY_BROKEN', message: expect.stringContaining('the tail was cut') })
+})

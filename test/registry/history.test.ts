@@ -276,7 +276,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the history', (postgres) => {
       session.release(true)
     }
     const head = await verifyHistory(pool)
-    expect(await verifyHistory(pool, { anchor: head })).toEqual(head)
+    expect(await verifyHistory(pool, { anchors: [head] })).toEqual(head)
   })
 
   it('reads on from page to page', async () => {
@@ -350,9 +350,15 @@ describe.each(postgresVersions)('PostgreSQL %s: the history', (postgres) => {
     await tamper(`delete from snapflip.history where seq > 3;
       update snapflip.history_head set seq = 3, hash = (select hash from snapflip.history where seq = 3)`)
     await verifyHistory(pool)
-    await expect(verifyHistory(pool, { anchor })).rejects.toMatchObject({ code: 'HISTORY_BROKEN', details: { seq: 4 } })
+    await expect(verifyHistory(pool, { anchors: [anchor] })).rejects.toMatchObject({
+      code: 'HISTORY_BROKEN',
+      details: { seq: 4 },
+    })
     await entries(2)
-    await expect(verifyHistory(pool, { anchor })).rejects.toMatchObject({ code: 'HISTORY_BROKEN', details: { seq: 5 } })
+    await expect(verifyHistory(pool, { anchors: [anchor] })).rejects.toMatchObject({
+      code: 'HISTORY_BROKEN',
+      details: { seq: 5 },
+    })
   })
 
   async function entries(count: number): Promise<void> {

@@ -407,7 +407,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
         actor: null,
         refreshId,
       }
-      expect(await intendFlip(pool, intent)).toEqual({ epoch: { registry: 42, breakGlass: 0 }, outcome: null })
+      expect(await intendFlip(pool, intent)).toMatchObject({ epoch: { registry: 42, breakGlass: 0 }, outcome: null })
       await expect(pool.query('update snapflip.datasets set epoch_registry = 1')).rejects.toThrow(/only rises/)
     })
 
