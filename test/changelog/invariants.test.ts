@@ -203,7 +203,7 @@ describe.each(postgresVersions)('the changelog of PostgreSQL %s', (version) => {
   }
 
   it(`is equal to the tables in each of ${WINDOWS} snapshots, forwards, backwards and over many windows at once`, {
-    timeout: 180_000,
+    timeout: 600_000,
   }, async () => {
     const cuts: Cut[] = [await cut(builder, sources)]
     // Folded on from the first cut for ever; nothing is taken from the later truths.
