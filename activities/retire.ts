@@ -93,8 +93,14 @@ async function sweep(
   for (const { tag } of await versions(deps.pool, dataset, { states: ['retired'] })) {
     if (await mark(deps, store, dataset, tag)) marked.push(tag)
   }
-  const leased = new Set((await store.leases.list()).map((lease) => lease.tag))
-  const going = marked.filter((tag) => !leased.has(tag))
+  const leases = await store.leases.list()
+  const leased = new Set(leases.map((lease) => lease.tag))
+  for (const { id, tag, expiresAt } of leases) {
+    if (tag !== null) continue
+    const found = { dataset, step: 'retire', lease: id, store: store.url, expiresAt }
+    deps.log.warn(found, 'not a lease that can be read: no version is swept until it would have ended, or is removed')
+  }
+  const going = leased.has(null) ? [] : marked.filter((tag) => !leased.has(tag))
 
   const tags = await store.data.listManifests()
   const present = await versions(deps.pool, dataset, { tags })

@@ -104,7 +104,8 @@ export interface PointerStore {
 /** A claim that keeps a version from being deleted. Times are the store's own clock. */
 export interface Lease {
   id: string
-  tag: string
+  /** Null: what lies there cannot be read, so it may be a claim to any version. */
+  tag: string | null
   kind: 'reader' | 'build'
   expiresAt: Date
 }
@@ -118,6 +119,6 @@ export interface LeaseStore {
   /** Writes or renews. */
   put(lease: { id: string; tag: string; kind: Lease['kind']; ttlMs: number }): Promise<void>
   drop(id: string): Promise<void>
-  /** Unexpired leases. Removes expired ones as it goes. */
+  /** Unexpired leases, and what cannot be read until no lease of its age would last. Removes expired ones as it goes. */
   list(): Promise<Lease[]>
 }

@@ -8,6 +8,7 @@ import { changePointer } from '../../src/stores/change-pointer.ts'
 import type { FileSystem } from '../../src/stores/folder/files.ts'
 import { openFolderStore } from '../../src/stores/folder/store.ts'
 import { openStore } from '../../src/stores/open.ts'
+import { LEASE_TTL_MAX_MS } from '../../src/stores/unreadable-lease.ts'
 import { type TestFolder, testFolder } from '../support/services.ts'
 import { storeContract } from './contract.ts'
 import { flipFrom, newGeneration, tagOf } from './versions.ts'
@@ -103,6 +104,33 @@ describe('folder store', () => {
     expect((await store.data.generations()).map((entry) => entry.generation)).toEqual([generation])
     await store.data.deleteGeneration(generation)
     expect(await store.data.generations()).toEqual([])
+  })
+
+  it('takes what is no lease for one of any version, until no lease of its age would last, and removes it then', async () => {
+    const store = await openStore(folder.url, { dataset: 'strange' })
+    await store.leases.put({ id: 'reader', tag: tagOf(1), kind: 'reader', ttlMs: 60_000 })
+    const leases = join(folder.path, 'strange', 'leases')
+    await nodeFs.writeFile(join(leases, 'cut'), '{"id": "cut", "ta')
+    await nodeFs.writeFile(join(leases, 'other'), '{"some": "thing"}')
+    await nodeFs.mkdir(join(leases, 'nested'))
+    const tags = async () => (await store.leases.list()).map(({ id, tag }) => `${id} ${tag}`).sort()
+    expect(await tags()).toEqual(['cut null', 'nested null', 'other null', `reader ${tagOf(1)}`])
+    const longAgo = new Date(Date.now() - LEASE_TTL_MAX_MS - 120_000)
+    for (const name of ['cut', 'other', 'nested']) await nodeFs.utimes(join(leases, name), longAgo, longAgo)
+    expect(await tags()).toEqual([`reader ${tagOf(1)}`])
+    expect(await nodeFs.readdir(leases)).toEqual(['reader'])
+    await store.close()
+  })
+
+  it('leaves files alone that are nobody’s manifest and nobody’s generation', async () => {
+    const store = await openStore(folder.url, { dataset: 'strangers' })
+    for (const path of ['packs', 'manifests']) {
+      await nodeFs.mkdir(join(folder.path, 'strangers', path), { recursive: true })
+      await nodeFs.writeFile(join(folder.path, 'strangers', path, '.DS_Store'), '')
+    }
+    expect(await store.data.generations()).toEqual([])
+    expect(await store.data.listManifests()).toEqual([])
+    await store.close()
   })
 
   it('removes temporary files of crashed writes, once they are old', async () => {

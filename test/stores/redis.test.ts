@@ -7,6 +7,7 @@ import { type LocalRedis, type StartRedisOptions, startRedis } from '../../src/l
 import { changePointer } from '../../src/stores/change-pointer.ts'
 import { type OpenOptions, openStore } from '../../src/stores/open.ts'
 import type { Store } from '../../src/stores/ports.ts'
+import { LEASE_TTL_MAX_MS } from '../../src/stores/unreadable-lease.ts'
 import { redisModes, type TestFolder, type TestRedis, testFolder, testRedisIn } from '../support/services.ts'
 import { storeContract } from './contract.ts'
 import { startRedisProxy } from './redis-proxy.ts'
@@ -171,6 +172,23 @@ describe('Redis store', () => {
     const stats = await operator.info('commandstats')
     const called = [...stats.matchAll(/cmdstat_(\w+)[|:].*?calls=(\d+)/g)].map(([, name, calls]) => `${name} ${calls}`)
     expect(called.filter((call) => !/^(config|info|client|hello)/.test(call))).toEqual(['get 1'])
+  })
+
+  it('takes what is no lease for one of any version, for as long as a lease may last from when it was seen', async () => {
+    const redis = await start({})
+    const store = await open(redis.url)
+    const operator = admin(redis.url)
+    await operator.hset('{sf:shop}:l', 'strange', 'what is this')
+    const from = Date.now()
+    for (let n = 0; n < 2; n++) {
+      const [lease, ...others] = await store.leases.list()
+      expect(lease).toMatchObject({ id: 'strange', tag: null })
+      expect(others).toEqual([])
+      expect(Math.abs((lease?.expiresAt.getTime() ?? 0) - from - LEASE_TTL_MAX_MS)).toBeLessThan(60_000)
+    }
+    await operator.hset('{sf:shop}:l', 'strange', '1 ? reader')
+    expect(await store.leases.list()).toEqual([])
+    expect(await operator.hlen('{sf:shop}:l')).toBe(0)
   })
 
   it('leaves no key behind when everything is deleted', async () => {

@@ -1,7 +1,9 @@
+import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { changePointer } from '../../src/stores/change-pointer.ts'
 import { openStore } from '../../src/stores/open.ts'
 import type { Store } from '../../src/stores/ports.ts'
+import { LEASE_TTL_MAX_MS } from '../../src/stores/unreadable-lease.ts'
 import { type TestBucket, testBucket } from '../support/services.ts'
 import { storeContract } from './contract.ts'
 import { type Exchange, type HttpProxy, type Intercept, startHttpProxy } from './http-proxy.ts'
@@ -68,6 +70,42 @@ describe('S3 store behind a network', () => {
     await writer.finish()
     expect(await store.data.read(locations)).toEqual([Buffer.from('block')])
     expect(doubled.mock.calls.length).toBeGreaterThanOrEqual(6)
+  })
+
+  it('takes what is no lease for one of any version, until no lease of its age would last, and removes it then', async () => {
+    let isOld = false
+    const proxy = await start(bucket.endpoint, async (exchange, forward) => {
+      const answer = await forward()
+      if (!isOld || !exchange.path.includes('list-type=2')) return answer
+      const longAgo = new Date(Date.now() - LEASE_TTL_MAX_MS - 120_000).toISOString()
+      const body = answer.body.toString().replace(/<LastModified>[^<]*/g, `<LastModified>${longAgo}`)
+      const { 'content-length': _, ...headers } = answer.headers
+      return { ...answer, headers, body: Buffer.from(body) }
+    })
+    const store = await open(proxy.endpoint, 'strange')
+    const client = new S3Client({ endpoint: bucket.endpoint, region: bucket.region, forcePathStyle: true })
+    stops.push(async () => client.destroy())
+    const folder = `${bucket.prefix}/strange`
+    // A folder of a console, a write that broke off, a stranger's files.
+    for (const name of [
+      'leases/',
+      'leases/cut',
+      'manifests/',
+      'manifests/README',
+      'gens/',
+      'gens/README',
+      'gens/x/y',
+    ]) {
+      const Body = name.endsWith('/') ? '' : '{"id": "cut", "ta'
+      await client.send(new PutObjectCommand({ Bucket: bucket.bucket, Key: `${folder}/${name}`, Body }))
+    }
+    expect(await store.leases.list()).toMatchObject([{ id: 'leases/cut', tag: null }])
+    isOld = true
+    expect(await store.leases.list()).toEqual([])
+    isOld = false
+    expect(await store.leases.list()).toEqual([])
+    expect(await store.data.listManifests()).toEqual([])
+    expect(await store.data.generations()).toEqual([])
   })
 
   it('that loses the reply to a flip finds it made, and sends it once', async () => {

@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto'
-import { readdir, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, readdir, stat, utimes, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { Redis } from 'ioredis'
 import { expect, it } from 'vitest'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { version } from '../../src/registry/version.ts'
+import { LEASE_TTL_MAX_MS } from '../../src/stores/unreadable-lease.ts'
 import { testRedis } from '../support/services.ts'
 import { expectSound } from '../support/soundness.ts'
 import { around, makeWorld, type World } from '../support/world.ts'
@@ -136,6 +137,23 @@ it('a generation that the registry does not know stays until it is older than an
   await writeFile(join(folderOf(world, store.url), 'packs', stranger, 'begun'), threeDaysAgo)
   await refreshAfter(world, EVERYTHING)
   expect(await generations()).not.toContain(stranger)
+  await expectSound(world)
+})
+
+it('what is no lease holds up retirement, with a word of it, until it is older than any lease', async () => {
+  const world = await makeWorld(SHOP)
+  await world.worker()
+  const first = await refreshAfter(world, 'select')
+  const stray = join(folderOf(world, (await world.store()).url), 'leases', 'stray')
+  await mkdir(dirname(stray), { recursive: true })
+  await writeFile(stray, '{"id": "stray", "ta')
+  for (let n = 0; n < 2; n++) await refreshAfter(world, EVERYTHING)
+  expect(await stateOf(world, first)).toBe('retired')
+  expect(world.logged).toContainEqual(expect.objectContaining({ lease: 'stray' }))
+  const longAgo = new Date(Date.now() - LEASE_TTL_MAX_MS - 120_000)
+  await utimes(stray, longAgo, longAgo)
+  await refreshAfter(world, EVERYTHING)
+  expect(await stateOf(world, first)).toBe('swept')
   await expectSound(world)
 })
 

@@ -1,5 +1,6 @@
 import { dirname } from 'node:path'
 import type { Location } from '../../../schemas/manifest.ts'
+import { isGeneration, isTag } from '../names.ts'
 import { PackWriter } from '../pack-writer.ts'
 import type { DataStore, GenerationWriter } from '../ports.ts'
 import { cutRange, forEachBounded, planRanges } from '../ranges.ts'
@@ -93,7 +94,9 @@ export class FolderData implements DataStore {
   }
 
   listManifests(): Promise<string[]> {
-    return this.#files.run('listing manifests', () => this.#files.list(this.#files.path('manifests')))
+    return this.#files.run('listing manifests', async () =>
+      (await this.#files.list(this.#files.path('manifests'))).filter(isTag),
+    )
   }
 
   deleteManifest(tag: string): Promise<void> {
@@ -104,7 +107,7 @@ export class FolderData implements DataStore {
     return this.#files.run('listing generations', async () => {
       await this.#files.removeLeftOvers()
       const found: Array<{ generation: string; begunAt: Date }> = []
-      for (const generation of await this.#files.list(this.#files.path('packs'))) {
+      for (const generation of (await this.#files.list(this.#files.path('packs'))).filter(isGeneration)) {
         const begun = await this.#files.read(this.#files.path('packs', generation, 'begun'))
         const begunAt = new Date(begun?.toString() ?? Number.NaN)
         if (!Number.isNaN(begunAt.getTime())) {

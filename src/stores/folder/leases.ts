@@ -1,7 +1,8 @@
 import { z } from 'zod'
 import { tagSchema } from '../../../schemas/pointer.ts'
 import type { Lease, LeaseStore } from '../ports.ts'
-import type { DurableFiles } from './files.ts'
+import { parseLease, unreadableLease } from '../unreadable-lease.ts'
+import { absentAs, type DurableFiles } from './files.ts'
 
 const leaseFileSchema = z.object({
   id: z.string(),
@@ -43,15 +44,25 @@ export class FolderLeases implements LeaseStore {
       const now = Date.now()
       for (const name of await this.#files.list(this.#files.path('leases'))) {
         const path = this.#files.path('leases', name)
-        const bytes = await this.#files.read(path)
-        if (bytes === null) continue
-        const { expiresAt, ...lease } = leaseFileSchema.parse(JSON.parse(bytes.toString()))
-        const expires = new Date(expiresAt)
-        if (expires.getTime() > now) leases.push({ ...lease, expiresAt: expires })
-        else if (expires.getTime() < now - REMOVE_AFTER_MS) await this.#files.remove(path)
+        const lease = await this.#read(name, path)
+        if (lease === null) continue
+        const expiresAtMs = lease.expiresAt.getTime()
+        if (expiresAtMs > now) leases.push(lease)
+        else if (expiresAtMs < now - REMOVE_AFTER_MS) await this.#files.fs.rm(path, { recursive: true, force: true })
       }
       return leases
     })
+  }
+
+  /** Null when it is gone. */
+  async #read(name: string, path: string): Promise<Lease | null> {
+    const stat = await this.#files.fs.stat(path).catch(absentAs(null))
+    if (stat === null) return null
+    const bytes = stat.isFile() ? await this.#files.read(path) : Buffer.alloc(0)
+    if (bytes === null) return null
+    const lease = parseLease(leaseFileSchema, bytes)
+    if (lease === null) return unreadableLease(name, stat.mtime)
+    return { ...lease, expiresAt: new Date(lease.expiresAt) }
   }
 
   #path(id: string): string {

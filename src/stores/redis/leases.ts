@@ -1,7 +1,8 @@
 import type { Lease, LeaseStore } from '../ports.ts'
+import { LEASE_TTL_MAX_MS } from '../unreadable-lease.ts'
 import type { RedisConnection } from './connection.ts'
 import type { RedisKeys } from './keys.ts'
-import { LIST_LEASES, PUT_LEASE } from './scripts.ts'
+import { LIST_LEASES, PUT_LEASE, UNREADABLE } from './scripts.ts'
 
 /** Leases as fields of one hash, by the server's clock. */
 export class RedisLeases implements LeaseStore {
@@ -25,13 +26,13 @@ export class RedisLeases implements LeaseStore {
 
   list(): Promise<Lease[]> {
     return this.#connection.run('listing leases', async () => {
-      const flat = (await this.#connection.redis.eval(LIST_LEASES, 1, this.#keys.leases)) as string[]
+      const flat = (await this.#connection.redis.eval(LIST_LEASES, 1, this.#keys.leases, LEASE_TTL_MAX_MS)) as string[]
       const leases: Lease[] = []
       for (let index = 0; index + 1 < flat.length; index += 2) {
         const [expiresAtMs = '', tag = '', kind] = (flat[index + 1] as string).split(' ')
         leases.push({
           id: flat[index] as string,
-          tag,
+          tag: tag === UNREADABLE ? null : tag,
           kind: kind === 'build' ? 'build' : 'reader',
           expiresAt: new Date(Number(expiresAtMs)),
         })

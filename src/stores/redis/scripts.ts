@@ -104,14 +104,27 @@ ${NOW_MS}
 return redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f %s %s', now + ARGV[4], ARGV[2], ARGV[3]))
 `
 
-/** KEYS: leases. Returns id, entry, id, entry, …; expired ones are removed in the same step, so that no renewal is lost to it. */
+/** Stands for the tag of a lease that cannot be read. */
+export const UNREADABLE = '?'
+
+/**
+ * KEYS: leases. ARGV: longest ttl in ms. Returns id, entry, id, entry, …; expired ones are removed in the same step, so that no renewal is
+ * lost to it. Fields have no age: what cannot be read gets its end when it is first seen.
+ */
 export const LIST_LEASES = `#!lua flags=allow-oom
 ${NOW_MS}
 local all, alive = redis.call('HGETALL', KEYS[1]), {}
 for i = 1, #all, 2 do
-  if tonumber(string.match(all[i + 1], '^%d+')) > now then
+  local entry = all[i + 1]
+  local ends = tonumber(string.match(entry, '^(%d+) %S+ %a+$'))
+  if not ends then
+    ends = now + ARGV[1]
+    entry = string.format('%.0f ${UNREADABLE} reader', ends)
+    redis.call('HSET', KEYS[1], all[i], entry)
+  end
+  if ends > now then
     alive[#alive + 1] = all[i]
-    alive[#alive + 1] = all[i + 1]
+    alive[#alive + 1] = entry
   else
     redis.call('HDEL', KEYS[1], all[i])
   end

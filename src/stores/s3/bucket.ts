@@ -175,6 +175,8 @@ export class S3Bucket {
           throw this.translate(error, `listing ${folder}`)
         })
       for (const { Key = '', LastModified = new Date(0) } of page.Contents ?? []) {
+        // What consoles put to show an empty folder.
+        if (Key === below) continue
         listing.objects.push({ name: Key.slice(this.#prefix.length), modifiedAt: LastModified })
       }
       for (const { Prefix = '' } of page.CommonPrefixes ?? []) {

@@ -1,5 +1,6 @@
 import type { Location } from '../../../schemas/manifest.ts'
 import { SnapflipError } from '../../core/errors.ts'
+import { isGeneration, isTag } from '../names.ts'
 import { PackWriter } from '../pack-writer.ts'
 import type { DataStore, GenerationWriter } from '../ports.ts'
 import { cutRange, forEachBounded, planRanges } from '../ranges.ts'
@@ -79,7 +80,7 @@ export class S3Data implements DataStore {
 
   async listManifests(): Promise<string[]> {
     const { objects } = await this.#bucket.list('manifests/')
-    return objects.map(({ name }) => name.slice('manifests/'.length))
+    return objects.map(({ name }) => name.slice('manifests/'.length)).filter(isTag)
   }
 
   deleteManifest(tag: string): Promise<void> {
@@ -89,7 +90,7 @@ export class S3Data implements DataStore {
   async generations(): Promise<Array<{ generation: string; begunAt: Date }>> {
     const { folders } = await this.#bucket.list('gens/', { shallow: true })
     const found: Array<{ generation: string; begunAt: Date }> = []
-    await forEachBounded(folders, READS_MAX, async (generation) => {
+    await forEachBounded(folders.filter(isGeneration), READS_MAX, async (generation) => {
       const begunAt =
         (await this.#bucket.modifiedAt(begunName(generation))) ??
         (await this.#bucket.list(`gens/${generation}/`)).objects[0]?.modifiedAt

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { tagSchema } from '../../../schemas/pointer.ts'
 import type { Lease, LeaseStore } from '../ports.ts'
 import { forEachBounded } from '../ranges.ts'
+import { parseLease, unreadableLease } from '../unreadable-lease.ts'
 import type { S3Bucket } from './bucket.ts'
 
 const leaseObjectSchema = z.object({
@@ -43,13 +44,19 @@ export class S3Leases implements LeaseStore {
     await forEachBounded(objects, READS_MAX, async ({ name, modifiedAt }) => {
       const found = await this.#bucket.get(name)
       if (found === null) return
-      const { ttlMs, ...lease } = leaseObjectSchema.parse(JSON.parse(found.bytes.toString()))
-      const expiresAt = new Date(modifiedAt.getTime() + ttlMs + CLOCK_GRAIN_MS)
-      if (expiresAt > now) leases.push({ ...lease, expiresAt })
-      else if (expiresAt.getTime() < now.getTime() - REMOVE_AFTER_MS) await this.#bucket.delete(name)
+      const lease = leaseOf(name, found.bytes, modifiedAt)
+      if (lease.expiresAt > now) leases.push(lease)
+      else if (lease.expiresAt.getTime() < now.getTime() - REMOVE_AFTER_MS) await this.#bucket.delete(name)
     })
     return leases
   }
+}
+
+function leaseOf(name: string, bytes: Uint8Array, modifiedAt: Date): Lease {
+  const found = parseLease(leaseObjectSchema, bytes)
+  if (found === null) return unreadableLease(name, modifiedAt)
+  const { ttlMs, ...lease } = found
+  return { ...lease, expiresAt: new Date(modifiedAt.getTime() + ttlMs + CLOCK_GRAIN_MS) }
 }
 
 function leaseName(id: string): string {
