@@ -332,9 +332,20 @@ export function storeContract(open: (dataset: string) => Promise<Store>): void {
       }
       expect(seen).toEqual([null, 'flip-1', 'flip-2'])
       stop.abort()
-      await changePointer(writer.pointer, { kind: 'resume' }, { dataset: 'shop' })
-      await changePointer(writer.pointer, { kind: 'quarantine', tag: tagOf(9) }, { dataset: 'shop' })
-      await new Promise((resolve) => setTimeout(resolve, 150))
+      // Another that goes on watching sees two changes, one after the other: time enough for this one, if it were not over.
+      const seenBesides: string[][] = []
+      const goOn = new AbortController()
+      reader.pointer.watch({
+        pollMs: 50,
+        signal: goOn.signal,
+        onPointer: (read) => seenBesides.push(read?.pointer.quarantined ?? []),
+        onError: (error) => expect(error).toBeUndefined(),
+      })
+      for (const tag of [tagOf(8), tagOf(9)]) {
+        await changePointer(writer.pointer, { kind: 'quarantine', tag }, { dataset: 'shop' })
+        await vi.waitFor(() => expect(seenBesides.at(-1)).toContain(tag), { timeout: 2000, interval: 5 })
+      }
+      goOn.abort()
       expect(seen).toHaveLength(3)
     })
   })
