@@ -303,7 +303,6 @@ it('while PostgreSQL is down the log has it and each sink is tried once; then it
 it('who raises waits no longer for a PostgreSQL that hangs than is declared', async () => {
   const receiver = await startReceiver()
   const alerts = alertsOf({ pager: webhook(receiver) }, { times: { raiseMs: 200 } })
-  alerts.start()
   const blocker = await database.pool.connect()
   try {
     await blocker.query('begin; lock table snapflip.alerts')
@@ -317,6 +316,7 @@ it('who raises waits no longer for a PostgreSQL that hangs than is declared', as
     await blocker.query('commit')
     blocker.release()
   }
+  alerts.start()
   await expect.poll(rows, soon).toMatchObject([{ outcome: 'delivered' }])
   await alerts.close()
   expect(receiver.received).toHaveLength(1)
