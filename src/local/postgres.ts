@@ -200,8 +200,9 @@ async function findPostgresPackage(version: PostgresVersion, folder?: string): P
     return native
   } catch (cause) {
     throw new Error(
-      `Expected the npm packages ${PACKAGES[version]} and ${platformPackage}, found ${cause instanceof Error ? cause.message : cause}. ` +
-        `Install them (\`npm install --save-dev ${PACKAGES[version]}\`), or use a PostgreSQL server of your own.`,
+      // The first line alone: the others are the stack of requires.
+      `Expected the npm packages ${PACKAGES[version]} and ${platformPackage}, found: ${String(cause instanceof Error ? cause.message : cause).split('\n')[0]}. ` +
+        `Install them (\`npm install --save-dev ${PACKAGES[version]}\`), or set DATABASE_URL to a PostgreSQL server of your own.`,
       { cause },
     )
   }
