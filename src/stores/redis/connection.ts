@@ -150,7 +150,7 @@ export class RedisConnection {
   translate(error: unknown, doing: string): unknown {
     if (isSnapflipError(error) || !(error instanceof Error)) return error
     const known = error.name === 'ReplyError' ? error : (this.#lastFailure ?? error)
-    const [code, expected, hint] = reasonOf(known)
+    const [code, expected, hint] = reasonOf(known, this.#target.options.tls !== undefined)
     // A fresh error: that of ioredis carries the command with its arguments, which may be row contents or a password.
     const cause = new Error(known.message)
     cause.name = known.name
@@ -208,7 +208,15 @@ export class RedisConnection {
   }
 }
 
-function reasonOf(error: Error): [ErrorCode, string, string] {
+function reasonOf(error: Error, isTls: boolean): [ErrorCode, string, string] {
+  // Node's codes for what TLS finds wrong with a certificate: DEPTH_ZERO_SELF_SIGNED_CERT, ERR_TLS_CERT_ALTNAME_INVALID, …
+  if (/CERT|UNABLE_TO_VERIFY/.test((error as NodeJS.ErrnoException).code ?? '')) {
+    return [
+      'STORE_UNSUITABLE',
+      'a certificate of this host, by an authority that the system or tlsCa names',
+      "Add ?tlsCa= with the file of the server's authority, and ?tlsServername= where its certificate has another name.",
+    ]
+  }
   switch (/^([A-Z]+) /.exec(error.message)?.[1]) {
     case 'OOM':
       return ['STORE_FULL', 'room below maxmemory', 'Raise maxmemory or lower `keep`, then try again.']
@@ -224,6 +232,12 @@ function reasonOf(error: Error): [ErrorCode, string, string] {
     case 'CROSSSLOT':
       return ['STORE_UNSUITABLE', 'one node that holds all slots', 'Give the address of such a node.']
     default:
-      return ['STORE_UNREACHABLE', 'a primary that answers', 'Check that it runs and can be reached, then try again.']
+      return [
+        'STORE_UNREACHABLE',
+        'a primary that answers',
+        isTls
+          ? 'Check that it runs, can be reached and speaks TLS on this port (redis: is without), then try again.'
+          : 'Check that it runs and can be reached without TLS (rediss: is with it), then try again.',
+      ]
   }
 }
