@@ -52,6 +52,28 @@ describe('Redis store', () => {
     })
   })
 
+  it('refuses a cluster of several nodes, and one that misses slots', async () => {
+    const [first, second] = [await start({ cluster: true }), await start({ settings: { 'cluster-enabled': 'yes' } })]
+    const store = await open(first.url)
+    await store.check()
+    const [one, two] = [admin(first.url), admin(second.url)]
+    await one.call('cluster', 'delslots', '0')
+    const refusal = (found: RegExp) => ({ code: 'STORE_UNSUITABLE', message: expect.stringMatching(found) })
+    await vi.waitFor(
+      () => expect(store.check()).rejects.toMatchObject(refusal(/cluster of size 1 in state fail/)),
+      10_000,
+    )
+    await one.call('cluster', 'meet', '127.0.0.1', String(second.port))
+    await two.call('cluster', 'addslots', '0')
+    await vi.waitFor(
+      () =>
+        expect(store.check()).rejects.toMatchObject(
+          refusal(/cluster of size 2 .* expected one node that holds all slots/),
+        ),
+      30_000,
+    )
+  })
+
   it('that is full says so; what is there stays, flips and leases go on, and sweeping makes room', async () => {
     const redis = await start({ settings: { maxmemory: '12mb' } })
     const store = await open(redis.url)

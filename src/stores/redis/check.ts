@@ -34,9 +34,9 @@ export async function checkRedis(connection: RedisConnection, keys: RedisKeys, w
     )
     if (cluster.get('cluster_state') !== 'ok' || Number(cluster.get('cluster_size')) > 1) {
       throw unsuitable(
-        `is in a cluster of ${cluster.get('cluster_size')} in state ${cluster.get('cluster_state')}`,
+        `is in a cluster of size ${cluster.get('cluster_size')} in state ${cluster.get('cluster_state')}`,
         'one node that holds all slots, in state ok',
-        'Spreading over several nodes is not supported yet.',
+        'A dataset is not spread over nodes: give it a Redis without cluster mode, or a cluster of one node.',
       )
     }
   }
