@@ -25,8 +25,8 @@ async function makeCandidate() {
   const { active, epoch } = await world.pointer()
   if (active === null) throw new Error('nothing is active')
   const request: PreflipRequest = { dataset: world.dataset, from: { tag: active.tag, epoch }, version: active }
-  const look = (change: Partial<PreflipRequest> = {}) =>
-    new MockActivityEnvironment().run(preflip(found[0] as Deps), { ...request, ...change }).then(
+  const look = (change: Partial<PreflipRequest> = {}, environment = new MockActivityEnvironment()) =>
+    environment.run(preflip(found[0] as Deps), { ...request, ...change }).then(
       () => null,
       (error: unknown) => error,
     )
@@ -120,4 +120,12 @@ it.each<[string, (candidate: Candidate) => Promise<unknown>, string, RegExp]>([
   const { version, from } = change
   const failure = await candidate.look({ ...(version ? { version } : {}), ...(from ? { from } : {}) })
   expect(failure).toMatchObject({ type, message: expect.stringMatching(message) })
+})
+
+it('a refresh that is cancelled during the last look flips to nothing', async () => {
+  const { look } = await makeCandidate()
+  const environment = new MockActivityEnvironment()
+  const looking = look({}, environment)
+  environment.cancel('CANCELLED')
+  expect(await looking).toMatchObject({ name: 'CancelledFailure' })
 })
