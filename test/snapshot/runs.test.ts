@@ -95,6 +95,19 @@ test('additions that are taken back leave nothing, in whatever way they come, an
   }
 })
 
+test('only the very entry that was added is taken back: a missed change is not hidden by one of the same length', async () => {
+  const data = new MemoryStore()
+  const parent = await build(data, [[add('a', 'image 0')]])
+  const ops: Op[] = [
+    { op: REMOVE, key: 'a', value: 'image 0' },
+    { op: ADD, key: 'a', value: 'image 1' },
+    { op: REMOVE, key: 'a', value: 'image 2' },
+    { op: ADD, key: 'a', value: 'image 3' },
+  ]
+  const { missed } = await build(data, [ops], { parent: parent.index, runsOptions: { memory: new RunMemory(0) } })
+  expect(missed).toEqual({ count: 1, keys: ['a'] })
+})
+
 test('the runs of one build have one budget', async () => {
   const memory = new RunMemory(8 << 20)
   const all = await Promise.all(Array.from({ length: 20 }, () => openRuns(runsOptions({ memory }))))
