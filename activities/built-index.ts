@@ -3,9 +3,9 @@ import type { IndexManifest } from '../schemas/manifest.ts'
 import { isSnapflipError } from '../src/core/errors.ts'
 import { formatBytes } from '../src/core/format-bytes.ts'
 import { diffIndex } from '../src/snapshot/diff.ts'
+import { hashedKey } from '../src/snapshot/hashed-key.ts'
 import type { MergeResult } from '../src/snapshot/merge.ts'
 import type { Store } from '../src/stores/ports.ts'
-import { hashedKey } from './hashed-key.ts'
 import type { IndexPlan } from './index-plans.ts'
 
 /** An index of the next version, merged. */

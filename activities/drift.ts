@@ -15,12 +15,12 @@ import { compareRuns } from '../src/snapshot/compare.ts'
 import type { Where } from '../src/snapshot/corrupt.ts'
 import type { EntrySource } from '../src/snapshot/entry.ts'
 import { blockOf, hashKey, parseHex64 } from '../src/snapshot/hash.ts'
+import { hashedKey } from '../src/snapshot/hashed-key.ts'
 import { readBlocks, sampleBlocks } from '../src/snapshot/read.ts'
 import { finished } from '../src/snapshot/run-writer.ts'
 import { openRuns } from '../src/snapshot/runs.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { Deps } from './deps.ts'
-import { hashedKey } from './hashed-key.ts'
 
 /** Beyond this many keys changed since the watermark, nothing is left that could be compared. */
 const CHANGED_KEYS_MAX = 1_000_000

@@ -101,7 +101,7 @@ function answerOf(dataset: string, outcome: RefreshOutcome): Answer {
 
 function adviceOn(dataset: string, { status, tag }: RefreshOutcome): string {
   if ((status === 'HELD' || status === 'REJECTED') && tag !== null)
-    return ` \`snapflip show ${dataset} ${tag}\` has the evidence; correct the source, then refresh again.`
+    return ` \`snapflip show ${dataset} ${tag}\` has the evidence (with --keys the keys, too); correct the source, then refresh again.`
   if (status === 'ROLLED_BACK') return ` The dataset is on hold: \`snapflip history ${dataset}\` says why.`
   return ''
 }

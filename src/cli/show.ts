@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { buildEvidenceSchema } from '../../schemas/evidence.ts'
+import type { GateResult } from '../../schemas/refresh.ts'
 import { isSnapflipError } from '../core/errors.ts'
 import { formatBytes } from '../core/format-bytes.ts'
 import { gateResults } from '../registry/gate-results.ts'
@@ -7,20 +8,32 @@ import { version as versionOf } from '../registry/version.ts'
 import { versions as versionsOf } from '../registry/versions.ts'
 import { decodeManifest } from '../snapshot/manifest.ts'
 import { gateTable } from './gate-table.ts'
+import { heldVersion } from './held-version.ts'
+import { interruption } from './interruption.ts'
+import { keysOfHashes } from './keys-of-hashes.ts'
 import type { Session } from './session.ts'
 import { card, formatTime, table } from './table.ts'
 import { unknownVersion } from './unknown-version.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
+interface Options extends CommonOptions {
+  keys?: boolean
+}
+
 export function show(program: Command): void {
   verb(program, {
     usage: 'show <dataset> <tag>',
     summary: "a version's identity card: where it comes from, what it holds, what the gates found",
-    examples: [['snapflip show shop v20260518-01', 'the evidence of one version']],
-  }).action(act<CommonOptions, [string, string]>(run))
+    examples: [
+      ['snapflip show shop v20260518-01', 'the evidence of one version'],
+      ['snapflip show shop v20260518-02 --keys', 'with the keys that gates name by hash'],
+    ],
+  })
+    .option('--keys', 'read the blocks of the version for the sampled keys: evidence has their hashes alone')
+    .action(act<Options, [string, string]>(run))
 }
 
-async function run(session: Session, _options: CommonOptions, dataset: string, tag: string): Promise<Answer> {
+async function run(session: Session, options: Options, dataset: string, tag: string): Promise<Answer> {
   await session.dataset(dataset)
   const registry = await session.registry()
   const row = await versionOf(registry, dataset, tag).catch(async (error: unknown) => {
@@ -38,6 +51,7 @@ async function run(session: Session, _options: CommonOptions, dataset: string, t
     bytes === null || row.manifestSha256 === null
       ? null
       : decodeManifest(bytes, { dataset, tag, sha256: row.manifestSha256 })
+  const keys = options.keys === true ? await sampledKeys(session, dataset, tag, gates) : new Map<string, string>()
   const evidence = buildEvidenceSchema.safeParse(row.counts).data ?? {}
   const stored = manifest?.sources.reduce((sum, source) => sum + source.bytes, 0) ?? null
 
@@ -63,13 +77,33 @@ async function run(session: Session, _options: CommonOptions, dataset: string, t
       index.count,
       formatBytes(index.bytes),
       index.build,
-      built === undefined ? null : `+${built.inserted} ~${built.updated ?? '?'} -${built.deleted}`,
+      built === undefined || row.parent === null
+        ? null
+        : `+${built.inserted} ~${built.updated ?? '?'} -${built.deleted}`,
       index.reason,
     ]
   })
   const parts = [identity]
   if (indexes.length > 0)
     parts.push(table(['index', 'kind', 'entries', 'bytes', 'build', 'against parent', 'why'], indexes))
-  parts.push(gates.length === 0 ? 'No gate has looked at it.' : gateTable(gates))
-  return { json: { dataset, version: row, manifest, gates, storedBytes: stored }, text: parts.join('\n\n') }
+  parts.push(gates.length === 0 ? 'No gate has looked at it.' : gateTable(gates, keys))
+  return {
+    json: {
+      dataset,
+      version: row,
+      manifest,
+      gates,
+      storedBytes: stored,
+      ...(options.keys === true ? { keys: Object.fromEntries(keys) } : {}),
+    },
+    text: parts.join('\n\n'),
+  }
+}
+
+async function sampledKeys(session: Session, dataset: string, tag: string, gates: readonly GateResult[]) {
+  const wanted = new Map<string, Set<string>>()
+  for (const { index, sampleKeys } of gates)
+    if (index !== null) wanted.set(index, new Set([...(wanted.get(index) ?? []), ...sampleKeys]))
+  const { store, manifest } = await heldVersion(session, dataset, tag)
+  return keysOfHashes(store.data, manifest, wanted, interruption())
 }

@@ -9,7 +9,7 @@ export const sourceSchema: Gate = async ({ index, evidence }, { sourceSchema: li
     verdict: changed ? limits.verdict : 'pass',
     summary: changed
       ? `the shape changed from ${evidence.formerShape} to ${evidence.shape}`
-      : `shape ${evidence.shape}, as before`,
+      : `shape ${evidence.shape}${evidence.parentCount === 0 ? '' : ', as before'}`,
     actual: { shape: evidence.shape },
     limit: { shape: evidence.formerShape ?? evidence.shape },
     sampleKeys: [],

@@ -9,7 +9,7 @@ export const uniqueness: Gate = async ({ index, kind, evidence }) => {
     verdict: count === 0 ? 'pass' : 'reject',
     summary:
       count > 0
-        ? `${count} keys have more than one value; make the key unique, or declare the index as \`many\``
+        ? `${count} ${count === 1 ? 'key has' : 'keys have'} more than one value (\`snapflip show\` with --keys tells which); make the key unique, or declare the index as \`many\``
         : kind === 'many'
           ? 'a `many` index may repeat its keys'
           : 'every key has one value',

@@ -1,4 +1,4 @@
-import { sha256Hex } from '../src/snapshot/hash.ts'
+import { sha256Hex } from './hash.ts'
 
 /** Keys are named by hash in evidence: enough to recognise one, nothing to read. */
 export function hashedKey(key: string | Uint8Array): string {
