@@ -22,14 +22,17 @@ export const hold =
 /**
  * Pauses a dataset: no refresh opens, and none that is open flips. The registry comes first, with the history entry; then the store's
  * pointer, which refuses flips even where the registry cannot be asked. Failing in between leaves it on hold in the registry: again does the
- * rest.
+ * rest. Returns the hold that this one replaces, too.
  */
-export async function holdDataset(deps: ChangeDeps, request: HoldRequest): Promise<Hold> {
+export async function holdDataset(
+  deps: ChangeDeps,
+  request: HoldRequest,
+): Promise<{ hold: Hold; replaced: Hold | null }> {
   const store = await deps.store(request.dataset)
   await requireStore(deps.pool, { dataset: request.dataset, url: store.url })
-  const wanted = await recordHold(deps.pool, request)
-  await changeRepaired(deps, store, request, { kind: 'hold', hold: wanted })
-  return wanted
+  const held = await recordHold(deps.pool, request)
+  await changeRepaired(deps, store, request, { kind: 'hold', hold: held.hold })
+  return held
 }
 
 /**

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { holdDataset } from '../../activities/hold.ts'
 import { changeDeps } from './change-deps.ts'
+import { reason } from './reason.ts'
 import type { Session } from './session.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
@@ -14,16 +15,17 @@ export function hold(program: Command): void {
     summary: 'pause the refreshes of a dataset; readers stay where they are',
     examples: [['snapflip hold shop --reason "supplier data under review"', 'until `snapflip resume shop`']],
   })
-    .requiredOption('--reason <text>', 'kept in the history, and shown to whoever refreshes')
+    .requiredOption('--reason <text>', 'kept in the history, and shown to whoever refreshes', reason)
     .action(act<Options, [string]>(run))
 }
 
 async function run(session: Session, { reason }: Options, dataset: string): Promise<Answer> {
   await session.dataset(dataset)
   const pool = await session.registry()
-  const held = await holdDataset(changeDeps(session, pool), { dataset, by: session.actor, reason })
+  const { hold, replaced } = await holdDataset(changeDeps(session, pool), { dataset, by: session.actor, reason })
+  const instead = replaced === null ? '' : ` It replaces the hold by ${replaced.by}: ${replaced.reason}.`
   return {
-    json: { dataset, hold: held },
-    text: `${dataset} is on hold by ${held.by}: ${held.reason}. \`snapflip resume ${dataset} --reason …\` lifts it.`,
+    json: { dataset, hold, replaced },
+    text: `${dataset} is on hold by ${hold.by}: ${hold.reason}.${instead} \`snapflip resume ${dataset} --reason …\` lifts it.`,
   }
 }

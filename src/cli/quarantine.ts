@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { quarantineVersion } from '../../activities/quarantine.ts'
 import { changeDeps } from './change-deps.ts'
+import { reason } from './reason.ts'
 import type { Session } from './session.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
@@ -14,7 +15,7 @@ export function quarantine(program: Command): void {
     summary: 'forbid every flip and rollback to a version that readers are not on',
     examples: [['snapflip quarantine shop v20260518-01 --reason "wrong currency"', 'until `snapflip release`']],
   })
-    .requiredOption('--reason <text>', 'kept in the history')
+    .requiredOption('--reason <text>', 'kept in the history', reason)
     .action(act<Options, [string, string]>(run))
 }
 

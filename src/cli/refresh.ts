@@ -3,6 +3,7 @@ import { type RefreshOutcome, type RefreshStatus, WORKFLOW_ID } from '../../sche
 import type { ErrorCode } from '../core/errors.ts'
 import { DETACHED, follow } from './follow.ts'
 import { gateTable } from './gate-table.ts'
+import { reason } from './reason.ts'
 import type { Session } from './session.ts'
 import { startWorkflow } from './start-workflow.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
@@ -39,7 +40,7 @@ export function refresh(program: Command): void {
     ],
   })
     .option('--full', 'build from the source even where the changes alone would do')
-    .option('--reason <text>', 'kept in the history')
+    .option('--reason <text>', 'kept in the history', reason)
     .option('--no-wait', 'start it and return')
     .option('--follow', 'follow the refresh that is running instead of starting one')
     .action(act<Options, [string]>(run))

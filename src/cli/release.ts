@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { releaseVersion } from '../../activities/quarantine.ts'
 import { changeDeps } from './change-deps.ts'
+import { reason } from './reason.ts'
 import type { Session } from './session.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
@@ -14,7 +15,7 @@ export function release(program: Command): void {
     summary: 'lift the quarantine of a version: flips and rollbacks may go to it again',
     examples: [['snapflip release shop v20260518-02 --reason "it was the reader"', 'nothing is flipped by it']],
   })
-    .requiredOption('--reason <text>', 'kept in the history')
+    .requiredOption('--reason <text>', 'kept in the history', reason)
     .action(act<Options, [string, string]>(run))
 }
 

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { resumeDataset } from '../../activities/hold.ts'
 import { changeDeps } from './change-deps.ts'
+import { reason } from './reason.ts'
 import type { Session } from './session.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
@@ -14,7 +15,7 @@ export function resume(program: Command): void {
     summary: 'lift the hold of a dataset; quarantined versions stay so',
     examples: [['snapflip resume shop --reason "source corrected"', 'refreshes go on']],
   })
-    .requiredOption('--reason <text>', 'kept in the history')
+    .requiredOption('--reason <text>', 'kept in the history', reason)
     .action(act<Options, [string]>(run))
 }
 

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { tagSchema } from '../../schemas/pointer.ts'
 import { type RollbackOutcome, WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { DETACHED, follow } from './follow.ts'
+import { reason } from './reason.ts'
 import type { Session } from './session.ts'
 import { startWorkflow } from './start-workflow.ts'
 import { unknownVersion } from './unknown-version.ts'
@@ -22,7 +23,7 @@ export function rollback(program: Command): void {
     ],
   })
     .option('--to <tag>', 'the version to go to; without it the one that was active before')
-    .requiredOption('--reason <text>', 'kept in the history, and shown with the hold')
+    .requiredOption('--reason <text>', 'kept in the history, and shown with the hold', reason)
     .action(act<Options, [string]>(run))
 }
 

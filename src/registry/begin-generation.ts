@@ -14,6 +14,8 @@ export async function beginGeneration(
   build: {
     dataset: string
     refreshId: string
+    /** Whose blocks it writes. */
+    index: string
     /** Counts from 1. */
     attempt: number
     generation: string
@@ -23,12 +25,12 @@ export async function beginGeneration(
   },
 ): Promise<void> {
   await transaction(db, async (client) => {
-    const { dataset, refreshId, attempt, generation, store, parent } = build
+    const { dataset, refreshId, index, attempt, generation, store, parent } = build
     await lockDataset(client, dataset)
     await requireOpenRefresh(client, dataset, refreshId)
     const { rowCount } = await client.query(BEGIN_GENERATION, [generation, store, dataset, refreshId, attempt, parent])
     if (rowCount === 0) return
-    const detail = { refreshId, attempt, generation, store, parent }
+    const detail = { refreshId, index, attempt, generation, store, parent }
     await record(client, { dataset, actor: null, kind: 'build.begun', detail })
   })
 }

@@ -10,19 +10,20 @@ import { type Db, transaction } from './transaction.ts'
  * (by, reason and time): nothing happens.
  *
  * @param at when it began, ISO; now unless given.
- * @returns the hold as the pointer carries it.
+ * @returns the hold as the pointer carries it, and the one that it replaces.
  */
 export async function hold(
   db: Db,
   { dataset, by, reason, at }: { dataset: string; by: string; reason: string; at?: string },
-): Promise<Hold> {
+): Promise<{ hold: Hold; replaced: Hold | null }> {
   return transaction(db, async (client) => {
     await lockDataset(client, dataset)
     const wanted: Hold = { by, reason, at: at ?? new Date().toISOString() }
-    if (await putHold(client, dataset, wanted)) {
-      await record(client, { dataset, actor: by, kind: 'hold', detail: { reason, at: wanted.at } })
-    }
-    return wanted
+    const before = await activeHold(client, dataset)
+    if (!(await putHold(client, dataset, wanted))) return { hold: wanted, replaced: null }
+    const replaces = before === null ? {} : { replaces: { ...before } }
+    await record(client, { dataset, actor: by, kind: 'hold', detail: { reason, at: wanted.at, ...replaces } })
+    return { hold: wanted, replaced: before }
   })
 }
 

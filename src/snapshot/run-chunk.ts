@@ -39,7 +39,7 @@ export async function guarded<T>(folder: string, work: () => Promise<T>): Promis
     if (code === 'ENOSPC' || code === 'EDQUOT')
       throw new SnapflipError(
         'STORE_FULL',
-        `The temporary folder ${folder} is full: expected room for the rows of this build, found none. Free some, or name another folder in TMPDIR.`,
+        `The folder ${folder} for temporary files is full: expected room for the rows of this build, found none. Free some, or start the worker with --work-dir on a larger disk.`,
         { folder },
         error,
       )

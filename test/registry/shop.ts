@@ -50,7 +50,16 @@ export function allocate(db: Db, refreshId: string): Promise<{ tag: string; ordi
 
 /** A first attempt at building, of a version without a parent. */
 export function attempt(refreshId: string, fields: Partial<Parameters<typeof beginGeneration>[1]> = {}) {
-  return { dataset: DATASET, refreshId, attempt: 1, generation: generation(), store: 'hot', parent: null, ...fields }
+  return {
+    dataset: DATASET,
+    refreshId,
+    index: 'products',
+    attempt: 1,
+    generation: generation(),
+    store: 'hot',
+    parent: null,
+    ...fields,
+  }
 }
 
 /** Closes a refresh that came to nothing, or ended in some other way. */
