@@ -18,6 +18,7 @@ import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
 interface Options extends CommonOptions {
   yes?: boolean
+  move?: boolean
 }
 
 export function apply(program: Command): void {
@@ -27,9 +28,11 @@ export function apply(program: Command): void {
     examples: [
       ['snapflip apply', 'all datasets; asks first on a terminal'],
       ['snapflip apply shop --yes', 'one of them, without asking'],
+      ['snapflip apply --yes --move', 'the same where a dataset moves to another store'],
     ],
   })
     .option('--yes', 'do not ask')
+    .option('--move', 'also where that moves a dataset to another store, or takes capture off tables, without asking')
     .action(act<Options, [string[]]>(run))
 }
 
@@ -49,6 +52,7 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
   const plans = await plansOf(session, names)
   for (const plan of plans) requireRoom(plan)
   session.note(plans.map(planText).join('\n\n'))
+  if (!asks && options.move !== true) refuseMoves(plans)
   if (asks && plans.some(changes)) await consent('Apply this?')
   // Before anything is changed: schedules are Temporal's.
   if (plans.some(({ schedule }) => schedule !== null)) await session.temporal()
@@ -96,6 +100,24 @@ const changes = (plan: DatasetPlan) =>
   plan.definition !== 'as applied' || plan.store.movedFrom !== null || plan.attach.length + plan.detach.length > 0
 
 const SCHEDULE_DONE = { make: 'made', change: 'changed', remove: 'removed' } as const
+
+/**
+ * What cannot be had back without a full build wants more than --yes, which scripts give to everything.
+ *
+ * @throws SnapflipError USAGE
+ */
+function refuseMoves(plans: readonly DatasetPlan[]): void {
+  const moves = plans.flatMap(({ dataset, store, detach: unused }) => [
+    ...(store.movedFrom === null ? [] : [`move ${dataset} from ${store.movedFrom} to ${store.url}`]),
+    ...(unused.length === 0 ? [] : [`take capture off ${unused.join(', ')}`]),
+  ])
+  if (moves.length === 0) return
+  throw new SnapflipError(
+    'USAGE',
+    `Expected --move, or a person at a terminal to ask: this would ${moves.join(', and ')}. Nothing was applied. Correct the definition, or add --move when it is meant.`,
+    { moves },
+  )
+}
 
 async function consent(question: string): Promise<void> {
   const terminal = createInterface({ input: process.stdin, output: process.stderr })
