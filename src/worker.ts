@@ -42,6 +42,7 @@ export interface WorkerOptions {
 /** A running worker: the composition root. `run` resolves when it has shut down, after `shutdown` or a signal. */
 export interface RunningWorker {
   run: Promise<void>
+  workDir: string
   shutdown(): void
 }
 
@@ -127,7 +128,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
       for (const close of closers) await close()
       await Promise.all(runs)
     })
-    return { run, shutdown }
+    return { run, workDir: deps.workDir, shutdown }
   } catch (error) {
     for (const close of closers) await close()
     throw error

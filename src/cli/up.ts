@@ -2,6 +2,7 @@ import { chmod, mkdir, writeFile } from 'node:fs/promises'
 import { connect as connectSocket } from 'node:net'
 import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
+import type { Config } from '../../schemas/config.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { migrate } from '../registry/migrate.ts'
 import type { Session } from './session.ts'
@@ -20,6 +21,7 @@ const UNREACHABLE = {
 
 const POSTGRES_PORT = 54_329
 const REDIS_PORT = 6_379
+const LOCAL_REDIS = `redis://127.0.0.1:${REDIS_PORT}/0`
 const TEMPORAL_PORT = 7_233
 /** As `temporal server start-dev` has it. */
 const UI_ABOVE_PORT = 1_000
@@ -36,8 +38,8 @@ export function up(program: Command): void {
 }
 
 /**
- * The definition says what is needed: DATABASE_URL when it is not set, Temporal and Redis when the definition names an address of this machine
- * at which nobody answers. What already runs is used and left alone.
+ * The definition says what is needed: PostgreSQL when DATABASE_URL is not set, Temporal and Redis when an address of this machine is named at
+ * which nobody answers, Redis only for a store that a dataset uses. What already runs is used and left alone.
  */
 async function run(session: Session, options: Options): Promise<Answer> {
   const folder = resolve(options.dataDir)
@@ -62,20 +64,6 @@ async function run(session: Session, options: Options): Promise<Answer> {
     const postgres = await started('PostgreSQL', () => startPostgres({ dataDir: join(folder, 'postgres'), ...port }))
     variables.DATABASE_URL = postgres.url
   }
-  if (!process.env.REDIS_URL && !(await answers('127.0.0.1', REDIS_PORT))) {
-    const [{ startRedis }, { findBinary }] = await Promise.all([
-      import('../local/redis.ts'),
-      import('../local/find-binary.ts'),
-    ])
-    if (findBinary('redis-server') === undefined)
-      session.note('No redis-server found: stores in Redis will not answer.')
-    else {
-      const dataDir = join(folder, 'redis')
-      await mkdir(dataDir, { recursive: true })
-      const redis = await started('Redis', () => startRedis({ dataDir, port: REDIS_PORT }))
-      variables.REDIS_URL = redis.url
-    }
-  }
   const wanted = process.env.TEMPORAL_ADDRESS
   const [host, port] = splitAddress(wanted ?? `localhost:${TEMPORAL_PORT}`)
   if (isLocal(host) && !(await answers(host, port))) {
@@ -86,20 +74,38 @@ async function run(session: Session, options: Options): Promise<Answer> {
     if (wanted === undefined) variables.TEMPORAL_ADDRESS = temporal.address
     session.note(`Temporal's UI: ${temporal.uiUrl}`)
   }
+  if (!process.env.REDIS_URL) variables.REDIS_URL = LOCAL_REDIS
   // The definition reads them as in any other shell.
   for (const [name, value] of Object.entries(variables)) process.env[name] = value
+  const loaded = await session.loaded()
+  const { config } = loaded
+  if (!needsLocalRedis(config)) delete variables.REDIS_URL
+  else if (!(await answers('127.0.0.1', REDIS_PORT))) {
+    const { startRedis } = await import('../local/redis.ts')
+    const dataDir = join(folder, 'redis')
+    await mkdir(dataDir, { recursive: true })
+    await started('Redis', () => startRedis({ dataDir, port: REDIS_PORT }))
+  }
   const file = join(folder, 'env')
   const lines = Object.entries(variables).map(([name, value]) => `export ${name}='${value}'\n`)
   await writeFile(file, lines.join(''), { mode: 0o600 })
   await chmod(file, 0o600)
   session.note(`In other shells: . ${file}`)
 
-  const loaded = await session.loaded()
-  const run = await migrate(loaded.config.database)
+  const run = await migrate(config.database)
   if (run.length > 0) session.note(`Made snapflip's tables: ${run.join(', ')}. Next: snapflip apply`)
   session.note('Worker runs; Ctrl-C ends everything.')
-  await runWorker(loaded.config, loaded.file, { workDir: join(folder, 'work') })
+  await runWorker(config, loaded.file, { workDir: join(folder, 'work') })
   return { json: { stopped: true, dataDir: dirname(file) }, text: '' }
+}
+
+function needsLocalRedis({ datasets, stores }: Config): boolean {
+  const used = Object.values(datasets).flatMap((dataset) => dataset.stores.map((name) => stores[name] ?? ''))
+  return used.some((url) => {
+    if (!/^redis:/i.test(url)) return false
+    const { hostname, port } = new URL(url)
+    return isLocal(hostname) && Number(port || REDIS_PORT) === REDIS_PORT
+  })
 }
 
 function splitAddress(address: string): [host: string, port: number] {

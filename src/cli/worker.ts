@@ -1,6 +1,12 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { Command } from 'commander'
+import type { Logger } from '../observe/log.ts'
 import type { Session } from './session.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+
+/** The health check of docker-compose.yml waits for four of them. */
+const ALIVE_MS = 15_000
 
 interface Options extends CommonOptions {
   workDir?: string
@@ -46,6 +52,21 @@ export async function runWorker(
     { config: file, taskQueue: config.temporal.taskQueue, datasets: Object.keys(config.datasets) },
     'worker polls',
   )
-  await running.run
+  const alive = keepAlive(running.workDir, log)
+  await running.run.finally(() => clearInterval(alive))
   log.info('worker stopped')
+}
+
+/**
+ * Touches the file `alive` in the work folder for as long as the worker polls: whoever asks for its health pays nothing for it, and does not take
+ * a fault of a dataset or a store, which no restart mends, for one of the worker.
+ */
+function keepAlive(workDir: string, log: Logger): NodeJS.Timeout {
+  const beat = async () => {
+    await mkdir(workDir, { recursive: true })
+    await writeFile(join(workDir, 'alive'), '')
+  }
+  const told = (err: unknown) => log.warn({ err, workDir }, 'the sign of life could not be written')
+  beat().catch(told)
+  return setInterval(() => void beat().catch(told), ALIVE_MS)
 }

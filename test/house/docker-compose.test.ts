@@ -57,6 +57,12 @@ describe('docker-compose.yml', () => {
     expect(unchecked.map(([name]) => name)).toEqual([])
   })
 
+  test("asks for the worker's own sign of life, not for the health of datasets", () => {
+    const check = JSON.stringify((compose.services.worker as Service).healthcheck)
+    expect(check).toContain('/tmp/snapflip/alive')
+    expect(check).not.toContain('doctor')
+  })
+
   test('starts nothing before what it needs is healthy', () => {
     for (const [name, { depends_on = {} }] of services) {
       for (const [needed, { condition }] of Object.entries(depends_on)) {

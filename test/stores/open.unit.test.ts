@@ -63,3 +63,14 @@ describe('opening a store by URL', () => {
     expect(JSON.parse(stdout)).toEqual([])
   })
 })
+
+it('two names of this machine are one store in Redis', async () => {
+  const urls = await Promise.all(
+    ['localhost', '127.0.0.1'].map(async (host) => {
+      const store = await openStore(`redis://${host}:6379/0`, { dataset: 'shop' })
+      await store.close()
+      return store.url
+    }),
+  )
+  expect(urls[0]).toBe(urls[1])
+})

@@ -54,7 +54,8 @@ export function parseRedisUrl(
   const port = parsed.port === '' ? 6379 : Number(parsed.port)
   const shownQuery = query.prefix === undefined ? '' : `?prefix=${prefix}`
   return {
-    shown: `${parsed.protocol}//${parsed.hostname}:${port}/${db || 0}${shownQuery}`,
+    // Two names of this machine are one store, not a move from one to the other.
+    shown: `${parsed.protocol}//${parsed.hostname === 'localhost' ? '127.0.0.1' : parsed.hostname}:${port}/${db || 0}${shownQuery}`,
     prefix,
     waitReplicas,
     commandTimeoutMs,
