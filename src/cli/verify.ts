@@ -2,9 +2,10 @@ import type { Command } from 'commander'
 import type { Client } from 'pg'
 import type { IndexManifest, Manifest } from '../../schemas/manifest.ts'
 import { resolveSource } from '../changelog/definition.ts'
-import { scanSource } from '../changelog/scan.ts'
+import { scanEventsAt, scanSource } from '../changelog/scan.ts'
 import { inSnapshot } from '../changelog/session.ts'
 import { lockNames } from '../changelog/source.ts'
+import { watermarkStillThere } from '../changelog/watermark.ts'
 import { windowSource } from '../changelog/window.ts'
 import { type ErrorCode, isSnapflipError, type SnapflipError } from '../core/errors.ts'
 import { verifyVersion } from '../snapshot/verify.ts'
@@ -86,8 +87,9 @@ async function run(session: Session, options: Options, dataset: string, tag: str
 }
 
 /**
- * The source in a snapshot of now, all its entries summed; then the changes since the version's watermark, before and after swapped: what
- * remains must be the version's own count and sums. The fold is its own inverse, and needs neither order nor memory.
+ * Of a table: the source in a snapshot of now, all its entries summed; then the changes since the version's watermark, before and after swapped: what
+ * remains must be the version's own count and sums. The fold is its own inverse, and needs neither order nor memory. Events are kept as they
+ * came: those that the watermark sees are read, and no others.
  */
 async function prove(
   client: Client,
@@ -99,11 +101,20 @@ async function prove(
 ): Promise<Proof> {
   const unproven = (found: string): Proof => ({ verdict: 'unproven', found })
   const source = await resolveSource(client, manifest.dataset, name, declared)
-  if (source.kind === 'events') return unproven('events have no table to read')
-  if (!source.captured) return unproven('its source is not captured, so its past is not known')
+  if (source.kind === 'table' && !source.captured)
+    return unproven('its source is not captured, so its past is not known')
   if (source.shape !== index.shape) return unproven('its definition, or the shape of its source, is another by now')
   const sums = new ContentSums()
   try {
+    if (source.kind === 'events') {
+      const kept = await inSnapshot(client, [], async () => {
+        if (!(await watermarkStillThere(client, manifest.watermark))) return false
+        await scanEventsAt(client, source, manifest.watermark).read(sums, signal)
+        return true
+      })
+      if (!kept) return unproven(compacted(manifest))
+      return compared(sums, index)
+    }
     const to = await inSnapshot(client, lockNames([source]), async (snapshot) => {
       await scanSource(client, source).read(sums, signal)
       return snapshot
@@ -114,6 +125,10 @@ async function prove(
       return unproven(error.message)
     throw error
   }
+  return compared(sums, index)
+}
+
+function compared(sums: ContentSums, index: IndexManifest): Proof {
   const [one, two] = sums.sums
   const equal = sums.count === index.count && one === index.sums[0] && two === index.sums[1]
   return {
@@ -123,3 +138,7 @@ async function prove(
       : `${sums.count} entries with sums ${one} ${two}, expected ${index.count} with ${index.sums.join(' ')}`,
   }
 }
+
+const compacted = ({ dataset, tag }: Manifest) =>
+  `the watermark of ${tag} is no longer kept, so its events may have been compacted; ` +
+  `\`snapflip verify ${dataset} --rebuild\` proves the active version, \`snapflip diff\` says what differs from that`
