@@ -73,6 +73,32 @@ it('a rollback that comes while the new version is read back is not taken furthe
   expect(alertsOf(world)).toEqual([])
 })
 
+it('a rollback that comes while a damaged version is read back is not taken further back', async () => {
+  const world = await makeWorld(SHOP)
+  const damaging = once('flip', 'pointer.swap', async (call) => {
+    const result = await call()
+    await damageBlock(world, (await world.pointer()).active?.tag as string)
+    return result
+  })
+  // Pinned by now: what it reads is damaged, and the version is no longer active when that is told.
+  const during = once('verify', 'data.read', async (call) => {
+    await world.rollback({ reason: 'prices are off' })
+    return call()
+  })
+  await world.worker(around({ run: (operation, call) => damaging.run(operation, () => during.run(operation, call)) }))
+  await refreshed(world)
+  const good = await refreshed(world)
+  await world.pool.query('update products set price = price + 1')
+  damaging.armed = true
+  during.armed = true
+  const bad = await world.refresh()
+
+  expect(during.met).toBe(true)
+  expect(bad).toMatchObject({ status: 'FLIPPED', active: good, summary: expect.stringContaining(`left for ${good}`) })
+  expect(await world.pointer()).toMatchObject({ active: { tag: good }, quarantined: [bad.tag] })
+  expect(alertsOf(world)).toEqual([])
+})
+
 it('a rollback that names what it leaves is refused when readers are elsewhere', async () => {
   const world = await makeWorld(SHOP)
   await world.worker()
