@@ -1,13 +1,41 @@
-import { type Pointer, RECENT_FLIPS_MAX } from '../../schemas/pointer.ts'
+import { type Epoch, type Pointer, RECENT_FLIPS_MAX } from '../../schemas/pointer.ts'
 import { laterAnchor } from './anchor.ts'
+import { compareEpoch } from './epoch.ts'
 import { forbidding } from './forbidden.ts'
-import { compareEpoch } from './pointer.ts'
 
-/** Whether a store's pointer lacks a flip that the registry knows was made. `known` is the pointer as the registry last confirmed it. */
+/**
+ * Whether a store's pointer lacks a flip that the registry knows was made. `known` is the pointer as the registry last confirmed it. An epoch
+ * that is as high says nothing: a fence, a repair or a break-glass rollback may have raised it after the flip was undone. The flips that the
+ * pointer remembers do.
+ */
 export function isBehind(stored: Pointer | null, known: Pointer): boolean {
   if (stored === null) return true
-  const order = compareEpoch(stored.epoch, known.epoch)
-  return order < 0 || (order === 0 && stored.active?.tag !== known.active?.tag)
+  const hasLast = known.flipId === null || stored.flips.some(({ flipId }) => flipId === known.flipId)
+  return !hasLast || compareEpoch(stored.epoch, known.epoch) < 0
+}
+
+/**
+ * Whether the store's last flip is one of which `known` says nothing: it was made after the registry was read, or nobody has recorded it.
+ * Before a repair may undo it for being behind, it is settled and the registry read again.
+ */
+export function isUnsettled(stored: Pointer | null, known: Pointer): boolean {
+  if (stored === null || stored.flipId === null) return false
+  const { flipId, breakGlass } = stored
+  return !breakGlass.some((entry) => entry.flipId === flipId) && !known.flips.some((flip) => flip.flipId === flipId)
+}
+
+/** What the registry says for a repair, besides the pointer that it knows. */
+export interface Repair {
+  /**
+   * The highest epoch that was issued, save to the flip that this repair is part of. What else was undone cannot be told, so no other flip
+   * from before comes true after it: not one that is recorded as refused, whose fence was undone; and not one that would come to stand
+   * below a flip that was acknowledged, undone, and is recorded only now.
+   */
+  issued?: Epoch
+  /** Whether the registry has a break-glass rollback of this flip id. */
+  isAbsorbed?: (flipId: string) => boolean
+  /** Whether the registry ended this canary. */
+  hasEnded?: (canaryId: string) => boolean
 }
 
 /**
@@ -16,41 +44,46 @@ export function isBehind(stored: Pointer | null, known: Pointer): boolean {
  *
  * A break-glass rollback that the registry has not absorbed stays made, also where it was made on a pointer that was behind: it is the last
  * word of a person, and the store has the only copy of it.
- *
- * @param isAbsorbed whether the registry has a break-glass rollback of this flip id.
  */
 export function assertedPointer(
   stored: Pointer | null,
   known: Pointer,
-  isAbsorbed = (flipId: string) => known.flips.some((flip) => flip.flipId === flipId),
+  {
+    issued = known.epoch,
+    isAbsorbed = (flipId) => known.flips.some((flip) => flip.flipId === flipId),
+    hasEnded = () => false,
+  }: Repair = {},
 ): Pointer {
-  if (stored === null) return known
+  const epoch = [stored?.epoch ?? known.epoch, known.epoch, issued].reduce(higher)
+  if (stored === null) return { ...known, epoch }
   if (!isBehind(stored, known)) {
-    // A canary raises the epoch. At the registry's own, what that knows of it counts: that it has ended may be what was lost.
-    const { candidate } = compareEpoch(stored.epoch, known.epoch) === 0 ? known : stored
-    return withProhibitions({ ...stored, candidate }, known)
+    const candidate = stored.candidate !== null && hasEnded(stored.candidate.canaryId) ? null : stored.candidate
+    return withProhibitions({ ...stored, epoch, candidate }, known)
   }
   const entries = stored.breakGlass.filter((entry) => !isAbsorbed(entry.flipId))
-  if (entries.length === 0) return withDeclarations(known, stored)
-  const isForbidden = stored.active !== null && known.quarantined.includes(stored.active.tag)
-  if (isForbidden) return withProhibitions(withDeclarations({ ...known, breakGlass: entries }, stored), stored)
-  return withProhibitions({ ...stored, ...aboveKnown(stored, known, entries) }, known)
+  const [last, ...older] = entries
+  if (last === undefined) return withDeclarations({ ...known, epoch, flips: joined(known.flips, stored.flips) }, stored)
+  if (stored.active !== null && known.quarantined.includes(stored.active.tag))
+    return withProhibitions({ ...known, epoch, flips: joined(known.flips, stored.flips), breakGlass: entries }, stored)
+  // Above the flip that was undone, which readers may have seen; the newest entry takes that epoch to the registry.
+  const above = { ...epoch, breakGlass: Math.max(stored.epoch.breakGlass, known.epoch.breakGlass) + 1 }
+  const kept = {
+    ...stored,
+    epoch: above,
+    flips: joined(stored.flips, known.flips),
+    breakGlass: [{ ...last, epoch: above }, ...older],
+  }
+  return withProhibitions(kept, known)
 }
 
-/** Above the flip that was undone, which readers may have seen; the newest entry takes that epoch to the registry. */
-function aboveKnown(
-  stored: Pointer,
-  known: Pointer,
-  [last, ...older]: Pointer['breakGlass'],
-): Pick<Pointer, 'epoch' | 'flips' | 'breakGlass'> {
-  const breakGlass = Math.max(known.epoch.breakGlass, stored.epoch.breakGlass) + 1
-  const epoch = { registry: known.epoch.registry, breakGlass }
-  const undone = known.flips.filter(({ flipId }) => !stored.flips.some((flip) => flip.flipId === flipId))
-  return {
-    epoch,
-    flips: [...stored.flips, ...undone].slice(0, RECENT_FLIPS_MAX),
-    breakGlass: last === undefined ? [] : [{ ...last, epoch }, ...older],
-  }
+/** All that were made, by either's word: one that nobody has recorded yet shall be found made, and one that was undone not be found missing again. */
+function joined(newer: Pointer['flips'], older: Pointer['flips']): Pointer['flips'] {
+  const others = older.filter(({ flipId }) => !newer.some((flip) => flip.flipId === flipId))
+  return [...newer, ...others].slice(0, RECENT_FLIPS_MAX)
+}
+
+function higher(a: Epoch, b: Epoch): Epoch {
+  return compareEpoch(a, b) >= 0 ? a : b
 }
 
 /** What belongs to no flip, and the other one may have alone. */

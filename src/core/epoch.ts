@@ -8,7 +8,7 @@ export function compareEpoch(a: Epoch, b: Epoch): number {
   return a.registry - b.registry || a.breakGlass - b.breakGlass
 }
 
-/** `8`, or `8+2` after two break-glass flips. */
+/** `8`, or `8+1779098400` after a break-glass rollback in that second (or a later one in the same). */
 export function formatEpoch(epoch: Epoch): string {
   return epoch.breakGlass === 0 ? `${epoch.registry}` : `${epoch.registry}+${epoch.breakGlass}`
 }

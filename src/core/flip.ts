@@ -56,12 +56,11 @@ export function breakGlass(now: Pointer, change: BreakGlassChange): ChangeOutcom
 }
 
 /**
- * One more. On a server that restarted or failed over, break-glass rollbacks that were acknowledged may be undone, and one more than what is
- * left of them was issued before: there the count goes on from the seconds since 1970, which none of those has reached.
+ * At least one more, and at least the seconds since 1970: where an acknowledged break-glass rollback is undone by a failover, the next one
+ * counts from the same number and would get the epoch that readers have seen with another version.
  */
-function nextCount({ expected, at, rebound }: BreakGlassChange): number {
-  const next = expected.epoch.breakGlass + 1
-  return rebound ? Math.max(next, Math.floor(Date.parse(at) / 1000)) : next
+function nextCount({ expected, at }: BreakGlassChange): number {
+  return Math.max(expected.epoch.breakGlass + 1, Math.floor(Date.parse(at) / 1000))
 }
 
 function move(now: Pointer, change: FlipChange, withoutRegistry: boolean): ChangeOutcome {

@@ -70,9 +70,7 @@ export function applyChange(pointer: Pointer | null, change: PointerChange, data
         ? applied({ ...now, pin: null })
         : already(now)
     case 'quarantine':
-      return now.quarantined.includes(change.tag)
-        ? already(now)
-        : applied(forbidding(now, { ...now, quarantined: [...now.quarantined, change.tag] }))
+      return quarantine(now, change.tag)
     case 'release':
       return now.quarantined.includes(change.tag)
         ? applied({ ...now, quarantined: now.quarantined.filter((tag) => tag !== change.tag) })
@@ -109,6 +107,18 @@ function pin(now: Pointer, wanted: Pin): ChangeOutcome {
   const refusal = forbiddenVersion(now.dataset, { ...now, tag }, { dataset: now.dataset, tag })
   if (refusal !== null) return refusal
   return samePin(now.pin, wanted) ? already(now) : applied({ ...now, pin: wanted })
+}
+
+function quarantine(now: Pointer, tag: string): ChangeOutcome {
+  if (now.quarantined.includes(tag)) return already(now)
+  if (now.active?.tag === tag) {
+    return refused(
+      'CONFLICT',
+      `${tag} is active in ${now.dataset}, expected a version that is not. \`snapflip rollback ${now.dataset}\` leaves it and quarantines it in one step.`,
+      { dataset: now.dataset, tag },
+    )
+  }
+  return applied(forbidding(now, { ...now, quarantined: [...now.quarantined, tag] }))
 }
 
 function retire(now: Pointer, tag: string): ChangeOutcome {
