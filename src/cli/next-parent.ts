@@ -1,9 +1,9 @@
-import type { Pool } from 'pg'
 import type { Manifest } from '../../schemas/manifest.ts'
 import type { Pointer, VersionRef } from '../../schemas/pointer.ts'
 import { assertedPointer, isBehind } from '../core/asserted-pointer.ts'
 import { isSnapflipError } from '../core/errors.ts'
 import { knownPointer, refOf } from '../registry/known-pointer.ts'
+import type { Db } from '../registry/transaction.ts'
 import { versions } from '../registry/versions.ts'
 import { decodeManifest } from '../snapshot/manifest.ts'
 import type { Store } from '../stores/ports.ts'
@@ -19,7 +19,7 @@ export interface NextParent {
  * Looks as the refresh will, but only at what names a version: whether every block of it is there is read by the refresh itself. `registry` is null
  * for a dataset that was not applied yet.
  */
-export async function nextParent(registry: Pool | null, store: Store, dataset: string): Promise<NextParent> {
+export async function nextParent(registry: Db | null, store: Store, dataset: string): Promise<NextParent> {
   // The registry first: what it has confirmed was in the store before.
   const known = registry === null ? null : await knownPointer(registry, dataset)
   const stored = (await store.pointer.read())?.pointer ?? null

@@ -1,4 +1,4 @@
-import type { Client, Pool } from 'pg'
+import type { ClientBase } from 'pg'
 import type { DatasetDefinition } from '../../schemas/config.ts'
 import type { IndexManifest, Manifest } from '../../schemas/manifest.ts'
 import { listCaptures, preflight } from '../changelog/capture.ts'
@@ -13,6 +13,7 @@ import { currentSnapshot } from '../changelog/window.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { appliedStore } from '../registry/applied-store.ts'
 import { currentDefinition } from '../registry/current-definition.ts'
+import type { Db } from '../registry/transaction.ts'
 import { nextParent } from './next-parent.ts'
 import type { Session } from './session.ts'
 import { tableNames, usedElsewhere } from './used-tables.ts'
@@ -56,7 +57,12 @@ export interface DatasetPlan {
 }
 
 /** What applying the definition would change, and what the next refresh would do. Changes nothing. @throws SnapflipError DEFINITION_INVALID … */
-export async function planOf(session: Session, client: Client, registry: Pool, dataset: string): Promise<DatasetPlan> {
+export async function planOf(
+  session: Session,
+  client: ClientBase,
+  registry: Db,
+  dataset: string,
+): Promise<DatasetPlan> {
   const definition = await session.dataset(dataset)
   const sources: Source[] = []
   for (const [index, declared] of Object.entries(definition.indexes))
@@ -116,7 +122,7 @@ function scheduleChange(
   return canonical(applied) === canonical(wanted) ? 'as applied' : 'change'
 }
 
-async function movedFrom(registry: Pool, dataset: string, url: string): Promise<string | null> {
+async function movedFrom(registry: Db, dataset: string, url: string): Promise<string | null> {
   // Not applied yet: it moves from nowhere.
   if ((await currentDefinition(registry, dataset)) === null) return null
   const applied = await appliedStore(registry, dataset)
@@ -125,7 +131,7 @@ async function movedFrom(registry: Pool, dataset: string, url: string): Promise<
 
 /** Whether the changes since the version are all there, as the refresh will find it. */
 async function changesSince(
-  client: Client,
+  client: ClientBase,
   sources: readonly Source[],
   parent: Manifest | null,
 ): Promise<{ lineageBroken: boolean; faults: Map<string, string> }> {
@@ -140,7 +146,7 @@ async function changesSince(
 const sizeOf = ({ count, bytes }: IndexManifest) => ({ entries: count, bytes })
 
 /** From PostgreSQL's own statistics and a sample of rows. A `where` is not accounted for: the estimate is an upper one. */
-async function estimate(client: Client, source: Source): Promise<{ entries: number | null; bytes: number | null }> {
+async function estimate(client: ClientBase, source: Source): Promise<{ entries: number | null; bytes: number | null }> {
   if (source.kind === 'events') return { entries: null, bytes: null }
   return inSnapshot(client, lockNames([source]), async () => {
     const entries = await sampleSource(client, source, SAMPLE_ROWS, new AbortController().signal)
@@ -162,8 +168,8 @@ async function estimate(client: Client, source: Source): Promise<{ entries: numb
 
 async function noLongerUsed(
   session: Session,
-  client: Client,
-  registry: Pool,
+  client: ClientBase,
+  registry: Db,
   dataset: string,
   applied: DatasetDefinition | null,
   sources: readonly Source[],

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
+import type { ClientBase } from 'pg'
 import { formatBytes } from '../core/format-bytes.ts'
-import { migrationsPending } from '../registry/migrate.ts'
+import { migrationsPending, rehearsed } from '../registry/migrate.ts'
 import { type DatasetPlan, planOf } from './plan-of.ts'
 import type { Session } from './session.ts'
 import { table } from './table.ts'
@@ -23,9 +24,10 @@ async function run(session: Session, _options: CommonOptions, datasets: string[]
   const migrations = await migrationsPending(pool)
   if (migrations.length > 0) {
     // Expressions are checked by functions that the migrations bring.
+    const plans = await rehearsed(await session.builder(), migrations, (client) => plansOf(session, names, client))
     return {
-      json: { migrations, datasets: [] },
-      text: `${migrationsText(migrations)}\nThe definition is checked against the database when they are there: \`snapflip migrate\`, then plan again; \`snapflip apply\` does both.`,
+      json: { migrations, datasets: plans },
+      text: [migrationsText(migrations), ...plans.map(planText)].join('\n\n'),
     }
   }
   const plans = await plansOf(session, names)
@@ -41,10 +43,14 @@ export async function named(session: Session, datasets: readonly string[]): Prom
   return datasets.length > 0 ? [...new Set(datasets)] : Object.keys((await session.config()).datasets)
 }
 
-/** Every dataset is checked, its store too, before anything is changed. */
-export async function plansOf(session: Session, names: readonly string[]): Promise<DatasetPlan[]> {
-  const registry = await session.database()
-  const client = await session.builder()
+/** Every dataset is checked, its store too, before anything is changed. `rehearsal`: where snapflip's tables are not there to stay. */
+export async function plansOf(
+  session: Session,
+  names: readonly string[],
+  rehearsal: ClientBase | null = null,
+): Promise<DatasetPlan[]> {
+  const registry = rehearsal ?? (await session.database())
+  const client = rehearsal ?? (await session.builder())
   const plans: DatasetPlan[] = []
   for (const name of names) {
     await (await session.store(name)).check()

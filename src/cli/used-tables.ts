@@ -1,14 +1,15 @@
-import type { Client, Pool } from 'pg'
+import type { ClientBase } from 'pg'
 import type { DatasetDefinition, IndexDefinition } from '../../schemas/config.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { appliedDefinitions } from '../registry/applied-definitions.ts'
+import type { Db } from '../registry/transaction.ts'
 import type { Session } from './session.ts'
 
 /** Tables whose capture other datasets need: those of this definition file, and those the registry knows from others, unless detached. */
 export async function usedElsewhere(
   session: Session,
-  client: Client,
-  registry: Pool,
+  client: ClientBase,
+  registry: Db,
   dataset: string,
 ): Promise<Set<string>> {
   const { datasets } = await session.config()
@@ -20,7 +21,7 @@ export async function usedElsewhere(
 }
 
 /** As PostgreSQL writes them; tables that are gone are left out. */
-export async function tableNames(client: Client, indexes: readonly IndexDefinition[]): Promise<string[]> {
+export async function tableNames(client: ClientBase, indexes: readonly IndexDefinition[]): Promise<string[]> {
   const given = indexes.flatMap((index) => ('events' in index || index.capture === 'none' ? [] : [index.from]))
   const { rows } = await client.query<{ name: string }>(
     `select distinct format('%I.%I', n.nspname, c.relname) as name
@@ -37,7 +38,7 @@ export async function tableNames(client: Client, indexes: readonly IndexDefiniti
  *
  * @throws SnapflipError DEFINITION_INVALID
  */
-export async function requireTables(registry: Pool, dataset: string, definition: DatasetDefinition): Promise<void> {
+export async function requireTables(registry: Db, dataset: string, definition: DatasetDefinition): Promise<void> {
   for (const [index, declared] of Object.entries(definition.indexes)) {
     if ('events' in declared) continue
     const { rows } = await registry

@@ -1,5 +1,5 @@
-import { readdir } from 'node:fs/promises'
-import { basename } from 'node:path'
+import { readdir, readFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { runner } from 'node-pg-migrate'
 import pg from 'pg'
@@ -63,4 +63,49 @@ export async function requireMigrated(db: Db): Promise<void> {
     throw postgresFailure(error)
   })
   if (pending.length > 0) throw notMigrated(`lacks ${pending.join(', ')}`)
+}
+
+/**
+ * Runs `work` on a connection as if these migrations had been run, and takes everything back: it is all one transaction, and those that `work`
+ * begins are savepoints of it. Nothing stays, and nobody else sees anything of it.
+ *
+ * @throws SnapflipError PRIVILEGE_MISSING where the role may not make tables.
+ */
+export async function rehearsed<T>(
+  client: pg.ClientBase,
+  pending: readonly string[],
+  work: (client: pg.ClientBase) => Promise<T>,
+): Promise<T> {
+  await client.query(`begin; set local lock_timeout = ${LOCK_TIMEOUT_MS}`)
+  try {
+    for (const name of pending) await client.query(await readFile(join(MIGRATIONS, `${name}.sql`), 'utf8'))
+    return await work(withSavepoints(client))
+  } catch (error) {
+    throw postgresFailure(error)
+  } finally {
+    await client.query('rollback').catch(() => {}) // what went wrong first is told
+  }
+}
+
+/** Either end of a transaction goes back to its begin: settings made in it must not reach what follows. */
+const SAVEPOINT_ENDS = 'rollback to savepoint rehearsal; release savepoint rehearsal'
+
+function withSavepoints(client: pg.ClientBase): pg.ClientBase {
+  const query = (text: unknown, ...rest: unknown[]) => {
+    const begun = typeof text === 'string' ? /^begin\b[^;]*;?(.*)$/s.exec(text) : null
+    const said =
+      begun !== null
+        ? `savepoint rehearsal; ${begun[1]}`
+        : text === 'commit' || text === 'rollback'
+          ? SAVEPOINT_ENDS
+          : text
+    return (client.query as (...args: unknown[]) => unknown).call(client, said, ...rest)
+  }
+  return new Proxy(client, {
+    get: (target, name) => {
+      if (name === 'query') return query
+      const member = Reflect.get(target, name, target) as unknown
+      return typeof member === 'function' ? member.bind(target) : member
+    },
+  })
 }

@@ -239,7 +239,7 @@ describe('PostgreSQL that snapflip does not work with', () => {
       expect(await project.run(getting)).toMatchObject({ code: 0, stdout: expect.stringContaining('sku1') })
       // What it stands by is one that snapflip works with.
       await using({ database: primary.url })
-      expect(await project.run(['plan'])).toMatchObject({ code: 0, stdout: expect.stringContaining('0001_registry') })
+      expect(await project.run(['plan'])).toMatchObject({ code: 2, stderr: expect.stringContaining('public.products, found none') })
     } finally {
       await stop()
     }
