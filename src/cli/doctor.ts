@@ -10,6 +10,7 @@ import { buildsQueue } from '../core/task-queues.ts'
 import { requireApplied } from '../registry/current-definition.ts'
 import { openFlips } from '../registry/flips.ts'
 import { knownPointer } from '../registry/known-pointer.ts'
+import { lackingGrants } from '../registry/lacking-grants.ts'
 import { migrationsPending } from '../registry/migrate.ts'
 import { strayEvents } from '../registry/stray-events.ts'
 import { SEARCH_ATTRIBUTES } from '../temporal/search-attributes.ts'
@@ -17,7 +18,7 @@ import { lookAtAlerts } from './alerts-checks.ts'
 import { bad, type Check, checked, good } from './check.ts'
 import { disagreement } from './disagreement.ts'
 import { temporalOf, workersPolling } from './follow.ts'
-import { grantsText } from './grants.ts'
+import { grantsText, sourceNames } from './grants.ts'
 import { hideCredentials } from './print-error.ts'
 import type { Session } from './session.ts'
 import { table } from './table.ts'
@@ -97,7 +98,7 @@ async function lookAtPostgres(session: Session): Promise<Check[]> {
     ]
   }
   checks.push(good('tables', 'those of this snapflip'))
-  checks.push(await checked('grants', () => requireGrants(pool)))
+  checks.push(await checked('grants', () => requireGrants(session, pool)))
   let client: Client
   try {
     client = await session.builder()
@@ -165,24 +166,12 @@ async function lookAtCapture(
 }
 
 /** What a worker's role must be able to do; the statements that give it are those of --grants. */
-async function requireGrants(pool: Pool): Promise<string> {
-  const { rows } = await pool.query<{ lacking: string[] | null; role: string }>(
-    `select current_user as role, array_agg(needed) filter (where not has) as lacking from (
-       select 'insert on snapflip.' || name as needed, has_table_privilege('snapflip.' || name, 'insert') as has
-         from unnest(array['refreshes', 'versions', 'builds', 'flips', 'holds', 'quarantines', 'gate_results', 'watermarks', 'alerts', 'alert_deliveries']) as name
-       union all
-       select 'execute on snapflip.record', has_function_privilege('snapflip.record(text, text, text, text, jsonb)', 'execute')
-       union all
-       select 'execute on snapflip.begin_lineage', has_function_privilege('snapflip.begin_lineage()', 'execute')
-       union all
-       select 'temporary on the database', has_database_privilege(current_database(), 'temporary')
-     ) as rights`,
-  )
-  const lacking = rows[0]?.lacking ?? []
-  if (lacking.length === 0) return `${rows[0]?.role} may do what a worker does`
+async function requireGrants(session: Session, pool: Pool): Promise<string> {
+  const { role, lacking } = await lackingGrants(pool, { tables: sourceNames(await session.config()) })
+  if (lacking.length === 0) return `${role} may do what a worker does`
   throw new SnapflipError(
     'PRIVILEGE_MISSING',
-    `Expected ${rows[0]?.role} to have what a worker needs, found it lacks ${lacking.join(', ')}. Run what \`snapflip doctor --grants\` prints, then grant snapflip_worker to it.`,
+    `Expected ${role} to have what a worker needs, found it lacks ${lacking.join(', ')}. Run what \`snapflip doctor --grants\` prints, then grant snapflip_worker to it.`,
     { lacking },
   )
 }

@@ -1,3 +1,4 @@
+import type { Config } from '../../schemas/config.ts'
 import { grantsSql } from '../registry/grants.ts'
 import type { Session } from './session.ts'
 
@@ -6,11 +7,9 @@ import type { Session } from './session.ts'
  * let them do. Below a Redis ACL readers read blocks and pointers and take leases; they cannot write a pointer, a manifest or a block.
  */
 export async function grantsText(session: Session): Promise<{ postgres: string; redis: string; s3: string }> {
-  const { datasets, stores } = await session.config()
-  const tables = Object.values(datasets).flatMap(({ indexes }) =>
-    Object.values(indexes).flatMap((index) => ('events' in index ? [] : [index.from])),
-  )
-  const postgres = await grantsSql(await session.registry(), { tables: [...new Set(tables)] })
+  const config = await session.config()
+  const { datasets, stores } = config
+  const postgres = await grantsSql(await session.registry(), { tables: sourceNames(config) })
   const redis: string[] = []
   const s3: string[] = []
   for (const [dataset, definition] of Object.entries(datasets)) {
@@ -68,4 +67,12 @@ function readerPolicy(url: string, dataset: string): string {
     null,
     2,
   )
+}
+
+/** Every source of the definition, as it names them. */
+export function sourceNames({ datasets }: Config): string[] {
+  const names = Object.values(datasets).flatMap(({ indexes }) =>
+    Object.values(indexes).flatMap((index) => ('events' in index ? [] : [index.from])),
+  )
+  return [...new Set(names)]
 }

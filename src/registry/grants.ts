@@ -70,17 +70,25 @@ $$;
 
 `
 
+/** What a worker writes; `doctor` looks whether its login may. */
+export const WORKER_WRITES: Readonly<Record<string, readonly string[]>> = {
+  'insert, update': ['refreshes', 'versions', 'builds', 'flips', 'holds', 'quarantines', 'alerts', 'alert_deliveries'],
+  'insert, delete': ['gate_results', 'watermarks'],
+  delete: ['changelog', 'events'],
+}
+
 const WORKER = `-- Worker and CLI: reads everything of snapflip's, takes the steps of refreshes and rollbacks.
 grant usage on schema snapflip to snapflip_worker;
 grant select on all tables in schema snapflip to snapflip_worker;
 grant update (epoch_registry) on snapflip.datasets to snapflip_worker;
-grant insert, update on snapflip.refreshes, snapflip.versions, snapflip.builds, snapflip.flips, snapflip.holds, snapflip.quarantines
-  to snapflip_worker;
-grant insert, update on snapflip.alerts, snapflip.alert_deliveries to snapflip_worker;
-grant insert, delete on snapflip.gate_results to snapflip_worker;
-grant insert, delete on snapflip.watermarks to snapflip_worker;
-grant delete on snapflip.changelog, snapflip.events to snapflip_worker;
-grant execute on function snapflip.record(text, text, text, text, jsonb), snapflip.begin_lineage() to snapflip_worker;
+${Object.entries(WORKER_WRITES)
+  .map(
+    ([rights, names]) =>
+      `grant ${rights} on ${names.map((name) => `snapflip.${name}`).join(', ')} to snapflip_worker;\n`,
+  )
+  .join(
+    '',
+  )}grant execute on function snapflip.record(text, text, text, text, jsonb), snapflip.begin_lineage() to snapflip_worker;
 `
 
 /** Rights on the sources: reading, which is all a build does. Row security must let the worker see every row, or builds fail. */

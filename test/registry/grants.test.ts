@@ -8,6 +8,7 @@ import { grantsSql } from '../../src/registry/grants.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { hold } from '../../src/registry/hold.ts'
 import { journalledGenerations } from '../../src/registry/journalled-generations.ts'
+import { lackingGrants } from '../../src/registry/lacking-grants.ts'
 import { migrationsPending } from '../../src/registry/migrate.ts'
 import { raiseAlert } from '../../src/registry/raise-alert.ts'
 import { recordEvent } from '../../src/registry/record.ts'
@@ -57,6 +58,23 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
     pools.push(pool)
     return pool
   }
+
+  it('are all that a worker needs; each one that is taken away is missed', async () => {
+    const worker = await loggedInAs('snapflip_worker')
+    const tables = ['"Odd Shop"."Products"', 'products', 'public.nope']
+    expect((await lackingGrants(worker, { tables })).lacking).toEqual([])
+    for (const [taken, missed] of [
+      ['delete on snapflip.changelog', 'delete on snapflip.changelog'],
+      ['update on snapflip.flips', 'update on snapflip.flips'],
+      ['select on snapflip.history', 'select on snapflip.history'],
+      ['select on "Odd Shop"."Products"', 'select on "Odd Shop"."Products"'],
+      ['update (epoch_registry) on snapflip.datasets', 'update (epoch_registry) on snapflip.datasets'],
+    ] as const) {
+      await database.pool.query(`revoke ${taken} from snapflip_worker`)
+      expect((await lackingGrants(worker, { tables })).lacking).toContain(missed)
+    }
+    expect((await lackingGrants(worker, { tables })).lacking).toHaveLength(5)
+  })
 
   it('let the worker take every step of refreshes, rollbacks and retirement', async () => {
     const worker = await loggedInAs('snapflip_worker')
