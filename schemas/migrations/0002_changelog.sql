@@ -85,9 +85,16 @@ create table snapflip.events (
   key bytea not null,
   value text
 );
-create index events_xid on snapflip.events (xid);
+create index events_xid on snapflip.events (xid, seq);
 create index events_key on snapflip.events (dataset, index, key, seq);
 alter table snapflip.events replica identity full;
+
+-- The snapshot behind which events are compacted: of those it sees, the last of each key, and none of keys that it sees deleted. One row at
+-- most; what a later pruning looks at begins there.
+create table snapflip.compacted (
+  id boolean primary key default true check (id),
+  snapshot pg_snapshot not null
+);
 
 -- A row for each key that was ever appended to, by a hash of it: what append_event locks. Row locks are as many as a transaction needs;
 -- advisory ones stand in the server's lock table, which some ten thousand fill.
@@ -177,6 +184,7 @@ begin
   end if;
   delete from snapflip.watermarks;
   delete from snapflip.changelog;
+  delete from snapflip.compacted;
   update snapflip.events set xid = '2' where xid <> '2';
   -- Logical replication brings rows and leaves their sequence behind: new events would count as older than all it brought.
   select max(seq) into top from snapflip.events;

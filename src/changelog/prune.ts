@@ -16,8 +16,9 @@ export interface Pruned {
 
 /**
  * Deletes what no window can need any more: watermarks that are not among `keep` (by id) and began before all of these, then changes that every
- * one of these sees, then events that a later event of their key replaces. Keeps the last event of each key, so that an events index can always
- * be rebuilt. Watermarks younger than `youngMs` count as kept. Deletes nothing when `keep` is empty or names a watermark that is not there.
+ * one of these sees, then events that a later event of their key replaces, and the last one where it deletes the key. So what is left of an
+ * events index is what it holds, and it can always be rebuilt. Watermarks younger than `youngMs` count as kept. Deletes nothing when `keep` is
+ * empty or names a watermark that is not there.
  *
  * Watermarks go first: where one still exists, all changes since it exist too. `keep` holds those of every retained version of every dataset. A
  * watermark taken meanwhile began later than those kept, and stays.
@@ -31,21 +32,22 @@ export async function prune(
   const none: Pruned = { changes: 0, events: 0, watermarks: 0 }
   if (keep.length === 0) return none
   try {
-    // Snapshots are nested: of two, the one with the lower xmax was taken first and sees no more than the other. So the earliest decide.
-    const { rows } = await client.query<{ snapshots: string[] | null; horizon: string | null; found: string }>(
+    // Snapshots are nested: of two, the one with the lower xmax was taken first and sees no more than the other; of two with the same, the one
+    // with more still open. So the earliest decides.
+    const { rows } = await client.query<{ horizon: string | null; found: string }>(
       `with kept as (
          select id, snapshot, pg_snapshot_xmax(snapshot) as xmax from snapflip.watermarks
          where id = any ($1::uuid[]) or at > clock_timestamp() - make_interval(secs => $2::float8 / 1000)
        )
-       select array(select distinct snapshot::text from kept where xmax = (select min(xmax) from kept)) as snapshots,
-         (select min(xmax)::text from kept) as horizon, (select count(*) from kept where id = any ($1::uuid[])) as found`,
+       select (select snapshot::text from kept order by xmax, (select count(*) from pg_snapshot_xip(snapshot)) desc limit 1) as horizon,
+         (select count(*) from kept where id = any ($1::uuid[])) as found`,
       [keep, youngMs],
     )
-    const { snapshots, horizon, found } = rows[0] ?? {}
-    if (snapshots == null || horizon == null || Number(found) !== new Set(keep).size) return none
+    const { horizon, found } = rows[0] ?? {}
+    if (horizon == null || Number(found) !== new Set(keep).size) return none
     const watermarks = await client.query(
       `delete from snapflip.watermarks
-       where pg_snapshot_xmax(snapshot) <= $1::xid8 and id <> all ($2::uuid[])
+       where pg_snapshot_xmax(snapshot) <= pg_snapshot_xmax($1::pg_snapshot) and id <> all ($2::uuid[])
          and at <= clock_timestamp() - make_interval(secs => $3::float8 / 1000)`,
       [horizon, keep, youngMs],
     )
@@ -53,32 +55,78 @@ export async function prune(
     const changes = await inBatches(signal, () =>
       client.query(
         `delete from snapflip.changelog where ctid = any (array(
-           select ctid from snapflip.changelog c where xid < $1::xid8 and ${seen('c')} order by xid limit $3))`,
-        [horizon, snapshots, BATCH_ROWS],
+           select ctid from snapflip.changelog
+           where xid < pg_snapshot_xmax($1::pg_snapshot) and pg_visible_in_snapshot(xid, $1::pg_snapshot) order by xid limit $2))`,
+        [horizon, BATCH_ROWS],
       ),
     )
-    const events = await inBatches(signal, () =>
-      client.query(
-        `delete from snapflip.events where ctid = any (array(
-           select e.ctid from snapflip.events e
-           where e.xid < $1::xid8 and ${seen('e')} and exists (
-             select from snapflip.events l
-             where l.dataset = e.dataset and l.index = e.index and l.key = e.key and l.seq > e.seq and l.xid < $1::xid8 and ${seen('l')})
-           limit $3))`,
-        [horizon, snapshots, BATCH_ROWS],
-      ),
-    )
-    return { changes, events, watermarks: watermarks.rowCount ?? 0 }
+    return { changes, events: await compactEvents(client, horizon, signal), watermarks: watermarks.rowCount ?? 0 }
   } catch (error) {
     signal.throwIfAborted()
     throw translate(error, 'Pruning the changelog', 'POSTGRES_FAILED')
   }
 }
 
-/** SQL: every snapshot of $2 sees the row. */
-function seen(row: string): string {
-  return `(select bool_and(pg_visible_in_snapshot(${row}.xid, s::pg_snapshot)) from unnest($2::text[]) s)`
+/**
+ * Goes through the events that the horizon sees and the one before did not: costs what was appended since, not what there is. The horizon is
+ * noted last, so that what a crash leaves undone is gone through again.
+ */
+async function compactEvents(client: ClientBase, horizon: string, signal: AbortSignal): Promise<number> {
+  const former = await client.query<{ snapshot: string; xmin: string }>(
+    'select snapshot::text, pg_snapshot_xmin(snapshot)::text as xmin from snapflip.compacted',
+  )
+  const { snapshot: from = null, xmin = '0' } = former.rows[0] ?? {}
+  let last = { xid: xmin, seq: '0' }
+  let total = 0
+  for (let n = 0; n < BATCHES_MAX; n++) {
+    signal.throwIfAborted()
+    const { rows } = await client.query<{ xid: string; seq: string; gone: number; found: number }>(COMPACT, [
+      horizon,
+      from,
+      last.xid,
+      last.seq,
+      BATCH_ROWS,
+    ])
+    const [batch] = rows
+    total += batch?.gone ?? 0
+    if (batch !== undefined && batch.found === BATCH_ROWS) {
+      last = batch
+      continue
+    }
+    // Unless these transaction numbers were cleared away meanwhile, and the watermark with them.
+    await client.query(
+      `insert into snapflip.compacted (snapshot)
+       select $1::text::pg_snapshot where exists (select from snapflip.watermarks where snapshot::text = $1::text)
+       on conflict (id) do update set snapshot = excluded.snapshot
+       where pg_snapshot_xmax(compacted.snapshot) <= pg_snapshot_xmax(excluded.snapshot)`,
+      [horizon],
+    )
+    break
+  }
+  return total
 }
+
+/**
+ * For one key the order of seq is that of commit: what is before an event that the horizon sees is seen by it too. An event that deletes its
+ * key goes in the same statement as those before it, or one of these would be the last again. By the index on (xid, seq), then on the key.
+ */
+const COMPACT = `
+  with recent as materialized (
+    select xid, seq, dataset, index, key from snapflip.events
+     where (xid, seq) > ($3::xid8, $4::bigint) and xid < pg_snapshot_xmax($1::pg_snapshot)
+       and pg_visible_in_snapshot(xid, $1::pg_snapshot)
+       and ($2::text is null or not pg_visible_in_snapshot(xid, $2::pg_snapshot))
+     order by xid, seq limit $5
+  ), last as (
+    select dataset, index, key, max(seq) as seq from recent group by dataset, index, key
+  ), gone as (
+    delete from snapflip.events e using last
+     where e.dataset = last.dataset and e.index = last.index and e.key = last.key and e.seq <= last.seq
+       and (e.seq < last.seq or e.value is null)
+    returning e.seq
+  )
+  select xid::text, seq::text, (select count(*) from gone)::integer as gone, (select count(*) from recent)::integer as found
+    from recent order by recent.xid desc, recent.seq desc limit 1`
 
 async function inBatches(signal: AbortSignal, batch: () => Promise<{ rowCount: number | null }>): Promise<number> {
   let total = 0
