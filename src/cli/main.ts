@@ -14,7 +14,7 @@ const wanted = { json: argv.includes('--json'), verbose: argv.includes('--verbos
 const program = new Command('snapflip')
   .description('Index versions: built from committed changes, proven, flipped to in one step, and taken back.')
   .version(packageVersion())
-  .helpCommand('help [verb]', 'say more about a verb')
+  .helpCommand(false)
   .showHelpAfterError(false)
   // Each verb reads its own options, so that its --version may be a tag; the common ones may stand before it too.
   .enablePositionalOptions()
@@ -22,6 +22,11 @@ const program = new Command('snapflip')
   .configureOutput({ outputError: () => {} })
 withCommonOptions(program)
 for (const declare of VERBS) declare(program)
+// In place of commander's own, which answers a verb that it does not know with the whole list.
+withCommonOptions(program.command('help [verb]').description('say more about a verb')).action((asked?: string) => {
+  const found = asked === undefined ? program : program.commands.find((command) => command.name() === asked)
+  return found === undefined ? program.error(`error: unknown command '${asked}'`) : found.help()
+})
 
 // A reader that went away (`| head`) is no fault.
 process.stdout.on('error', (error: NodeJS.ErrnoException) =>
@@ -52,8 +57,11 @@ function usageError(error: CommanderError): SnapflipError {
   if (error.code === 'commander.help') {
     return new SnapflipError('USAGE', 'Expected a verb, found none; they are listed above.')
   }
-  const said = error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ')
-  const name = program.commands.find((command) => argv.includes(command.name()))?.name()
+  const said = error.message
+    .replace(/^error: /, '')
+    .replace(/\s*\n\s*/g, ' ')
+    .replace(/\.$/, '')
+  const name = program.commands.map((command) => command.name()).find((verb) => verb !== 'help' && argv.includes(verb))
   const more = name === undefined ? 'snapflip --help' : `snapflip ${name} --help`
   return new SnapflipError('USAGE', `${said.charAt(0).toUpperCase()}${said.slice(1)}. See \`${more}\`.`, {
     command: name ?? null,

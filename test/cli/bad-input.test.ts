@@ -117,8 +117,20 @@ describe('what is not there', () => {
 
   test('an unknown verb, an unknown flag, an argument too many or too few', async () => {
     await refused(['refrsh'], 'USAGE', 2, /Unknown command 'refrsh'.*snapflip --help/)
+    await refused(
+      ['help', 'refrsh'],
+      'USAGE',
+      2,
+      /^snapflip: USAGE: Unknown command 'refrsh'. See `snapflip --help`.\n$/,
+    )
+    await refused(['history', project.dataset, '--limit', 'x'], 'USAGE', 2, /from 1 on\. See `snapflip history --help`/)
     await refused(['refresh', project.dataset, '--ful'], 'USAGE', 2, /Unknown option '--ful'.*refresh --help/)
-    await refused(['refresh', project.dataset, 'more'], 'USAGE', 2, /[Tt]oo many arguments.*refresh --help/)
+    await refused(
+      ['refresh', project.dataset, 'more'],
+      'USAGE',
+      2,
+      /[Tt]oo many arguments.*, more\. See `snapflip refresh --help`/,
+    )
     await refused(['rollback', project.dataset], 'USAGE', 2, /--reason.*rollback --help/)
     await refused(['show', project.dataset], 'USAGE', 2, /tag.*show --help/)
   })
@@ -239,7 +251,10 @@ describe('PostgreSQL that snapflip does not work with', () => {
       expect(await project.run(getting)).toMatchObject({ code: 0, stdout: expect.stringContaining('sku1') })
       // What it stands by is one that snapflip works with.
       await using({ database: primary.url })
-      expect(await project.run(['plan'])).toMatchObject({ code: 2, stderr: expect.stringContaining('public.products, found none') })
+      expect(await project.run(['plan'])).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining('public.products, found none'),
+      })
     } finally {
       await stop()
     }
