@@ -72,7 +72,17 @@ $$;
 
 /** What a worker writes; `doctor` looks whether its login may. */
 export const WORKER_WRITES: Readonly<Record<string, readonly string[]>> = {
-  'insert, update': ['refreshes', 'versions', 'builds', 'flips', 'holds', 'quarantines', 'alerts', 'alert_deliveries'],
+  'insert, update': [
+    'refreshes',
+    'versions',
+    'builds',
+    'flips',
+    'holds',
+    'quarantines',
+    'alerts',
+    'alert_deliveries',
+    'compacted',
+  ],
   'insert, delete': ['gate_results', 'watermarks'],
   delete: ['changelog', 'events'],
 }

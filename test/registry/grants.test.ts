@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type pg from 'pg'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { prune } from '../../src/changelog/prune.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { claimDeliveries } from '../../src/registry/claim-deliveries.ts'
 import { connectRegistry } from '../../src/registry/connect.ts'
@@ -92,6 +93,23 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
     await journalledGenerations(worker, { dataset: DATASET, store: 'hot', generations: [] })
     await verifyHistory(worker)
     await worker.query('select from "Odd Shop"."Products", products')
+  })
+
+  it('let the worker prune, and note how far', async () => {
+    const worker = await loggedInAs('snapflip_worker')
+    const id = randomUUID()
+    await database.pool.query(
+      `insert into snapflip.watermarks (id, snapshot, xid, nonce, system, at, kind, facts)
+       select $1, pg_current_snapshot(), pg_current_xact_id(), decode(repeat('00', 16), 'hex'), 'a test', now(), 'version', '[]'`,
+      [id],
+    )
+    const client = await worker.connect()
+    try {
+      for (let n = 0; n < 2; n++) await prune(client, [id], new AbortController().signal, 0)
+    } finally {
+      client.release()
+    }
+    expect((await database.pool.query('select from snapflip.compacted')).rowCount).toBe(1)
   })
 
   it('let the worker raise alerts and record what became of them', async () => {
