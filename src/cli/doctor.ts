@@ -12,6 +12,7 @@ import { openFlips } from '../registry/flips.ts'
 import { knownPointer } from '../registry/known-pointer.ts'
 import { lackingGrants } from '../registry/lacking-grants.ts'
 import { migrationsPending } from '../registry/migrate.ts'
+import { server } from '../registry/server.ts'
 import { strayEvents } from '../registry/stray-events.ts'
 import { SEARCH_ATTRIBUTES } from '../temporal/search-attributes.ts'
 import { lookAtAlerts } from './alerts-checks.ts'
@@ -86,10 +87,8 @@ async function lookAtPostgres(session: Session): Promise<Check[]> {
   } catch (error) {
     return [failed('postgres', error)]
   }
-  const { rows } = await pool.query<{ version: string; role: string }>(
-    `select current_setting('server_version') as version, current_user as role`,
-  )
-  checks.push(good('postgres', `PostgreSQL ${rows[0]?.version}, a primary, as ${rows[0]?.role}`))
+  const { version, role } = await server(pool)
+  checks.push(good('postgres', `PostgreSQL ${version}, a primary, as ${role}`))
   const pending = await migrationsPending(pool)
   if (pending.length > 0) {
     return [

@@ -1,10 +1,11 @@
 import type { Command } from 'commander'
-import type { Client, Pool } from 'pg'
+import type { Client } from 'pg'
 import type { IndexManifest, Location, Manifest } from '../../schemas/manifest.ts'
 import { resolveSource } from '../changelog/definition.ts'
 import { type Change, lastChange } from '../changelog/explain.ts'
 import { isSnapflipError } from '../core/errors.ts'
 import type { VersionRow } from '../registry/version.ts'
+import { versionOfGeneration } from '../registry/version-of-generation.ts'
 import { versions as versionsOf } from '../registry/versions.ts'
 import { encodeKey } from '../snapshot/entry.ts'
 import { decodeManifest } from '../snapshot/manifest.ts'
@@ -60,7 +61,8 @@ async function run(
   const found = await readKey(store.data, { dataset, index: name, tag: manifest.tag }, index, key)
   const registry = await session.registry()
   const all = await versionsOf(registry, dataset)
-  const writer = found.location === null ? null : await writerOf(registry, found.location)
+  // Blocks are shared by all versions that did not change them.
+  const writer = found.location === null ? null : await versionOfGeneration(registry, found.location.generation)
   const origin = await originOf(session, { store, manifest, name, key, all })
   const values = found.values.map((value) => exactJson(value.toString('utf8')))
   const location = found.location
@@ -98,15 +100,6 @@ function placeText(store: Store, { pack, offset, length }: Location): string {
   const place =
     store.data.layout === 'keys' ? `object ${offset}` : `pack ${pack}, bytes ${offset} to ${offset + length}`
   return `${place} (${length} bytes) in ${store.url}`
-}
-
-/** The version whose build wrote the block: blocks are shared by all versions that did not change them. */
-async function writerOf(registry: Pool, { generation }: Location): Promise<string | null> {
-  const { rows } = await registry.query<{ tag: string }>(
-    `select v.tag from snapflip.builds b join snapflip.versions v on v.refresh_id = b.refresh_id where b.generation = $1 limit 1`,
-    [generation],
-  )
-  return rows[0]?.tag ?? null
 }
 
 /**

@@ -3,6 +3,7 @@ import type { DatasetDefinition } from '../../schemas/config.ts'
 import type { IndexManifest, Manifest } from '../../schemas/manifest.ts'
 import { listCaptures, preflight } from '../changelog/capture.ts'
 import { resolveSource } from '../changelog/definition.ts'
+import { estimatedRows } from '../changelog/estimated-rows.ts'
 import { captureFault, leavesOf } from '../changelog/facts.ts'
 import { sampleSource } from '../changelog/sample.ts'
 import { inSnapshot } from '../changelog/session.ts'
@@ -155,12 +156,11 @@ async function estimate(client: ClientBase, source: Source): Promise<{ entries: 
       0,
     )
     if (entries.length < SAMPLE_ROWS) return { entries: entries.length, bytes: sampled }
-    const { rows } = await client.query<{ tuples: number }>(
-      'select sum(greatest(reltuples, 0))::float8 as tuples from pg_class where oid = any ($1::oid[])',
-      [leavesOf(source.table).map((leaf) => leaf.relid)],
+    const tuples = await estimatedRows(
+      client,
+      leavesOf(source.table).map((leaf) => leaf.relid),
     )
-    const tuples = rows[0]?.tuples ?? 0
-    // Never analysed: 0, though the sample says otherwise. Views have no statistics.
+    // The sample says otherwise.
     if (tuples < entries.length) return { entries: null, bytes: null }
     return { entries: Math.round(tuples), bytes: Math.round((sampled / entries.length) * tuples) }
   })

@@ -1,5 +1,6 @@
 import type { ClientBase } from 'pg'
 import type { DatasetDefinition, IndexDefinition } from '../../schemas/config.ts'
+import { namesOfTables } from '../changelog/table-names.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { appliedDefinitions } from '../registry/applied-definitions.ts'
 import type { Db } from '../registry/transaction.ts'
@@ -23,13 +24,7 @@ export async function usedElsewhere(
 /** As PostgreSQL writes them; tables that are gone are left out. */
 export async function tableNames(client: ClientBase, indexes: readonly IndexDefinition[]): Promise<string[]> {
   const given = indexes.flatMap((index) => ('events' in index || index.capture === 'none' ? [] : [index.from]))
-  const { rows } = await client.query<{ name: string }>(
-    `select distinct format('%I.%I', n.nspname, c.relname) as name
-       from unnest($1::text[]) as given join pg_class c on c.oid = to_regclass(given) join pg_namespace n on n.oid = c.relnamespace
-      order by name`,
-    [given],
-  )
-  return rows.map((row) => row.name)
+  return namesOfTables(client, given)
 }
 
 /**
@@ -41,10 +36,9 @@ export async function tableNames(client: ClientBase, indexes: readonly IndexDefi
 export async function requireTables(registry: Db, dataset: string, definition: DatasetDefinition): Promise<void> {
   for (const [index, declared] of Object.entries(definition.indexes)) {
     if ('events' in declared) continue
-    const { rows } = await registry
-      .query<{ there: boolean }>('select to_regclass($1) is not null as there', [declared.from])
-      .catch(() => ({ rows: [{ there: false }] }))
-    if (rows[0]?.there) continue
+    // What does not read as a name is not there either.
+    const found = await namesOfTables(registry, [declared.from]).catch(() => [])
+    if (found.length > 0) continue
     throw new SnapflipError(
       'DEFINITION_INVALID',
       `Index ${index} of ${dataset}: from: expected a table or view ${declared.from}, found none. Create it, or correct the name (schema.table).`,
