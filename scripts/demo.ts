@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createWriteStream } from 'node:fs'
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,7 +11,7 @@ import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { from as copyFrom } from 'pg-copy-streams'
 import type { RefreshOutcome } from '../schemas/refresh.ts'
-import { atLeast, open } from '../src/index.ts'
+import { atLeast, open, type Reader } from '../src/index.ts'
 import { findBinary } from '../src/local/find-binary.ts'
 import { startPostgres } from '../src/local/postgres.ts'
 import { startRedis } from '../src/local/redis.ts'
@@ -48,6 +48,7 @@ try {
 
 async function demo(): Promise<void> {
   title('Services')
+  const servicesBegun = performance.now()
   const postgres = await timed('PostgreSQL', () => startPostgres())
   cleanups.push(() => postgres.stop())
   const temporal = await timed('Temporal', () => startTemporal({ uiPort: true }))
@@ -55,6 +56,9 @@ async function demo(): Promise<void> {
   const redis = findBinary('redis-server') === undefined ? null : await timed('Redis', () => startRedis())
   if (redis === null) say('no redis-server found: the folder store alone')
   else cleanups.push(() => redis.stop())
+  remember(
+    `PostgreSQL, Temporal${redis === null ? '' : ' and Redis'} started on this machine in ${seconds(performance.now() - servicesBegun)}`,
+  )
 
   process.env.DATABASE_URL = postgres.url
   const index = (store: string) => `{
@@ -84,21 +88,27 @@ async function demo(): Promise<void> {
   await loadCities(client)
 
   title('Capture, first version')
+  const applyBegun = performance.now()
   await snapflip(['apply', '--yes'])
+  remember(`snapflip's tables made, capture attached, definition applied in ${seconds(performance.now() - applyBegun)}`)
   let worker = startWorker()
   cleanups.push(async () => worker.kill())
   const first = await refresh('world')
   remember(`${first.outcome.tag} built in full and flipped: ${first.outcome.summary} (${seconds(first.ms)})`)
 
   title('A reader')
+  const openBegun = performance.now()
   const reader = await open(`file:${join(folder, 'versions')}`, 'world')
   cleanups.push(() => reader.close())
   const vienna = await client.query<{ id: number }>("select id from cities where name = 'Vienna' and country = 'AT'")
   const viennaId = vienna.rows[0]?.id ?? 0
-  console.log(`reader.get('cities', ${viennaId})`, await reader.get('cities', viennaId))
+  const answer = await reader.get('cities', viennaId)
+  remember(`a reader opened, its first answer there after ${seconds(performance.now() - openBegun)}`)
+  console.log(`reader.get('cities', ${viennaId})`, answer)
   const austria = await reader.list('byCountry', 'AT')
   console.log("reader.list('byCountry', 'AT')", austria.slice(0, 5), `… ${austria.length} cities`)
-  if (redis !== null) await onRedis(redis.url, viennaId)
+  if (redis === null) remember(`the folder answers warm in ${await readTime(reader, viennaId)}`)
+  else await onRedis(redis.url, viennaId)
 
   title('1 % of the rows change; the next version is built from the changes alone')
   const changed = await client.query('update cities set population = population + 1 where id % 100 = 7')
@@ -111,22 +121,22 @@ async function demo(): Promise<void> {
 
   title('The worker is killed in the middle of a build, and started again')
   const workDir = join(folder, 'work')
+  const killBegun = performance.now()
   const running = snapflip(['refresh', 'world', '--full', '--reason', 'demo: a killed worker', '--json'], {
     quiet: true,
   })
-  await waitUntil(
-    'a build to have finished its first chunk',
-    async () =>
-      (await readdir(workDir, { recursive: true })).some((name) => name.includes('journal')) ? true : undefined,
-    { timeoutMs: 20_000, intervalMs: 5 },
-  )
+  await waitUntil('a build to have read some of the source', async () => (await entriesKept(workDir)) || undefined, {
+    timeoutMs: 20_000,
+    intervalMs: 5,
+  })
   worker.kill('SIGKILL')
+  const kept = await entriesKept(workDir)
   say('worker killed (SIGKILL) while it was building; readers go on:')
   console.log(`reader.get('cities', ${viennaId})`, await reader.get('cities', viennaId), `from ${reader.version.tag}`)
   worker = startWorker()
   const killed = JSON.parse(await running) as RefreshOutcome
   remember(
-    `worker killed in the middle of a build, started again: the same refresh went on and ended ${killed.status}: ${killed.summary}`,
+    `worker killed in the middle of a build, started again: the same refresh went on, did not read ${kept} entries again, and ended ${killed.status} after ${seconds(performance.now() - killBegun)}`,
   )
 
   title('A bad change: most of one country deleted, populations zeroed')
@@ -135,9 +145,9 @@ async function demo(): Promise<void> {
   const before = reader.version.tag
   const bad = await refresh('world', { expectFailure: true })
   const refusal = bad.outcome.gates.find((gate) => gate.verdict === 'reject')
-  remember(`bad change refused: ${bad.outcome.status}, gate ${refusal?.gate} on ${refusal?.index}: ${refusal?.summary}`)
+  if (reader.version.tag !== before) throw new Error(`Expected readers on ${before} still, found ${reader.version.tag}`)
   remember(
-    `readers untouched by it: still ${reader.version.tag}${reader.version.tag === before ? '' : ' (expected the same as before!)'}`,
+    `bad change ${bad.outcome.status} after ${seconds(bad.ms)} by ${refusal?.gate} of ${refusal?.index} (${refusal?.summary}); readers still on ${before}`,
   )
 
   title('Rollback to the first version')
@@ -190,17 +200,17 @@ async function loadCities(client: pg.Client): Promise<void> {
     id integer primary key, name text not null, country text not null, population bigint not null, place point not null)`)
   const copy = client.query(copyFrom('copy cities from stdin'))
   const escaped = (text: string) => text.replace(/[\\\t\n\r]/g, (c) => `\\${c}`)
-  await timed(`${cities.length} rows`, () =>
-    pipeline(
-      Readable.from(
-        (function* () {
-          for (const c of cities)
-            yield `${c.cityId}\t${escaped(c.name)}\t${c.country}\t${c.population}\t(${c.loc.coordinates.join(',')})\n`
-        })(),
-      ),
-      copy,
+  const begun = performance.now()
+  await pipeline(
+    Readable.from(
+      (function* () {
+        for (const c of cities)
+          yield `${c.cityId}\t${escaped(c.name)}\t${c.country}\t${c.population}\t(${c.loc.coordinates.join(',')})\n`
+      })(),
     ),
+    copy,
   )
+  remember(`${cities.length} cities loaded in ${seconds(performance.now() - begun)}`)
   await client.query('analyze cities')
 }
 
@@ -208,13 +218,26 @@ async function onRedis(url: string, id: number): Promise<void> {
   const { outcome, ms } = await refresh('worldHot')
   const reader = await open(url, 'worldHot')
   await reader.get('cities', id)
+  const each = await readTime(reader, id)
+  await reader.close()
+  remember(`the same in Redis: ${outcome.tag} in ${seconds(ms)}; it answers warm in ${each}`)
+}
+
+async function readTime(reader: Reader, id: number): Promise<string> {
   const reads = 2_000
   const begun = performance.now()
   for (let i = 0; i < reads; i++) await reader.get('cities', id)
-  const each = ((performance.now() - begun) * 1000) / reads
-  await reader.close()
-  remember(
-    `the same in Redis: ${outcome.tag} in ${seconds(ms)}; ${reads} reads one after the other, ${each.toFixed(0)} µs each`,
+  return `${(((performance.now() - begun) * 1000) / reads).toFixed(0)} µs (${reads} reads one after the other)`
+}
+
+/** Entries that unfinished builds have read for good: each line of a journal but the first is a chunk, behind the checksum of its JSON. */
+async function entriesKept(workDir: string): Promise<number> {
+  const files = (await readdir(workDir, { recursive: true }).catch(() => [])).filter((name) => name.endsWith('journal'))
+  const texts = await Promise.all(files.map((name) => readFile(join(workDir, name), 'utf8').catch(() => '')))
+  const chunks = texts.flatMap((text) => text.split('\n').slice(1, -1))
+  return chunks.reduce(
+    (sum, line) => sum + (JSON.parse(line.slice(line.indexOf(' '))) as { entries: number }).entries,
+    0,
   )
 }
 
