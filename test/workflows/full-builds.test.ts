@@ -96,7 +96,7 @@ it.each([
 ])('$what: the next version is built in full and says so', async ({ sql, reason }) => {
   const world = await makeWorld({
     ...ITEMS,
-    dataset: { ...ITEMS.dataset, gates: { changeVolume: { deleted: { percent: 100 } } } },
+    dataset: { ...ITEMS.dataset, gates: { changeVolume: { deleted: { percent: 100 }, shrunk: { percent: 100 } } } },
   })
   await world.worker()
   await world.refresh()
