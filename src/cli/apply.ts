@@ -10,6 +10,7 @@ import { migrate, migrationsPending } from '../registry/migrate.ts'
 import { recordEvent } from '../registry/record.ts'
 import { manifestHash } from '../snapshot/manifest.ts'
 import { applySchedule } from './apply-schedule.ts'
+import { droppedText, notInFile } from './dropped.ts'
 import { migrationsText, named, plansOf, planText } from './plan.ts'
 import { type DatasetPlan, requireRoom } from './plan-of.ts'
 import type { Session } from './session.ts'
@@ -51,7 +52,9 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
   }
   const plans = await plansOf(session, names)
   for (const plan of plans) requireRoom(plan)
-  session.note(plans.map(planText).join('\n\n'))
+  session.note(
+    [...plans.map(planText), droppedText(await notInFile(session, pool))].filter((part) => part !== '').join('\n\n'),
+  )
   if (!asks && options.move !== true) refuseMoves(plans)
   if (asks && plans.some(changes)) await consent('Apply this?')
   // Before anything is changed: schedules are Temporal's.

@@ -16,10 +16,11 @@ export function detach(program: Command): void {
 }
 
 async function run(session: Session, _options: CommonOptions, dataset: string): Promise<Answer> {
-  const definition = await session.dataset(dataset)
   const registry = await session.registry()
-  const client = await session.builder()
   const applied = await currentDefinition(registry, dataset)
+  // One that was dropped from the file is known from its last apply.
+  const definition = applied === null ? await session.dataset(dataset) : (await session.config()).datasets[dataset]
+  const client = await session.builder()
   const indexes = [definition, applied?.definition].flatMap((each) => Object.values(each?.indexes ?? {}))
   const elsewhere = await usedElsewhere(session, client, registry, dataset)
   const captures = await listCaptures(client)

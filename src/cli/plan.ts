@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import type { ClientBase } from 'pg'
 import { formatBytes } from '../core/format-bytes.ts'
 import { migrationsPending, rehearsed } from '../registry/migrate.ts'
+import { droppedText, notInFile } from './dropped.ts'
 import { type DatasetPlan, planOf } from './plan-of.ts'
 import type { Session } from './session.ts'
 import { table } from './table.ts'
@@ -31,9 +32,12 @@ async function run(session: Session, _options: CommonOptions, datasets: string[]
     }
   }
   const plans = await plansOf(session, names)
+  const dropped = await notInFile(session, pool)
   return {
-    json: { migrations, datasets: plans },
-    text: plans.map(planText).join('\n\n') || 'The definition has no datasets yet.',
+    json: { migrations, datasets: plans, notInFile: dropped },
+    text: [plans.map(planText).join('\n\n') || 'The definition has no datasets yet.', droppedText(dropped)]
+      .filter((part) => part !== '')
+      .join('\n\n'),
   }
 }
 

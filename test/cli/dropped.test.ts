@@ -1,0 +1,33 @@
+import { beforeAll, expect, test } from 'vitest'
+import { type Project, testProject } from './project.ts'
+import { json } from './run.ts'
+
+let project: Project
+beforeAll(async () => {
+  project = await testProject()
+})
+
+test('a dataset that the file has no longer is shown by plan and apply, until it is detached', async () => {
+  const { dataset } = project
+  expect((await project.run(['apply', '--yes'])).code).toBe(0)
+  await project.define((definition) => ({ ...definition, datasets: {} }))
+  const told = expect.stringMatching(
+    new RegExp(`${dataset}: applied, and not in this file.*snapflip detach ${dataset}`),
+  )
+  expect(await project.run(['plan'])).toMatchObject({ code: 0, stdout: told })
+  expect(json(await project.run(['plan', '--json']))).toMatchObject({ notInFile: [dataset] })
+  expect(await project.run(['apply', '--yes'])).toMatchObject({ code: 0, stderr: told })
+
+  expect(await project.run(['detach', dataset])).toMatchObject({
+    code: 0,
+    stdout: expect.stringContaining('capture taken off public.products'),
+  })
+  const { rowCount } = await project.database.pool.query(
+    "select from pg_trigger where tgrelid = 'products'::regclass and not tgisinternal",
+  )
+  expect(rowCount).toBe(0)
+  expect(json(await project.run(['plan', '--json']))).toMatchObject({ notInFile: [] })
+  expect(await project.run(['detach', 'never-applied'])).toMatchObject({
+    stderr: expect.stringContaining('UNKNOWN_DATASET'),
+  })
+})
