@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Hold, Pointer, VersionRef } from '../schemas/pointer.ts'
 import { assertedPointer, isBehind } from '../src/core/asserted-pointer.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
-import { applyChange, formatEpoch } from '../src/core/pointer.ts'
+import { applyChange, formatEpoch, tooNewToChange } from '../src/core/pointer.ts'
 import { intendFlip } from '../src/registry/intend-flip.ts'
 import { knownPointer, refOf } from '../src/registry/known-pointer.ts'
 import { loseVersions } from '../src/registry/lose-versions.ts'
@@ -226,6 +226,8 @@ async function startAnew(
 
 /** False: another came first. */
 async function assert(store: Store, { read, isBound }: Fault, next: Pointer): Promise<boolean> {
+  const refusal = read === null ? null : tooNewToChange(read.pointer)
+  if (refusal !== null) throw new SnapflipError(refusal.code, refusal.message, refusal.details)
   if (read !== null && !isBound) return store.pointer.rebind(read.token, next)
   return store.pointer.swap(read?.token ?? null, next)
 }

@@ -77,9 +77,17 @@ export const RECENT_FLIPS_MAX = 16
 /** Far above what people do in one outage of the registry; the pointer is read by polling, so it stays small. */
 export const BREAK_GLASS_MAX = 64
 
-/** The one mutable thing in a store. Written whole, by compare-and-set alone. */
-export const pointerSchema = z.object({
+/** What this code may write: see `minWriter`. */
+export const POINTER_WRITER = 1
+
+/**
+ * The one mutable thing in a store. Written whole, by compare-and-set alone. Fields that a newer snapflip has added are kept through every
+ * change; where one must not be kept unread, that raises `minWriter`.
+ */
+export const pointerSchema = z.looseObject({
   format: z.literal(1),
+  /** Code whose POINTER_WRITER is lower may read it, and must not change it (FORMAT_TOO_NEW). Absent: 1. */
+  minWriter: z.int().positive().optional(),
   dataset: z.string(),
   active: versionRefSchema.nullable(),
   /** The version a rollback without a name goes to: the newest that finished its bake and is not quarantined. */
@@ -103,4 +111,5 @@ export const pointerSchema = z.object({
   /** Newest first. No flip of the registry is made while there are any. */
   breakGlass: z.array(breakGlassEntrySchema).max(BREAK_GLASS_MAX).default([]),
 })
-export type Pointer = z.infer<typeof pointerSchema>
+/** Without the fields that this code does not know. */
+export type Pointer = z.infer<z.ZodObject<(typeof pointerSchema)['shape']>>

@@ -120,7 +120,8 @@ export const ERRORS = {
     retryable: false,
   },
   FORMAT_TOO_NEW: {
-    meaning: 'The version was written by a newer snapflip than this reader can read.',
+    meaning:
+      'The version was written by a newer snapflip than this reader can read, or the pointer by one that lets no older change it.',
     http: 500,
     exit: 6,
     retryable: false,

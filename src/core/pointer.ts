@@ -1,10 +1,10 @@
-import type { FreshAsOf, Hold, Pin, Pointer, Ttl } from '../../schemas/pointer.ts'
+import { type FreshAsOf, type Hold, type Pin, POINTER_WRITER, type Pointer, type Ttl } from '../../schemas/pointer.ts'
 import { canary, ramp } from './canary.ts'
 import { compareEpoch, formatEpoch, NO_EPOCH } from './epoch.ts'
 import { forbiddenVersion } from './fenced.ts'
 import { breakGlass, flip } from './flip.ts'
 import { forbidding } from './forbidden.ts'
-import { already, applied, type ChangeOutcome, type PointerChange, refused } from './pointer-change.ts'
+import { already, applied, type ChangeOutcome, type PointerChange, type Refusal, refused } from './pointer-change.ts'
 
 export { compareEpoch, formatEpoch, NO_EPOCH } from './epoch.ts'
 export type { BreakGlassChange, CanaryChange, ChangeOutcome, FlipChange, PointerChange } from './pointer-change.ts'
@@ -37,9 +37,21 @@ export function emptyPointer(dataset: string): Pointer {
   }
 }
 
+/** Null where this code may change the pointer; a newer snapflip may have put into it what must not outlive a change. */
+export function tooNewToChange({ dataset, minWriter = 1 }: Pointer): Refusal | null {
+  if (minWriter <= POINTER_WRITER) return null
+  return refused(
+    'FORMAT_TOO_NEW',
+    `Pointer of ${dataset} may be changed by writers of format ${minWriter} or newer, this one is of ${POINTER_WRITER}. Upgrade snapflip where this runs.`,
+    { dataset, needed: minWriter, found: POINTER_WRITER },
+  )
+}
+
 /** Decides a change. `pointer` is what the store has (null: nothing yet); it is never modified. */
 export function applyChange(pointer: Pointer | null, change: PointerChange, dataset: string): ChangeOutcome {
   const now = pointer ?? emptyPointer(dataset)
+  const refusal = tooNewToChange(now)
+  if (refusal !== null) return refusal
   switch (change.kind) {
     case 'flip':
       return flip(now, change)

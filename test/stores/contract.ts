@@ -314,6 +314,25 @@ export function storeContract(open: (dataset: string) => Promise<Store>): void {
       expect((await rival.pointer.read())?.pointer).toMatchObject({ flipId: 'in time', active: version(2) })
     })
 
+    it('keeps what a newer snapflip wrote into it, and is not changed where that says it must not be', async () => {
+      const { pointer } = await newStore()
+      const later = { ...emptyPointer('shop'), later: { some: 'thing' } }
+      await pointer.swap(null, later)
+      await changePointer(pointer, flipFrom(null, 1, 'flip-1'), { dataset: 'shop' })
+      const read = (await pointer.read()) as PointerRead
+      expect(read.pointer).toMatchObject({ flipId: 'flip-1', later: { some: 'thing' } })
+      const newer = { ...read.pointer, minWriter: 2 }
+      await pointer.swap(read.token, newer)
+      const changes: PointerChange[] = [flipFrom(newer, 2, 'flip-2'), { kind: 'retire', tag: tagOf(7) }]
+      for (const change of changes) {
+        await expect(changePointer(pointer, change, { dataset: 'shop' })).rejects.toMatchObject({
+          code: 'FORMAT_TOO_NEW',
+          message: expect.stringContaining('Upgrade snapflip'),
+        })
+      }
+      expect((await pointer.read())?.pointer).toEqual(newer)
+    })
+
     it('is seen by those who watch, until they stop', async () => {
       const [writer, reader] = (await newStores(2)) as [Store, Store]
       const seen: Array<string | null> = []
