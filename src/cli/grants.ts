@@ -59,7 +59,8 @@ function readerPolicy(url: string, dataset: string): string {
           Effect: 'Allow',
           Action: ['s3:ListBucket'],
           Resource: [bucket],
-          Condition: { StringLike: { 's3:prefix': [`${prefix}/*`] } },
+          // Asked for a missing object, which names no prefix, S3 answers 403 instead of 404 unless this holds too.
+          Condition: { StringLikeIfExists: { 's3:prefix': [`${prefix}/*`] } },
         },
         { Effect: 'Allow', Action: ['s3:PutObject', 's3:DeleteObject'], Resource: [`${bucket}/${prefix}/leases/*`] },
       ],

@@ -50,6 +50,19 @@ test('under the printed ACL readers read and take leases, and cannot write point
   }
 })
 
+test('the printed policy of S3 lets a reader see that an object is not there', async () => {
+  const project = await testProject({ store: 's3://bucket/versions?region=eu-central-1' })
+  const { s3 } = json<{ s3: string }>(await project.run(['doctor', '--grants', '--json']))
+  const { Statement } = JSON.parse(s3.slice(s3.indexOf('{')))
+  // A GetObject names no prefix, and is answered 403 for a missing object where ListBucket is bound to one.
+  expect(Statement).toContainEqual({
+    Effect: 'Allow',
+    Action: ['s3:ListBucket'],
+    Resource: ['arn:aws:s3:::bucket'],
+    Condition: { StringLikeIfExists: { 's3:prefix': [`versions/${project.dataset}/*`] } },
+  })
+})
+
 describe('the printed roles of PostgreSQL', () => {
   let project: Project
   let roles: { worker: string; owner: string }

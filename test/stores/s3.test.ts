@@ -138,6 +138,23 @@ describe('S3 store behind a network', () => {
     expect([pointer.flipId, writes]).toEqual(['flip-1', expected])
   })
 
+  it('that answers 403 for what is not there says which right lets it tell', async () => {
+    const proxy = await start(bucket.endpoint, async (_exchange, forward) => {
+      const answer = await forward()
+      if (answer.status !== 404) return answer
+      const body = '<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
+      const headers = { 'content-type': 'application/xml' }
+      return { status: 403, headers, body: Buffer.from(answer.body.length === 0 ? '' : body) }
+    })
+    const store = await open(proxy.endpoint, 'forbidden')
+    const refusal = {
+      code: 'STORE_UNSUITABLE',
+      message: expect.stringMatching(/s3:ListBucket.*object that is not there/),
+    }
+    await expect(store.pointer.read()).rejects.toMatchObject(refusal)
+    await expect(store.data.readManifest(tagOf(1))).rejects.toMatchObject(refusal)
+  })
+
   it('that breaks off while a pack is read reads it again', async () => {
     let broken = 0
     const proxy = await start(bucket.endpoint, async (exchange, forward) => {

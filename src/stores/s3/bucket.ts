@@ -292,7 +292,8 @@ function reasonOf(error: Error): [ErrorCode, string, string] {
     return [
       'STORE_UNSUITABLE',
       'credentials that may do this',
-      'Check the AWS chain (environment, profile, role) and the policy.',
+      'Check the AWS chain (environment, profile, role) and the policy; without s3:ListBucket S3 answers so for an object that is not there, too ' +
+        '(see `snapflip doctor --grants`).',
     ]
   }
   if (/Region is missing/.test(error.message)) {
