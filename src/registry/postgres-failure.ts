@@ -1,4 +1,5 @@
 import pg from 'pg'
+import { isCertificateFault } from '../core/certificate-fault.ts'
 import { isSnapflipError, SnapflipError } from '../core/errors.ts'
 
 /** SQLSTATEs that say that the registry's schema, a table, a column or a function is not there. */
@@ -13,6 +14,10 @@ const WRONG = /^(23|42)/
 /** What Node and pg say of a connection that could not be made, or broke. */
 const BROKEN =
   /^(Connection terminated|Client (has encountered|was closed)|timeout (expired|exceeded)|The server does not support SSL)/
+
+const UP = 'Check `database` in the definition, and that the server is up.'
+const CERTIFICATE =
+  "Nobody vouches for the server's certificate: name the file of its authority in the URL of `database`, with `?sslmode=verify-full&sslrootcert=`."
 
 /**
  * What a failed statement or connection means. Keeps PostgreSQL's own message, never its detail: that can hold rows.
@@ -29,7 +34,7 @@ export function postgresFailure(error: unknown, address?: { host: string; port: 
     const where = address === undefined ? '' : ` at ${address.host}:${address.port}`
     return new SnapflipError(
       'POSTGRES_UNREACHABLE',
-      `Expected PostgreSQL to answer${where}, found: ${message}. Check \`database\` in the definition, and that the server is up.`,
+      `Expected PostgreSQL to answer${where}, found: ${message}. ${isCertificateFault(error) ? CERTIFICATE : UP}`,
       address === undefined ? {} : { host: address.host, port: address.port },
       error,
     )

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { Redis, type RedisOptions } from 'ioredis'
+import { isCertificateFault } from '../../core/certificate-fault.ts'
 import { type ErrorCode, isSnapflipError, SnapflipError } from '../../core/errors.ts'
 import { parseStoreUrl, urlOptions, wholeNumber } from '../url-options.ts'
 import { SETTLE } from './scripts.ts'
@@ -210,8 +211,7 @@ export class RedisConnection {
 }
 
 function reasonOf(error: Error, isTls: boolean): [ErrorCode, string, string] {
-  // Node's codes for what TLS finds wrong with a certificate: DEPTH_ZERO_SELF_SIGNED_CERT, ERR_TLS_CERT_ALTNAME_INVALID, …
-  if (/CERT|UNABLE_TO_VERIFY/.test((error as NodeJS.ErrnoException).code ?? '')) {
+  if (isCertificateFault(error)) {
     return [
       'STORE_UNSUITABLE',
       'a certificate of this host, by an authority that the system or tlsCa names',
