@@ -9,16 +9,16 @@ import {
   type WorkerOptions as WorkerOptionsOfTemporal,
   type WorkflowBundleOption,
 } from '@temporalio/worker'
-import pg from 'pg'
 import type { Deps } from '../activities/deps.ts'
 import { storeUrl } from '../activities/deps.ts'
 import { type Activities, createActivities } from '../activities/index.ts'
 import type { Config } from '../schemas/config.ts'
+import { connectBuilder } from './changelog/session.ts'
 import { SnapflipError } from './core/errors.ts'
 import { buildsQueue } from './core/task-queues.ts'
 import { Alerts } from './observe/alerts.ts'
 import { createLog, type Logger } from './observe/log.ts'
-import { connectRegistry, poolOptions } from './registry/connect.ts'
+import { connectRegistry } from './registry/connect.ts'
 import { openStore } from './stores/open.ts'
 import type { Store } from './stores/ports.ts'
 import { temporalTarget } from './temporal/connection.ts'
@@ -69,13 +69,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
     const plain: Deps = {
       config,
       pool,
-      builder: async () => {
-        const client = new pg.Client({ ...poolOptions(config.database), application_name: 'snapflip build' })
-        // A connection that breaks fails the statement it is in; without a listener it would end the process.
-        client.on('error', (error) => log.warn({ err: error }, 'a connection of a build broke'))
-        await client.connect()
-        return client
-      },
+      builder: () => connectBuilder(config.database),
       starter: (workflowId, runId) => starterOf(connection, target.namespace, { workflowId, runId }),
       store: (dataset) => {
         const known = stores.get(dataset)

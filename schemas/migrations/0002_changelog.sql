@@ -167,6 +167,7 @@ create function snapflip.system() returns text language sql stable
 -- The clusters and databases whose transactions `xid` means in changelog, events and watermarks. One row, that of this database, where they can
 -- be read; another's where a dump was restored or its rows were loaded, and then begin_lineage is called for.
 create table snapflip.lineage (system text not null);
+alter table snapflip.lineage replica identity full;
 
 -- A transaction number of another cluster says nothing here, whether it is above this one's counter or below it. So nothing of it stays: no
 -- window can reach back beyond the first watermark taken here, which has every row that is visible now. The changes go; the events stay, once

@@ -27,6 +27,15 @@ describe.each(postgresVersions)('PostgreSQL %s: migrating', (version) => {
     await expect(openRefreshOf(pool, 'shop')).rejects.toMatchObject(missing)
   })
 
+  it('leaves no table whose rows a publication of all tables would keep from being deleted', async () => {
+    const { pool } = await testDatabase({ version })
+    const { rows } = await pool.query(
+      `select relname from pg_class where relnamespace = 'snapflip'::regnamespace and relkind = 'r' and relreplident = 'd'
+          and not exists (select from pg_index where indrelid = pg_class.oid and indisprimary)`,
+    )
+    expect(rows).toEqual([])
+  })
+
   it('leaves a search_path, and tables of other schemas, alone', async () => {
     const { url, pool } = await testDatabase({ version, migrated: false })
     await pool.query('create table versions (mine int)')
