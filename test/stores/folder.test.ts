@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import * as nodeFs from 'node:fs/promises'
 import { truncate } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -85,6 +87,30 @@ describe('folder store', () => {
     wake(undefined)
     await expect(late).rejects.toMatchObject({ code: 'SUPERSEDED' })
     expect(await rival.pointer.read()).toEqual(before)
+  })
+
+  it('that several processes write to, killed at any moment, is whole and goes on', async () => {
+    const url = `${folder.url}/killed`
+    const store = await openStore(url, { dataset: 'shop' })
+    for (let round = 0; round < 4; round++) {
+      const writers = [2, 3].map((number) =>
+        spawn(process.execPath, [join(import.meta.dirname, 'folder-writer.ts'), url, String(number)], {
+          stdio: 'pipe',
+        }),
+      )
+      const ended = writers.map((writer) => once(writer, 'exit'))
+      const before = (await store.data.generations()).length
+      // Well into their work, and then wherever each is just now.
+      await vi.waitFor(async () => expect((await store.data.generations()).length).toBeGreaterThan(before + 5), 20_000)
+      for (const writer of writers) writer.kill('SIGKILL')
+      expect((await Promise.all(ended)).map(([, signal]) => signal)).toEqual(['SIGKILL', 'SIGKILL'])
+      await changePointer(store.pointer, { kind: 'quarantine', tag: tagOf(10 + round) }, { dataset: 'shop' })
+      expect((await store.pointer.read())?.pointer.quarantined).toContain(tagOf(10 + round))
+      expect((await store.leases.list()).every(({ tag }) => tag === tagOf(1))).toBe(true)
+    }
+    for (const { generation } of await store.data.generations()) await store.data.deleteGeneration(generation)
+    expect(await nodeFs.readdir(join(folder.path, 'killed', 'shop', 'packs'))).toEqual([])
+    await store.close()
   })
 
   it('in a folder that cannot be one is unsuitable, and says what was expected', async () => {

@@ -3,6 +3,7 @@ import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { changePointer } from '../../src/stores/change-pointer.ts'
 import { openStore } from '../../src/stores/open.ts'
 import type { Store } from '../../src/stores/ports.ts'
+import { parseS3Url, S3Bucket } from '../../src/stores/s3/bucket.ts'
 import { LEASE_TTL_MAX_MS } from '../../src/stores/unreadable-lease.ts'
 import { type TestBucket, testBucket } from '../support/services.ts'
 import { storeContract } from './contract.ts'
@@ -106,6 +107,30 @@ describe('S3 store behind a network', () => {
     expect(await store.leases.list()).toEqual([])
     expect(await store.data.listManifests()).toEqual([])
     expect(await store.data.generations()).toEqual([])
+  })
+
+  it('that is checked by a process which dies leaves its probe to a later check', async () => {
+    let isCut = true
+    let longAgo: string | null = null
+    const proxy = await start(bucket.endpoint, async (exchange, forward) => {
+      if (isCut && exchange.method === 'DELETE') throw new Error('It died.')
+      const answer = await forward()
+      if (longAgo === null || !exchange.path.includes('list-type=2')) return answer
+      const body = answer.body.toString().replace(/<LastModified>[^<]*/g, `<LastModified>${longAgo}`)
+      const { 'content-length': _, ...headers } = answer.headers
+      return { ...answer, headers, body: Buffer.from(body) }
+    })
+    const store = await open(proxy.endpoint, 'probed')
+    const s3 = new S3Bucket(parseS3Url(bucket.url, {}), 'probed')
+    stops.push(async () => s3.close())
+    await expect(store.check()).rejects.toMatchObject({ code: 'STORE_UNREACHABLE' })
+    isCut = false
+    await store.check()
+    // It may be one that another check is using just now.
+    expect((await s3.list('')).objects).toHaveLength(1)
+    longAgo = new Date(Date.now() - 2 * 3_600_000).toISOString()
+    await store.check()
+    expect((await s3.list('')).objects).toEqual([])
   })
 
   it('that loses the reply to a flip finds it made, and sends it once', async () => {

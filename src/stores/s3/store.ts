@@ -24,10 +24,14 @@ export function openS3Store(url: string, options: OpenOptions): Store {
   }
 }
 
+const PROBES = 'check/'
+/** A check takes seconds. */
+const PROBE_AGE_MAX_MS = 3_600_000
+
 /** A service that ignores the conditions would let two flips win: they are tried out. */
 async function checkBucket(bucket: S3Bucket): Promise<void> {
   await bucket.requireBucket()
-  const probe = `check/${randomUUID()}`
+  const probe = `${PROBES}${randomUUID()}`
   const unsuitable = (header: string) =>
     new SnapflipError(
       'STORE_UNSUITABLE',
@@ -58,5 +62,10 @@ async function checkBucket(bucket: S3Bucket): Promise<void> {
     }
   } finally {
     await bucket.delete(probe)
+  }
+  // Left by checks whose process died.
+  const { objects, now } = await bucket.list(PROBES)
+  for (const { name, modifiedAt } of objects) {
+    if (modifiedAt.getTime() < now.getTime() - PROBE_AGE_MAX_MS) await bucket.delete(name)
   }
 }
