@@ -107,7 +107,7 @@ export async function buildVersion(
       return { changed: true, summary: summaryOf(built), version }
     })
   } finally {
-    for (const scan of scans) await scan.runs.close()
+    await Promise.allSettled(scans.map((scan) => scan.runs.close()))
     await client.end()
   }
 }

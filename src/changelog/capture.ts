@@ -118,11 +118,20 @@ export async function detach(client: ClientBase, tables: readonly string[], sign
   return detached
 }
 
-/** Rows deleted in one transaction: short enough to hold up nobody's vacuum. */
-const DELETE_ROWS = 20_000
+/** Pages of 8 kB that one transaction looks through: short enough to hold up nobody's vacuum. */
+const DELETE_PAGES = 2_000
 const DELETE_CAPTURED = `
   delete from snapflip.changelog
-   where ctid = any (array(select ctid from snapflip.changelog where relid = any ($1::oid[]) limit $2))`
+   where ctid >= format('(%s,0)', $2::bigint)::tid and ctid < format('(%s,0)', $3::bigint)::tid and relid = any ($1::oid[])`
+
+/** Once through the table, whatever it holds: its triggers are gone, so nothing of these comes after. */
+async function deleteCaptured(client: ClientBase, relids: readonly number[]): Promise<void> {
+  const { rows } = await client.query<{ pages: string }>(
+    `select pg_relation_size('snapflip.changelog') / current_setting('block_size')::bigint as pages`,
+  )
+  for (let page = 0; page < Number(rows[0]?.pages); page += DELETE_PAGES)
+    await client.query(DELETE_CAPTURED, [relids, page, page + DELETE_PAGES])
+}
 
 async function detachTable(client: ClientBase, name: string): Promise<boolean> {
   const { own, relids } = await inShortTransaction(client, async () => {
@@ -139,7 +148,7 @@ async function detachTable(client: ClientBase, name: string): Promise<boolean> {
     return { own: rows.map((row) => row.relid), relids: [...touched] }
   })
   // The table's lock is gone by now: deleting what was captured may take long. It is forgotten last, so that what fails is found again.
-  while ((await client.query(DELETE_CAPTURED, [relids, DELETE_ROWS])).rowCount === DELETE_ROWS);
+  await deleteCaptured(client, relids)
   const forgotten = await client.query('delete from snapflip.captures where relid = any ($1::oid[])', [own])
   return (forgotten.rowCount ?? 0) > 0
 }
