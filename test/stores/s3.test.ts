@@ -1,11 +1,13 @@
 import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import type { Location } from '../../schemas/manifest.ts'
+import { startS3 } from '../../src/local/s3.ts'
 import { changePointer } from '../../src/stores/change-pointer.ts'
 import { openStore } from '../../src/stores/open.ts'
 import type { Store } from '../../src/stores/ports.ts'
 import { parseS3Url, S3Bucket } from '../../src/stores/s3/bucket.ts'
 import { LEASE_TTL_MAX_MS } from '../../src/stores/unreadable-lease.ts'
-import { type TestBucket, testBucket } from '../support/services.ts'
+import { type TestBucket, testBucket, testFolder } from '../support/services.ts'
 import { storeContract } from './contract.ts'
 import { type Exchange, type HttpProxy, type Intercept, startHttpProxy } from './http-proxy.ts'
 import { flipFrom, newGeneration, tagOf } from './versions.ts'
@@ -28,6 +30,42 @@ describe('S3 store', () => {
     expect(Date.now() - from).toBeGreaterThanOrEqual(1500)
     await store.close()
   })
+})
+
+it('an S3 service that restarts under a build and a flip leaves nothing half-done', async () => {
+  const { path: dataDir } = await testFolder()
+  const keys = {
+    accessKeyId: process.env.AWS_ACCESS_KEY_ID ?? '',
+    secretAccessKey: process.env.AWS_SECRET_ACCESS_KEY ?? '',
+  }
+  const first = await startS3({ dataDir, ...keys })
+  const store = await openStore(first.urlOf('restarted'), { dataset: 'shop', commandTimeoutMs: 3000 })
+  await store.check()
+  const writer = await store.data.begin(newGeneration())
+  const [early] = await writer.put([Buffer.from('early')])
+  await first.stop()
+  const build = async () => {
+    await writer.put([Buffer.alloc(17 << 20, 1)])
+    await writer.finish()
+  }
+  await expect(build()).rejects.toMatchObject({ code: 'STORE_UNREACHABLE' })
+  const flip = () => changePointer(store.pointer, flipFrom(null, 1, 'flip-1'), { dataset: 'shop' })
+  await expect(flip()).rejects.toMatchObject({ code: 'STORE_UNREACHABLE' })
+  const second = await startS3({ dataDir, port: first.port, ...keys })
+  try {
+    expect(await store.pointer.read()).toBeNull()
+    expect((await flip()).outcome).toBe('applied')
+    await store.data.deleteGeneration(writer.generation)
+    expect(await store.data.generations()).toEqual([])
+    expect(await store.data.read([early as Location])).toEqual([null])
+    const again = await store.data.begin(newGeneration())
+    const locations = await again.put([Buffer.from('again')])
+    await again.finish()
+    expect(await store.data.read(locations)).toEqual([Buffer.from('again')])
+  } finally {
+    await store.close()
+    await second.stop()
+  }
 })
 
 describe('S3 store behind a network', () => {
