@@ -71,10 +71,11 @@ export const rollbacker =
 
 /** A person's rollback without the registry. */
 export const breakGlass =
-  ({ to, at }: { to?: number; at: string }): Program =>
+  ({ to, at, waits = false }: { to?: number; at: string; waits?: boolean }): Program =>
   (turn) => {
     const { world, me, name, off } = turn
     const { pointer, bound } = world.store
+    if (waits && !bound) return []
     const changeFor = (): PointerChange | null => {
       const target = me.to ?? to ?? pointer?.previous?.ordinal
       if (pointer === null || pointer.active === null || target === undefined) return null
@@ -139,14 +140,10 @@ export const absorber: Program = (turn) => {
   )
 }
 
-/** Rollbacks that a failover undid after they were read are the registry's to bring back. */
+/** Those too that a failover undid after they were read. */
 function hasAll(world: World, read: Pointer): World {
-  const { ghost } = world
-  const glass = [...new Set([...ghost.glass, ...read.breakGlass.map((entry) => entry.flipId)])]
-  // Save where another one was made meanwhile: that is the last word.
-  const isLast = glass.every((id) => world.registry.flips.some((flip) => flip.flipId === id))
-  const stays = isLast && ghost.stays !== null ? (knownPointer(world.registry)?.active?.ordinal ?? null) : ghost.stays
-  return { ...world, ghost: { ...ghost, glass, stays } }
+  const glass = [...new Set([...world.ghost.glass, ...read.breakGlass.map((entry) => entry.flipId)])]
+  return { ...world, ghost: { ...world.ghost, glass } }
 }
 
 /** Brings the store's pointer back to what the registry confirmed. The registry is read first. */
@@ -187,12 +184,28 @@ export const reconciler: Program = (turn) => {
   const act: StoreAct =
     bound || pointer === null ? { act: 'swap', next, outcome: 'set' } : { act: 'rebind', next, outcome: 'set' }
   const after = written(world, next, 'assert')
-  return [step(turn, 'asserts', restart({ ...after, store: { ...after.store, bound: true } }), act)]
+  return [
+    step(
+      turn,
+      'asserts',
+      restart({ ...broughtBack(after, pointer, next), store: { ...after.store, bound: true } }),
+      act,
+    ),
+  ]
+}
+
+/** A rollback that was undone is the registry's to bring back; but not in the place of one that was made after it. */
+function broughtBack(world: World, undone: Pointer | null, next: Pointer): World {
+  const { ghost, registry } = world
+  const isRollback = registry.flips.some((flip) => flip.flipId === next.flipId && flip.kind === 'rollback')
+  if (ghost.stays === null || !isRollback) return world
+  const placeOf = (flipId: string | null | undefined) => ghost.made.findIndex((made) => made.id === flipId)
+  if (placeOf(undone?.flipId) > placeOf(next.flipId)) return { ...world, broken: 'a rollback stays' }
+  return { ...world, ghost: { ...ghost, stays: next.active?.ordinal ?? null } }
 }
 
 function asserted(stored: Pointer | null, known: Pointer, registry: Registry, off: Guard | null): Pointer {
-  const hasEnded = (canaryId: string) =>
-    off !== 'endsCanary' && registry.canary?.canaryId === canaryId && registry.canary.state === 'ended'
+  const hasEnded = (canaryId: string) => registry.canary?.canaryId === canaryId && registry.canary.state === 'ended'
   const issued = off === 'aboveIssued' ? {} : { issued: { registry: registry.issued, breakGlass: 0 } }
   const next = assertedPointer(stored, known, { hasEnded, ...issued })
   if (stored === null) return next
@@ -222,6 +235,9 @@ export const cleaner: Program = (turn) => {
       steps.push(step(turn, 'finds an open flip', withActor(world, name, { pc, epoch: open.epoch })))
     }
     const isAbandoned = canary !== null && canary.state !== 'ended' && !turn.isOwned(canary.to)
+    const { pointer } = world.store
+    const isStray = canary?.state === 'ended' && pointer?.candidate?.canaryId === canary.canaryId
+    if (isStray) steps.push(step(turn, 'finds a canary that ended', withActor(world, name, { pc: 'end' })))
     if (isAbandoned && off !== 'cleansCanary')
       steps.push(step(turn, 'finds a canary left', withActor(world, name, { pc: 'ruleOut', epoch: canary.epoch })))
     return steps
@@ -266,9 +282,9 @@ export const cleaner: Program = (turn) => {
   return [step(turn, 'records the end of the canary', restart(inRegistry(world, endedCanary(registry))))]
 }
 
-/** Retires and deletes what nothing needs, again and again. */
+/** Retires and deletes what nothing needs, again and again; or only as far as the registry. */
 export const retirer =
-  (ordinals: readonly number[]): Program =>
+  (ordinals: readonly number[], { marks = true }: { marks?: boolean } = {}): Program =>
   (turn) => {
     const { world, me, name, off } = turn
     const { store, registry } = world
@@ -287,6 +303,7 @@ export const retirer =
           ),
         )
     }
+    if (!marks) return []
     const to = me.to as number
     if (me.pc === 'read' || me.pc === 'swap')
       return changing(turn, { read: 'read', swap: 'swap' }, { kind: 'retire', tag: tagOf(to) }, (next, outcome) =>
@@ -469,7 +486,9 @@ export const quarantiner =
     }
     if (me.pc !== 'read' && me.pc !== 'swap') return []
     return changing(turn, { read: 'read', swap: 'swap' }, { kind: 'quarantine', tag: tagOf(to) }, (next, outcome) =>
-      outcome === 'STORE_REBOUND' ? withActor(next, name, { pc: 'read' }) : done(next, name),
+      outcome === 'STORE_REBOUND'
+        ? withActor(next, name, { pc: 'read' })
+        : done(outcome === 'CONFLICT' ? next : { ...next, ghost: { ...next.ghost, ruledOut: [to] } }, name),
     )
   }
 
@@ -499,8 +518,9 @@ function plan(turn: Turn, to: number, pc: string): WorldStep[] {
   if (store.pointer === null || !store.bound || (known !== null && isBehind(store.pointer, known, off))) return []
   const act: StoreAct = { act: 'read', found: store.pointer }
   if (registry.hold !== null) return [step(turn, 'is skipped on hold', done(world, name), act)]
-  const issued = Math.max(registry.issued, store.pointer.epoch.registry)
-  const next = withActor(inRegistry(world, { ...registry, issued }), name, {
+  const issued = store.pointer.epoch.registry
+  const raised = issued > registry.issued ? inRegistry(world, { ...registry, issued }) : world
+  const next = withActor(raised, name, {
     ...me,
     pc,
     expected: expectedOf(store.pointer),
@@ -546,22 +566,10 @@ function makeFlip(
     const hold = intent.kind === 'rollback' ? asHold(name) : null
     const settled = settleFlip(registry, intent.flipId, outcome, hold)
     const ended = settled.canary?.to === intent.to && outcome === 'confirmed' ? endedCanary(settled, 'active') : settled
-    const next = withActor(bringsBack(world, ended, intent), name, { pc: outcome === 'refused' ? refusedTo : 'done' })
+    const next = withActor(inRegistry(world, ended), name, { pc: outcome === 'refused' ? refusedTo : 'done' })
     return [step(turn, `records the ${intent.kind} as ${outcome}`, next)]
   }
   return []
-}
-
-/**
- * A rollback that a failover undid before it was recorded is the registry's to bring back, in the place of one before it; but not of a
- * break-glass rollback, which came after it.
- */
-function bringsBack(world: World, registry: Registry, { flipId, kind, to }: Parameters<typeof intendFlip>[1]): World {
-  const { ghost, store } = world
-  const isLost = ghost.made.some((made) => made.id === flipId && made.isLost)
-  const isLast = kind === 'rollback' && knownPointer(registry)?.flipId === flipId
-  const isOvertaken = ghost.stays === null || (store.pointer?.breakGlass.length ?? 0) > 0
-  return inRegistry(isLost && isLast && !isOvertaken ? { ...world, ghost: { ...ghost, stays: to } } : world, registry)
 }
 
 /** As src/stores/change-pointer.ts: read, decide, compare-and-set; lost the race or the reply, read and decide anew. */

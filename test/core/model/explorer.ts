@@ -78,7 +78,7 @@ export function explore<State, S extends Step<State>>({
 
   if (rested !== undefined) {
     const stuck = whatCannotReach(states.map(rested), cameFrom)
-    if (stuck !== -1) return found({ broken: 'nothing stays for ever', trace: trace(stuck) })
+    if (stuck !== -1) return found({ broken: 'nothing stays as it is for ever', trace: trace(stuck) })
   }
   const ways = [...firstEdge.values()].map(({ from, step }) => [...trace(from), step])
   return found(null, [...ways, ...ends.map(trace)])

@@ -31,7 +31,6 @@ export const GUARDS = {
   keepsBreakGlass: 'a repair keeps a break-glass rollback that the registry does not have',
   keepsProhibitions: 'a repair brings back quarantines that were undone',
   activeNotRetired: 'a repair never takes the active version for retired',
-  endsCanary: 'a repair brings back the end of a canary that was undone',
   aboveIssued: 'a repair is above every flip from before',
   hasFlip: 'a pointer without the last confirmed flip is behind, whatever its epoch',
   settlesFirst: 'a repair undoes no flip that only the pointer has',

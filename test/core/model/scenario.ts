@@ -14,8 +14,8 @@ export interface Scenario {
   mortal?: readonly string[]
   /** Versions that a refresh may still flip to, by its name. */
   builds?: Record<number, string>
-  /** Whether what nothing needs must be gone in the end. */
-  sweeps?: boolean
+  /** What every run can still come to: that nothing is left that nobody needs, or that readers have a version again. */
+  comesTo?: 'swept' | 'served'
 }
 
 export function run(scenario: Scenario, off: Guard | null): Exploration<World, WorldStep> {
@@ -24,7 +24,8 @@ export function run(scenario: Scenario, off: Guard | null): Exploration<World, W
     start: worldOf({ ...scenario.world, actors: Object.keys(actors) }),
     steps: (world) => [...stepsOf(world), ...faultsOf(world, mortal)],
     broken,
-    ...(scenario.sweeps === true ? { rested: (world: World) => isSwept(world, isOwned(world)) } : {}),
+    ...(scenario.comesTo === 'swept' ? { rested: (world: World) => isSwept(world, isOwned(world)) } : {}),
+    ...(scenario.comesTo === 'served' ? { rested: isServed } : {}),
   })
 
   function isOwned(world: World) {
@@ -70,8 +71,8 @@ function faultsOf(world: World, mortal: readonly string[]): WorldStep[] {
     const { flipId } = store.pointer as Pointer
     // What the registry has of it comes back with the repair.
     const isKnown = registry.flips.some((flip) => flip.flipId === flipId && flip.outcome === 'confirmed')
-    const lost = ghost.made.filter(({ id }) => !back.made.some((made) => made.id === id))
-    const made = [...back.made, ...lost.map((flip) => ({ ...flip, isLost: true }))]
+    const isLeft = (id: string) => back.made.some((made) => made.id === id)
+    const made = ghost.made.map((flip) => ({ ...flip, isLost: flip.isLost || !isLeft(flip.id) }))
     fault(
       'the server fails over and loses its last write',
       {
@@ -79,7 +80,7 @@ function faultsOf(world: World, mortal: readonly string[]): WorldStep[] {
         faults: { ...faults, failovers: faults.failovers - 1 },
         store: { ...store, pointer, bound: pointer === null, before: null },
         actors: stale,
-        ghost: { ...(isKnown ? ghost : back), made },
+        ghost: { ...(isKnown ? ghost : back), made, ruledOut: ghost.ruledOut },
       },
       { act: 'failover' },
     )
@@ -146,7 +147,7 @@ function brokenIn({ store, registry, ghost }: World, pointer: Pointer): string |
   for (const [role, version] of Object.entries({ ...shown, 'rollback target': pointer.previous })) {
     if (version == null) continue
     if (store.deleted.includes(version.ordinal)) return `nothing is deleted that is ${role}`
-    if (role !== 'active' && pointer.retired.includes(version.tag)) return `nothing is retired that is ${role}`
+    if (pointer.retired.includes(version.tag)) return `nothing is retired that is ${role}`
     if (pointer.quarantined.includes(version.tag)) return `no quarantined version is ${role}`
     if (registry.states[version.ordinal] === 'rejected' && role === 'active') return 'no rejected version is active'
   }
@@ -154,9 +155,19 @@ function brokenIn({ store, registry, ghost }: World, pointer: Pointer): string |
     return 'the rollback target finished its bake'
   const known = knownPointer(registry)
   const isRepaired = store.bound && (known === null || !isBehind(pointer, known))
-  if (!isRepaired || ghost.stays === null) return null
+  if (!isRepaired) return null
+  if (ghost.ruledOut.includes(pointer.active?.ordinal ?? 0)) return 'a quarantine stays'
+  if (ghost.stays === null) return null
   if (pointer.candidate !== null) return 'a rollback stays, for every reader'
   return pointer.active === null || pointer.active.ordinal === ghost.stays ? null : 'a rollback stays'
+}
+
+/** The store has a version for its readers, no flip of it is missing, and no canary that ended is back. */
+function isServed({ store, registry }: World): boolean {
+  const known = knownPointer(registry)
+  const { canary } = registry
+  if (canary?.state === 'ended' && store.pointer?.candidate?.canaryId === canary.canaryId) return false
+  return store.bound && store.pointer?.active != null && known !== null && !isBehind(store.pointer, known)
 }
 
 /** Nothing is there any more that nobody needs, and nobody is in the middle of something. */

@@ -18,15 +18,9 @@ import type { Scenario } from './scenario.ts'
 
 /** Each small enough to be looked at whole; together they have every actor meet every other it can hurt. */
 export const SCENARIOS = {
-  'two refreshes and a rollback, one of which dies': {
-    world: {
-      versions: { 1: 'retained', 2: 'active', 3: 'sealed', 4: 'sealed' },
-      active: 2,
-      previous: 1,
-      faults: { crashes: 1 },
-    },
+  'two refreshes and a rollback': {
+    world: { versions: { 1: 'retained', 2: 'active', 3: 'sealed', 4: 'sealed' }, active: 2, previous: 1 },
     actors: { third: flipper({ to: 3 }), fourth: flipper({ to: 4 }), back: rollbacker({ from: 2 }), cleaner },
-    mortal: ['third'],
   },
   'replies that are lost': {
     world: {
@@ -66,7 +60,7 @@ export const SCENARIOS = {
     actors: { third: flipper({ to: 3 }), reader: leaser, sweeper: retirer([1, 2, 3]), cleaner },
     mortal: ['third', 'reader'],
     builds: { 3: 'third' },
-    sweeps: true,
+    comesTo: 'swept',
   },
   'retiring beside rollbacks': {
     world: { versions: { 1: 'retained', 2: 'retained', 3: 'active' }, active: 3, previous: 2 },
@@ -76,7 +70,7 @@ export const SCENARIOS = {
       reader: leaser,
       sweeper: retirer([1, 2, 3]),
     },
-    sweeps: true,
+    comesTo: 'swept',
   },
   'retiring beside a break-glass rollback': {
     world: { versions: { 1: 'retained', 2: 'retained', 3: 'active' }, active: 3, previous: 2 },
@@ -86,7 +80,7 @@ export const SCENARIOS = {
       reader: leaser,
       absorber,
     },
-    sweeps: true,
+    comesTo: 'swept',
   },
   'break-glass rollbacks to a version that is being ruled out': {
     world: {
@@ -112,7 +106,19 @@ export const SCENARIOS = {
     actors: { third: canaryWorker(3), ruler: quarantiner(3), sweeper: retirer([1, 2, 3]), cleaner },
     mortal: ['third'],
     builds: { 3: 'third' },
-    sweeps: true,
+    comesTo: 'swept',
+  },
+  'a canary whose refresh dies': {
+    world: {
+      versions: { 1: 'retained', 2: 'active', 3: 'sealed' },
+      active: 2,
+      previous: 1,
+      faults: { crashes: 1 },
+    },
+    actors: { third: canaryWorker(3), sweeper: retirer([1, 2, 3]), cleaner },
+    mortal: ['third'],
+    builds: { 3: 'third' },
+    comesTo: 'swept',
   },
   'a canary and a rollback': {
     world: {
@@ -123,18 +129,18 @@ export const SCENARIOS = {
     },
     actors: { third: canaryWorker(3), back: rollbacker({ from: 2 }), sweeper: retirer([1, 2, 3]), cleaner },
     builds: { 3: 'third' },
-    sweeps: true,
+    comesTo: 'swept',
   },
   'a pin beside a flip and retiring': {
     world: { versions: { 1: 'retained', 2: 'retained', 3: 'active', 4: 'sealed' }, active: 3, previous: 2 },
     actors: { pinner: pinner(1), fourth: flipper({ to: 4 }), sweeper: retirer([1, 2, 4]) },
     builds: { 4: 'fourth' },
-    sweeps: true,
+    comesTo: 'swept',
   },
   'a pin beside a rollback and retiring': {
     world: { versions: { 1: 'retained', 2: 'retained', 3: 'active' }, active: 3, previous: 2 },
     actors: { pinner: pinner(3), back: rollbacker(), ruler: quarantiner(1), sweeper: retirer([1, 3]) },
-    sweeps: true,
+    comesTo: 'swept',
   },
   'bakes that are cut short': {
     world: {
@@ -147,7 +153,9 @@ export const SCENARIOS = {
       fourth: flipper({ to: 4, bake: true }),
       stood: baker('third'),
       back: rollbacker({ from: 4 }),
+      sweeper: retirer([2, 3]),
     },
+    builds: { 3: 'third' },
   },
   'a server that loses a flip, and a person at the glass': {
     world: {
@@ -203,8 +211,52 @@ export const SCENARIOS = {
       previous: 1,
       faults: { failovers: 1 },
     },
-    actors: { third: canaryWorker(3), back: rollbacker(), reconciler, cleaner },
+    actors: { third: canaryWorker(3), back: rollbacker({ from: 2 }), reconciler, cleaner },
     builds: { 3: 'third' },
+    comesTo: 'served',
+  },
+  'a server that loses the last of three flips': {
+    world: {
+      versions: { 1: 'retained', 2: 'active', 3: 'sealed' },
+      active: 2,
+      previous: 1,
+      faults: { failovers: 1 },
+    },
+    actors: {
+      third: flipper({ to: 3 }),
+      back: rollbacker({ from: 3, to: 2 }),
+      again: rollbacker({ from: 2, to: 1 }),
+      reconciler,
+      cleaner,
+    },
+  },
+  'a server that loses a quarantine': {
+    world: {
+      versions: { 1: 'retained', 2: 'retained', 3: 'active' },
+      active: 3,
+      previous: 2,
+      faults: { failovers: 1 },
+    },
+    actors: {
+      ruler: quarantiner(1),
+      glass: breakGlass({ to: 1, at: '2026-05-18T10:00:00Z', waits: true }),
+      reconciler,
+    },
+  },
+  'a server that loses a write beside a retirement': {
+    world: {
+      versions: { 1: 'retained', 2: 'retained', 3: 'active' },
+      active: 3,
+      previous: 2,
+      faults: { failovers: 1 },
+    },
+    actors: {
+      sweeper: retirer([1], { marks: false }),
+      glass: breakGlass({ to: 1, at: '2026-05-18T10:00:00Z' }),
+      second: breakGlass({ to: 2, at: '2026-05-18T10:00:01Z' }),
+      reconciler,
+      absorber,
+    },
   },
   'a server that comes back without the pointer': {
     world: {
@@ -215,5 +267,6 @@ export const SCENARIOS = {
     },
     actors: { third: flipper({ to: 3 }), back: rollbacker(), reconciler, cleaner },
     mortal: ['third'],
+    comesTo: 'served',
   },
 } satisfies Record<string, Scenario>

@@ -43,13 +43,15 @@ export interface Actor {
 
 /** What happened, for the promises; no actor looks at it. */
 export interface Ghost {
-  /** Flips and canaries that were made, with the epoch they were made on. */
+  /** Flips and canaries that were made, in this order, with the epoch of the state that each was planned on. */
   made: ReadonlyArray<{ id: string; epoch: Epoch; on: Epoch; isLost: boolean }>
   glass: readonly string[]
   /** Where the last rollback went, until a person resumes. */
   stays: number | null
   /** Versions whose bake was cut short. */
   cut: readonly number[]
+  /** Versions of which a person was told that they are quarantined. */
+  ruledOut: readonly number[]
 }
 
 /** What a step did with the store, for the replay on real drivers. */
@@ -118,7 +120,13 @@ export function worldOf({
     },
     actors: Object.fromEntries(actors.map((name) => [name, { pc: 'start' }])),
     faults: { crashes: 0, lostReplies: 0, failovers: 0, losses: 0, restores: 0, ...faults },
-    ghost: { made: [{ id: 'first', epoch: first, on: epoch(0), isLost: false }], glass: [], stays: null, cut: [] },
+    ghost: {
+      made: [{ id: 'first', epoch: first, on: epoch(0), isLost: false }],
+      glass: [],
+      stays: null,
+      cut: [],
+      ruledOut: [],
+    },
     broken: null,
   }
 }
@@ -165,10 +173,11 @@ function seenBy(ghost: Ghost, now: Pointer, next: Pointer, change: PointerChange
   if (change.kind === 'resume') return { ...ghost, stays: null }
   if (change.kind !== 'flip' && change.kind !== 'breakGlass' && change.kind !== 'canary') return ghost
   const id = change.kind === 'canary' ? change.canaryId : change.flipId
-  const made = [...ghost.made, { id, epoch: next.epoch, on: now.epoch, isLost: false }]
+  const made = [...ghost.made, { id, epoch: next.epoch, on: change.expected.epoch, isLost: false }]
   if (change.kind === 'canary') return { ...ghost, made }
   const isRollback = change.kind === 'breakGlass' || change.also?.hold !== undefined
   return {
+    ...ghost,
     made,
     glass: change.kind === 'breakGlass' ? [...ghost.glass, id] : ghost.glass,
     stays: isRollback ? change.to.ordinal : ghost.stays,
