@@ -370,7 +370,9 @@ export const leaser: Program = (turn) => {
   }
   if (me.pc !== 'drop') return []
   const { [name]: _, ...leases } = store.leases
-  return [step(turn, 'drops its lease', done({ ...world, store: { ...store, leases } }, name), { act: 'drop' })]
+  return [
+    step(turn, 'drops its lease', done({ ...world, store: { ...store, leases } }, name), { act: 'drop', of: name }),
+  ]
 }
 
 /** A reader that follows the pointer. */

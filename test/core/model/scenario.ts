@@ -61,7 +61,7 @@ function faultsOf(world: World, mortal: readonly string[]): WorldStep[] {
   for (const name of Object.keys(store.leases)) {
     if (actors[name]?.pc !== 'dead') continue
     const { [name]: _, ...leases } = store.leases
-    fault(`the lease of ${name} ends`, { ...world, store: { ...store, leases } })
+    fault(`the lease of ${name} ends`, { ...world, store: { ...store, leases } }, { act: 'drop', of: name })
   }
   const stale = Object.fromEntries(
     Object.entries(actors).map(([name, me]) => [name, me.stale === false ? { ...me, stale: true } : me]),

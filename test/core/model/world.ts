@@ -63,7 +63,7 @@ export type StoreAct =
   | { act: 'manifest'; of: number; found: boolean }
   | { act: 'delete'; of: number }
   | { act: 'lease'; of: number }
-  | { act: 'drop' }
+  | { act: 'drop'; of: string }
   | { act: 'leases'; found: readonly number[] }
   | { act: 'failover' }
   | { act: 'lose' }
