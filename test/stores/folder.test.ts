@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import * as nodeFs from 'node:fs/promises'
 import { truncate } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Location } from '../../schemas/manifest.ts'
 import { emptyPointer } from '../../src/core/pointer.ts'
@@ -94,7 +95,7 @@ describe('folder store', () => {
     const store = await openStore(url, { dataset: 'shop' })
     for (let round = 0; round < 4; round++) {
       const writers = [2, 3].map((number) =>
-        spawn(process.execPath, [join(import.meta.dirname, 'folder-writer.ts'), url, String(number)], {
+        spawn(process.execPath, [fileURLToPath(new URL('./folder-writer.ts', import.meta.url)), url, String(number)], {
           stdio: 'pipe',
         }),
       )
