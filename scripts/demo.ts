@@ -181,7 +181,7 @@ async function demo(): Promise<void> {
     for (const command of [
       'status',
       'versions world',
-      'show world ' + first.outcome.tag,
+      `show world ${first.outcome.tag}`,
       `get world cities ${viennaId}`,
       'resume world --reason "looked at it"',
       'refresh world',

@@ -12,7 +12,9 @@ const SHOP = {
   dataset: { indexes: { products: { from: 'public.products', key: 'id', value: 'price' } } },
 }
 
-it('a rollback that is refused says why where it was started, not that an activity failed', { timeout: 120_000 }, async () => {
+it('a rollback that is refused says why where it was started, not that an activity failed', {
+  timeout: 120_000,
+}, async () => {
   const world = await makeWorld(SHOP)
   await world.worker()
   await expect(world.rollback()).rejects.toMatchObject({
@@ -54,5 +56,8 @@ it('a refresh that was cancelled says in which step', async () => {
   )
   await world.refreshFailure()
   const [last] = await refreshes(world.pool, world.dataset, 1)
-  expect(last).toMatchObject({ status: 'CANCELLED', summary: expect.stringMatching(/^cancelled in step (build|gates)$/) })
+  expect(last).toMatchObject({
+    status: 'CANCELLED',
+    summary: expect.stringMatching(/^cancelled in step (build|gates)$/),
+  })
 })
