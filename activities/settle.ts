@@ -1,4 +1,5 @@
 import { flipOf } from '../src/registry/flips.ts'
+import { ruleOutFlip } from '../src/registry/rule-out-flip.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
@@ -14,13 +15,13 @@ export interface Settled {
 
 /**
  * Reads how a flip ended before anything is cleaned up: one whose reply was lost may have been made. One that was not made is ruled out: a
- * paused attempt that asks for it later finds the pointer's epoch as high as its own.
+ * paused attempt that asks for it later finds the pointer's epoch as high as its own, or, where it had not come to its intent, no way to intend it.
  */
 export const settle =
   (deps: Deps) =>
   ({ dataset, flipId }: { dataset: string; flipId: string }): Promise<Settled> =>
     asActivity(async (tell, signal) => {
-      const asked = await flipOf(deps.pool, flipId)
+      const asked = await ruleOutFlip(deps.pool, { dataset, flipId })
       if (asked === null) return { flipped: false, active: null }
       const store = await deps.store(dataset)
       if (asked.outcome === null) {

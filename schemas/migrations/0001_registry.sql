@@ -155,6 +155,13 @@ create table snapflip.flips (
 );
 create index flips_open on snapflip.flips (dataset) where outcome is null;
 
+-- Flips whose workflow failed before they were intended: a paused attempt that intends one later is refused.
+create table snapflip.ruled_out_flips (
+  flip_id uuid primary key,
+  dataset text not null references snapflip.datasets (name),
+  at timestamptz not null default clock_timestamp()
+);
+
 create table snapflip.holds (
   id bigint generated always as identity primary key,
   dataset text not null references snapflip.datasets (name),

@@ -84,6 +84,7 @@ export const WORKER_WRITES: Readonly<Record<string, readonly string[]>> = {
     'compacted',
   ],
   'insert, delete': ['gate_results', 'watermarks'],
+  insert: ['ruled_out_flips'],
   delete: ['changelog', 'events'],
 }
 

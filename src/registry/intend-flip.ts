@@ -31,7 +31,7 @@ export interface FlipIntent {
  * id: the same epoch, and the outcome if it was settled meanwhile. The epoch counts as issued when the transaction has committed.
  *
  * @throws SnapflipError ON_HOLD (flips only), VERSION_QUARANTINED, VERSION_RETIRED, PREFLIP_REFUSED (not sealed, or its gates did not
- *   pass), SUPERSEDED (the refresh is closed), CONFLICT (the id was used for another flip).
+ *   pass), SUPERSEDED (the refresh is closed, or the flip was ruled out), CONFLICT (the id was used for another flip).
  */
 export async function intendFlip(
   db: Db,
@@ -49,6 +49,7 @@ export async function intendFlip(
       const anchor = await historyHead(client)
       return { epoch: { registry: known.epoch, breakGlass: 0 }, outcome: known.outcome, anchor }
     }
+    await requireNotRuledOut(client, intent)
     if (refreshId !== undefined) await requireOpenRefresh(client, dataset, refreshId)
     const target = await version(client, dataset, to)
     await requireFree(client, target)
@@ -79,6 +80,21 @@ const RAISE = `
 const INTEND = `
   insert into snapflip.flips (id, dataset, kind, from_tag, to_tag, epoch, refresh_id, reason, actor)
   values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, session_user))`
+
+/** Whoever wanted it was told that it failed: an attempt that was only paused does not make it come true behind their back. */
+async function requireNotRuledOut(client: pg.ClientBase, { dataset, flipId, kind, to }: FlipIntent): Promise<void> {
+  const { rows } = await client.query<{ at: Date }>('select at from snapflip.ruled_out_flips where flip_id = $1', [
+    flipId,
+  ])
+  const ruledOut = rows[0]
+  if (ruledOut === undefined) return
+  throw new SnapflipError(
+    'SUPERSEDED',
+    `Expected ${kind} ${flipId} of ${dataset} to ${to} to be waited for, found it given up at ${ruledOut.at.toISOString()}. ` +
+      'It is never made; start another one.',
+    { dataset, flipId, to },
+  )
+}
 
 /** Neither flips nor rollbacks go to a quarantined or retired version. */
 async function requireFree(client: pg.ClientBase, { dataset, tag, state }: VersionRow): Promise<void> {

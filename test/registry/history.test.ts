@@ -398,6 +398,7 @@ async function everything(pool: pg.Pool): Promise<{ changes: unknown[]; entries:
     'builds',
     'gate_results',
     'flips',
+    'ruled_out_flips',
     'holds',
     'quarantines',
   ]

@@ -21,6 +21,7 @@ import { release } from '../../src/registry/release.ts'
 import { resume } from '../../src/registry/resume.ts'
 import { retirable } from '../../src/registry/retirable.ts'
 import { retire, swept } from '../../src/registry/retire.ts'
+import { ruleOutFlip } from '../../src/registry/rule-out-flip.ts'
 import { sealVersion } from '../../src/registry/seal-version.ts'
 import { setVersionState } from '../../src/registry/set-version-state.ts'
 import { settleFlip } from '../../src/registry/settle-flip.ts'
@@ -472,6 +473,50 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       await expect(intendFlip(pool, intent)).rejects.toMatchObject({ code: 'SUPERSEDED' })
       await settleFlip(pool, { flipId: intent.flipId, outcome: 'confirmed', detail: {} })
       expect(await intendFlip(pool, intent)).toMatchObject({ outcome: 'confirmed' })
+    })
+
+    it('that were ruled out before they were intended are never intended', async () => {
+      const v1 = await flipped(pool, null)
+      const v2 = await flipped(pool, v1)
+      const flipId = randomUUID()
+      const intent = {
+        flipId,
+        dataset: DATASET,
+        kind: 'rollback' as const,
+        from: v2,
+        to: v1,
+        reason: null,
+        actor: null,
+      }
+      for (const _again of [1, 2]) expect(await ruleOutFlip(pool, { dataset: DATASET, flipId })).toBeNull()
+      await expect(intendFlip(pool, intent)).rejects.toMatchObject({ code: 'SUPERSEDED', details: { flipId } })
+      expect(await openFlips(pool, DATASET)).toEqual([])
+      await intendFlip(pool, { ...intent, flipId: randomUUID() })
+      expect(await ruleOutFlip(pool, { dataset: 'x', flipId })).toBeNull()
+    })
+
+    it('that were intended are not ruled out, also of those asked for at the same time', async () => {
+      const v1 = await flipped(pool, null)
+      const v2 = await flipped(pool, v1)
+      for (let round = 0; round < 10; round++) {
+        const flipId = randomUUID()
+        const intent = {
+          flipId,
+          dataset: DATASET,
+          kind: 'rollback' as const,
+          from: v2,
+          to: v1,
+          reason: null,
+          actor: null,
+        }
+        const [intended, known] = await Promise.allSettled([
+          intendFlip(pool, intent),
+          ruleOutFlip(pool, { dataset: DATASET, flipId }),
+        ])
+        expect(known).toMatchObject({
+          value: intended.status === 'fulfilled' ? { flipId, outcome: null } : null,
+        })
+      }
     })
 
     it('are refused to another manifest than the version is sealed with', async () => {

@@ -6,6 +6,7 @@ import type pg from 'pg'
 import { expect, it } from 'vitest'
 import type { Deps } from '../../activities/deps.ts'
 import { flipBack } from '../../activities/flip-back.ts'
+import { settle } from '../../activities/settle.ts'
 import { settleOpenFlips } from '../../activities/settle-flips.ts'
 import { activeHold } from '../../src/registry/active-hold.ts'
 import { flipOf } from '../../src/registry/flips.ts'
@@ -248,6 +249,33 @@ it('a rollback that was refused stays so, though what stood against it is gone w
   expect(await paused.resume()).toBeInstanceOf(Error)
   expect((await world.pointer()).active?.tag).toBe(tags[1])
   expect((await flipOf(world.pool, flipId))?.outcome).toBe('refused')
+  await verifyHistory(world.pool)
+})
+
+it('a rollback stopped before its intent, told as failed and woken later changes nothing', async () => {
+  const { world, deps, tags } = await makeShop()
+  const { dataset } = world
+  const paused: Array<{ attempt: Attempt; flipId: string }> = []
+  for (let stopAt = 0, isIntended = false; !isIntended; stopAt++) {
+    const flipId = randomUUID()
+    const attempt = new Attempt(deps, { dataset, reason: 'a test' }, flipId, stopAt, () => true)
+    await attempt.stopped
+    isIntended = (await flipOf(world.pool, flipId)) !== null
+    const told = await new MockActivityEnvironment().run(settle(deps), { dataset, flipId })
+    expect(told).toMatchObject({ flipped: false })
+    paused.push({ attempt, flipId })
+  }
+  expect(paused.length).toBeGreaterThan(3)
+  const good = await world.refresh({ full: true })
+  const pointer = await world.pointer()
+  expect(pointer).toMatchObject({ active: { tag: good.tag }, previous: { tag: tags[1] }, hold: null, quarantined: [] })
+
+  for (const { attempt, flipId } of paused) {
+    expect(await attempt.resume()).toBeInstanceOf(Error)
+    expect(await world.pointer()).toEqual(pointer)
+    expect((await flipOf(world.pool, flipId))?.outcome ?? 'refused').toBe('refused')
+  }
+  expect(await activeHold(world.pool, dataset)).toBeNull()
   await verifyHistory(world.pool)
 })
 
