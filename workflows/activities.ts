@@ -13,12 +13,23 @@ const heartbeatTimeout = '10 seconds'
 // A cancelled activity cleans up after itself before anything is compensated.
 const cancellationType = 'WAIT_CANCELLATION_COMPLETED'
 
-/** Questions and single writes: seconds at most; a minute covers waiting for the registry's locks. */
+/** Questions and single writes of the registry: seconds at most; a minute covers waiting for its locks. */
 export const quick = proxyActivities<Activities>({
   startToCloseTimeout: '1 minute',
   scheduleToCloseTimeout: '15 minutes',
   heartbeatTimeout,
   retry,
+  cancellationType,
+})
+
+/**
+ * What changes the pointer and has to be seen through. A store that lost something is repaired on the way, which reads every block: cut off by the
+ * clock it would begin again for ever. So what is bounded is the attempts; these make about a quarter of an hour of trying where nothing answers.
+ */
+export const patient = proxyActivities<Activities>({
+  startToCloseTimeout: '24 hours',
+  heartbeatTimeout,
+  retry: { ...retry, maximumAttempts: 35 },
   cancellationType,
 })
 
@@ -34,9 +45,12 @@ export const first = proxyActivities<Activities>({
   cancellationType,
 })
 
-/** What follows a first step that failed: the same may be down still, and the next refresh or rollback finds out by itself what is left to do. */
+/**
+ * What follows a first step that failed: the same may be down still, and the next refresh or rollback finds out by itself what is left to do. A
+ * repair may be part of it here too.
+ */
 export const afterwards = proxyActivities<Activities>({
-  startToCloseTimeout: '1 minute',
+  startToCloseTimeout: '24 hours',
   heartbeatTimeout,
   retry: { ...retry, maximumAttempts: 3 },
   cancellationType,

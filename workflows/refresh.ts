@@ -9,7 +9,7 @@ import {
 import type { FlipFrom } from '../activities/parent.ts'
 import type { RefreshOutcome, RefreshRequest, RefreshStatus } from '../schemas/refresh.ts'
 import { failureCode, failureMessage } from '../src/core/failure.ts'
-import { afterwards, first, heavy, long, quick } from './activities.ts'
+import { afterwards, first, heavy, long, patient, quick } from './activities.ts'
 import { failed } from './failed.ts'
 import { rollback } from './rollback.ts'
 import { Steps } from './steps.ts'
@@ -28,6 +28,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   const steps = new Steps(refreshId)
   let tag: string | null = null
   let planned = false
+  let flipAsked = false
   let flipped = false
 
   try {
@@ -59,9 +60,10 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
       long.preflip({ dataset, from, version }),
     )
     requireNotCancelled()
+    flipAsked = true
     // Once asked for, a flip is seen through to a known outcome: cancelling in the middle would leave a guess.
     await steps.take('flip', `flipping to ${version.tag}`, () =>
-      CancellationScope.nonCancellable(() => quick.flip({ refreshId, dataset, from, version, flipId })),
+      CancellationScope.nonCancellable(() => patient.flip({ refreshId, dataset, from, version, flipId })),
     )
     flipped = true
 
@@ -91,13 +93,26 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   async function compensate(error: unknown, summary: string): Promise<RefreshOutcome> {
     if (!planned) return await neverBegun(error, summary)
     // Read before anything is removed: a flip whose reply was lost may have been made.
-    if (!flipped) flipped = (await quick.settle({ dataset, flipId })).flipped
+    const unread = flipped ? null : await failureOf(settleFlip)
     if (flipped) return await afterFlip(error, summary)
+    if (flipAsked && unread !== null) return await neverRead(error, unread, summary)
 
     const cancelled = isCancellation(error)
     await end(cancelled ? 'CANCELLED' : 'FAILED', summary)
     await reported(() => long.discard({ dataset }))
     throw cancelled ? error : failed(error)
+  }
+
+  async function settleFlip(): Promise<void> {
+    flipped = (await patient.settle({ dataset, flipId })).flipped
+  }
+
+  /** The flip may have been made: nothing is removed. Where the end cannot be recorded either, the next refresh takes this one over. */
+  async function neverRead(error: unknown, unread: unknown, summary: string): Promise<never> {
+    const told = `${summary} Whether readers are on ${tag} is not known, as that could not be read either: ${failureMessage(unread)} The next refresh reads it: \`snapflip refresh ${dataset}\`.`
+    await failureOf(() => end('FAILED', told))
+    await failureOf(() => tellFailed(unread))
+    throw failed(error, told)
   }
 
   /** Nothing was built, let alone flipped. Where the end cannot be recorded either, the next refresh takes this one over. */
@@ -126,7 +141,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     }
     await tellFailed(failure)
     // Readers stay on it (a first version has nothing before it): nothing is built upon it until a person has looked.
-    await reported(() => quick.hold({ dataset, by: 'snapflip', reason: summary }))
+    await reported(() => patient.hold({ dataset, by: 'snapflip', reason: summary }))
     return await end(
       'FAILED',
       `${summary}; it could not be taken back, so readers stay on it and ${dataset} is on hold. \`snapflip resume ${dataset}\`, then \`snapflip refresh ${dataset} --full\`.`,
@@ -146,7 +161,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   async function readersOn(): Promise<string | null> {
     let active = tag
     await reported(async () => {
-      active = (await quick.settle({ dataset, flipId })).active
+      active = (await patient.settle({ dataset, flipId })).active
     })
     return active
   }

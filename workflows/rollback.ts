@@ -1,6 +1,7 @@
 import { CancellationScope, uuid4, workflowInfo } from '@temporalio/workflow'
 import type { RollbackOutcome, RollbackRequest } from '../schemas/refresh.ts'
-import { afterwards, first, long, quick } from './activities.ts'
+import { failureMessage } from '../src/core/failure.ts'
+import { afterwards, first, long, patient } from './activities.ts'
 import { failed } from './failed.ts'
 import { Steps } from './steps.ts'
 
@@ -15,12 +16,15 @@ export async function rollback(request: RollbackRequest): Promise<RollbackOutcom
   const { workflowId, runId } = workflowInfo()
   // A person at the prompt is told soon; what takes back the flip of a refresh (which says from where) is waited for by readers alone.
   const compensates = request?.from !== undefined
+  const unknown = `Whether ${request?.dataset} was taken back is not known: that could not be read either. Look at \`snapflip status ${request?.dataset}\` before you start another rollback.`
 
   return await CancellationScope.nonCancellable(async () => {
     const back = await steps.take('flip', `taking ${request?.dataset} back`, () =>
       flipBack().catch(async (failure: unknown) => {
         // What failed shall not come true later, by an attempt that was only paused; or it has come true, and nobody heard of it.
-        if (!(await settled())) throw failed(failure)
+        const made = await settled()
+        if (made === null) throw failed(failure, `${failureMessage(failure)} ${unknown}`)
+        if (!made) throw failed(failure)
         return await flipBack()
       }),
     )
@@ -44,11 +48,11 @@ export async function rollback(request: RollbackRequest): Promise<RollbackOutcom
     return await (compensates ? long : first).flipBack({ flipId, request, workflowId, runId })
   }
 
-  /** Whether it was made. Where that cannot be read, the next refresh or rollback reads it; what went wrong first is what is told. */
-  async function settled(): Promise<boolean> {
-    return await (compensates ? quick : afterwards).settle({ dataset: request?.dataset, flipId }).then(
+  /** Whether it was made; null where that cannot be read. */
+  async function settled(): Promise<boolean | null> {
+    return await (compensates ? patient : afterwards).settle({ dataset: request?.dataset, flipId }).then(
       ({ flipped }) => flipped,
-      () => false,
+      () => null,
     )
   }
 }

@@ -1,14 +1,15 @@
-import { Context } from '@temporalio/activity'
+import { ApplicationFailure, Context } from '@temporalio/activity'
 import { WorkflowFailedError } from '@temporalio/client'
 import { expect, it } from 'vitest'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
-import { failureCode } from '../../src/core/failure.ts'
+import { failureCode, failureMessage } from '../../src/core/failure.ts'
+import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { openRefreshOf } from '../../src/registry/open-refresh-of.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { version } from '../../src/registry/version.ts'
-import { FaultPlan } from '../stores/faults.ts'
+import { type Between, FaultPlan } from '../stores/faults.ts'
 import { damagingFlips } from '../support/damage.ts'
 import { around, makeWorld, type World } from '../support/world.ts'
 
@@ -67,6 +68,80 @@ it('a first version that does not read back stays, on hold, and a full refresh r
   await world.resume()
   expect(await world.refresh({ full: true })).toMatchObject({ status: 'FLIPPED' })
   expect(await (await world.reader()).get('products', 7)).toEqual({ sku: 'sku-7', price: 70 })
+})
+
+/** Once armed, the pointer is set by `flip` or `flipBack`, and from then on neither they nor `settle` can ask it anything. */
+function unheard(): Between & { armed: boolean } {
+  let made = false
+  return {
+    armed: false,
+    async run(operation, call) {
+      const { activityType } = Context.current().info
+      if (!this.armed || !operation.startsWith('pointer.') || !/^(flip|settle)/.test(activityType)) return call()
+      if (!made && operation !== 'pointer.swap') return call()
+      if (!made) await call()
+      made = true
+      throw ApplicationFailure.nonRetryable(`the reply to ${activityType} was lost.`, 'STORE_UNREACHABLE')
+    },
+  }
+}
+
+it('a flip of which nobody can read whether it was made ends the refresh as failed, saying so; the next one reads it', async () => {
+  const world = await makeWorld(SHOP)
+  const fault = unheard()
+  await world.worker(around(fault))
+  await world.refresh()
+  await world.pool.query('update products set price = 1 where id <= 20')
+  fault.armed = true
+  const failure = await world.refreshFailure()
+  fault.armed = false
+
+  const { tag } = (await world.pointer()).active ?? {}
+  const told = `Whether readers are on ${tag} is not known`
+  expect(failureCode(failure)).toBe('STORE_UNREACHABLE')
+  expect(failureMessage(failure)).toContain(told)
+  const { rows } = await world.pool.query('select status, summary from snapflip.refreshes order by opened_at desc')
+  expect(rows[0]).toEqual({ status: 'FAILED', summary: failureMessage(failure) })
+  expect(alertsOf(world)).toEqual(['COMPENSATION_FAILED'])
+  expect(await kindsOf(world)).not.toContain('build.swept')
+  expect(await flips(world.pool, world.dataset, 1)).toMatchObject([{ to: tag, outcome: null }])
+
+  expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW', active: tag })
+  expect(await flips(world.pool, world.dataset, 1)).toMatchObject([{ to: tag, outcome: 'confirmed' }])
+  expect((await version(world.pool, world.dataset, tag as string)).state).toBe('active')
+  await verifyHistory(world.pool)
+})
+
+it('a rollback of which nobody can read whether it was made says so', async () => {
+  const world = await makeWorld(SHOP)
+  const fault = unheard()
+  await world.worker(around(fault))
+  await world.refresh()
+  await world.refresh({ full: true })
+  fault.armed = true
+  const failure = await world.rollback().catch((error: unknown) => error)
+  expect(failureCode(failure)).toBe('STORE_UNREACHABLE')
+  expect(failureMessage(failure)).toContain(`Whether ${world.dataset} was taken back is not known`)
+})
+
+it('whatever may have to repair a store is not cut off by the clock', async () => {
+  const world = await makeWorld(SHOP)
+  const damage = damagingFlips(world)
+  await world.worker(around(damage))
+  damage.armed = true
+  await world.refresh()
+  const clocks: Record<string, number[]> = {}
+  for (const workflowId of [WORKFLOW_ID.refresh(world.dataset), WORKFLOW_ID.rollback(world.dataset)]) {
+    const { events } = await world.client.workflow.getHandle(workflowId).fetchHistory()
+    for (const { activityTaskScheduledEventAttributes: asked } of events ?? []) {
+      const name = asked?.activityType?.name
+      if (!name) continue
+      clocks[name] = [asked.scheduleToCloseTimeout, asked.startToCloseTimeout].map((clock) => Number(clock?.seconds))
+    }
+  }
+  const day = 24 * 60 * 60
+  const none = 0
+  for (const name of ['flip', 'settle', 'hold', 'flipBack']) expect(clocks[name], name).toEqual([none, day])
 })
 
 it('a build that fails midway leaves nothing staged, and its compensation is in the history', async () => {

@@ -31,7 +31,7 @@ it.each(RECORDED)('the recorded %s replays', async (name) => {
 it.each([
   { name: 'success', steps: ['long.verify(', 'long.retire('] },
   { name: 'refusal', steps: ['heavy)().build(', 'heavy)().gates('] },
-  { name: 'compensation', steps: ['quick.settle(', 'long.verify('] },
+  { name: 'compensation', steps: ['patient.settle(', 'long.verify('] },
   { name: 'compensation-rollback', steps: ['quick.flipBack(', 'long.verifyRollback('] },
   { name: 'cancellation', steps: ['quick.finish(', 'long.discard('] },
 ] as const)('the recorded $name does not replay with steps in another order', async ({ name, steps: [one, other] }) => {
