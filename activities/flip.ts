@@ -49,8 +49,9 @@ export const flip =
           change: { expected: from, to: version, freshAsOf },
         })
       await throughRestarts(make, async () => {
-        await repair(deps, store, { dataset, tell, signal })
+        // Before the store takes flips again: an attempt that died between the two would leave the next one nothing to look for.
         await requireWhole(store, { dataset, tell, signal }, version)
+        await repair(deps, store, { dataset, flipId, tell, signal })
       })
       // Whatever was still undecided has a lower epoch than this flip: it can no longer be made.
       await settleOpenFlips(deps, store, dataset)

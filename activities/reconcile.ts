@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import type { Hold, Pointer, VersionRef } from '../schemas/pointer.ts'
-import { assertedPointer, isBehind } from '../src/core/asserted-pointer.ts'
+import type { Epoch, Hold, Pointer, VersionRef } from '../schemas/pointer.ts'
+import { assertedPointer, isBehind, isUnsettled } from '../src/core/asserted-pointer.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { applyChange, formatEpoch, tooNewToChange } from '../src/core/pointer.ts'
+import { appliedStore } from '../src/registry/applied-store.ts'
+import { flipOf } from '../src/registry/flips.ts'
 import { intendFlip } from '../src/registry/intend-flip.ts'
 import { knownPointer, refOf } from '../src/registry/known-pointer.ts'
 import { loseVersions } from '../src/registry/lose-versions.ts'
@@ -15,6 +17,7 @@ import type { PointerRead, Store } from '../src/stores/ports.ts'
 import { adoptFromStore } from './adopt.ts'
 import type { Deps } from './deps.ts'
 import { readManifest } from './parent.ts'
+import { settleOpenFlips } from './settle-flips.ts'
 
 /** Another reconciler, or what it let through, came first: each time the store is looked at anew. */
 const ATTEMPTS = 4
@@ -30,6 +33,8 @@ export interface Looking {
 }
 
 export interface Reconciling extends Looking {
+  /** The flip that found the store restarted, and is made after the repair. */
+  flipId?: string
   /** How a rollback is recorded, should one be needed: a person's, or the refresh's own. */
   rollback: { flipId: string; actor: string | null; reason: string | null; hold: Hold | null; to: string | null }
 }
@@ -58,7 +63,7 @@ export async function reconcile(deps: ReconcileDeps, store: Store, asked: Reconc
   const { dataset } = asked
   await adoptFromStore(deps, store, dataset)
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
-    const fault = await faultOf(deps, store, dataset)
+    const fault = await faultOf(deps, store, asked)
     if (fault === null) return null
     const done = await mend(deps, store, asked, fault)
     if (done !== null) return done
@@ -67,22 +72,55 @@ export async function reconcile(deps: ReconcileDeps, store: Store, asked: Reconc
 }
 
 /** `reconcile` for the work of a refresh: a rollback that this takes is nobody's in particular. */
-export async function repair(deps: ReconcileDeps, store: Store, looking: Looking): Promise<Reconciled | null> {
+export async function repair(
+  deps: ReconcileDeps,
+  store: Store,
+  asked: Omit<Reconciling, 'rollback'>,
+): Promise<Reconciled | null> {
   const rollback = { flipId: randomUUID(), actor: null, reason: null, hold: null, to: null }
-  return reconcile(deps, store, { ...looking, rollback })
+  return reconcile(deps, store, { ...asked, rollback })
 }
 
-/** The registry is read first: a flip that is confirmed there was in the store before, so a pointer read later without it has lost it. */
-async function faultOf(deps: ReconcileDeps, store: Store, dataset: string): Promise<Fault | null> {
-  const known = await knownPointer(deps.pool, dataset)
-  const read = await store.pointer.read()
+async function faultOf(deps: ReconcileDeps, store: Store, asked: Reconciling): Promise<Fault | null> {
+  const { known, read } = await readSettled(deps, store, asked.dataset)
   const isBound = await store.pointer.isBound()
   const stored = read?.pointer ?? null
-  if (known === null) return isBound || stored === null ? null : { kind: 'rebound', read, isBound, claimed: stored }
-  const claimed = assertedPointer(stored, known)
-  if (stored === null) return { kind: 'missing', read, isBound, claimed }
-  if (isBehind(stored, known)) return { kind: 'behind', read, isBound, claimed }
-  return isBound ? null : { kind: 'rebound', read, isBound, claimed }
+  const last = known ?? stored
+  const kind = stored === null ? 'missing' : known !== null && isBehind(stored, known) ? 'behind' : 'rebound'
+  if (last === null || (kind === 'rebound' && isBound)) return null
+  const issued = await issuedToOthers(deps, asked)
+  return { kind, read, isBound, claimed: assertedPointer(stored, last, { issued }) }
+}
+
+/**
+ * The registry is read first: a flip that is confirmed there was in the store before, so a pointer read later without it has lost it. A flip
+ * that the store has and the registry does not know the outcome of is recorded before a repair may undo it. One that stays unknown after
+ * that is of no interest: nobody will record it.
+ */
+async function readSettled(
+  deps: ReconcileDeps,
+  store: Store,
+  dataset: string,
+): Promise<{ known: Pointer | null; read: PointerRead | null }> {
+  for (let attempt = 1; ; attempt++) {
+    const known = await knownPointer(deps.pool, dataset)
+    const read = await store.pointer.read()
+    const isSettled = known === null || !isUnsettled(read?.pointer ?? null, known)
+    if (isSettled || attempt === ATTEMPTS) return { known, read }
+    await settleOpenFlips(deps, store, dataset)
+  }
+}
+
+/** The highest epoch that was issued, save to the flips that this repair is part of: they are to be made after it. */
+async function issuedToOthers(deps: ReconcileDeps, { dataset, flipId, rollback }: Reconciling): Promise<Epoch> {
+  const own: number[] = []
+  for (const id of [flipId, rollback.flipId]) {
+    const flip = id === undefined ? null : await flipOf(deps.pool, id)
+    if (flip?.outcome === null) own.push(flip.epoch)
+  }
+  let { epochRegistry: registry } = await appliedStore(deps.pool, dataset)
+  while (own.includes(registry)) registry--
+  return { registry, breakGlass: 0 }
 }
 
 /** Null: another came first. */

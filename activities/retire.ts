@@ -1,6 +1,7 @@
 import type { Manifest } from '../schemas/manifest.ts'
 import { prune } from '../src/changelog/prune.ts'
 import { isSnapflipError } from '../src/core/errors.ts'
+import type { PointerChange } from '../src/core/pointer.ts'
 import { journalledGenerations } from '../src/registry/journalled-generations.ts'
 import { neededWatermarks } from '../src/registry/needed-watermarks.ts'
 import { retirable } from '../src/registry/retirable.ts'
@@ -15,6 +16,8 @@ import type { Store } from '../src/stores/ports.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { readManifest } from './parent.ts'
+import { type Looking, repair } from './reconcile.ts'
+import { throughRestarts } from './through-restarts.ts'
 import { removeFinishedWork } from './work-folder.ts'
 
 /** A build ends within the 24 hours that its activity is given (workflows/activities.ts), whichever registry it belongs to. */
@@ -34,8 +37,9 @@ export const retire =
       const { keep, retireAfterMs } = datasetOf(deps.config, dataset)
       const store = await deps.store(dataset)
       const retired = await retirable(deps.pool, { dataset, keep, olderThanMs: retireAfterMs })
-      for (const tag of retired) await retireOne(deps, store, dataset, tag, `beyond the ${keep} that are kept`)
-      const swept = await sweep(deps, store, dataset, { tell, signal })
+      for (const tag of retired)
+        await retireOne(deps, store, { dataset, tell, signal }, tag, `beyond the ${keep} that are kept`)
+      const swept = await sweep(deps, store, { dataset, tell, signal })
       await pruneChangelog(deps, signal)
       return { retired, ...swept }
     })
@@ -49,16 +53,18 @@ export const discard =
       const store = await deps.store(dataset)
       const retired: string[] = []
       for (const row of await versions(deps.pool, dataset, { states: ['sealed'] })) {
-        if (await retireOne(deps, store, dataset, row.tag, 'its refresh failed')) retired.push(row.tag)
+        if (await retireOne(deps, store, { dataset, tell, signal }, row.tag, 'its refresh failed'))
+          retired.push(row.tag)
       }
-      return { retired, ...(await sweep(deps, store, dataset, { tell, signal })) }
+      return { retired, ...(await sweep(deps, store, { dataset, tell, signal })) }
     })
 
 /** Marks it in the registry, then in the pointer: from there on no flip, rollback or new lease takes it. False: it is needed. */
-async function retireOne(deps: Deps, store: Store, dataset: string, tag: string, why: string): Promise<boolean> {
+async function retireOne(deps: Deps, store: Store, looking: Looking, tag: string, why: string): Promise<boolean> {
+  const { dataset } = looking
   try {
     await retireVersion(deps.pool, { dataset, tag, why })
-    return await mark(deps, store, dataset, tag)
+    return await mark(deps, store, looking, tag)
   } catch (error) {
     if (!isSnapflipError(error, 'CONFLICT')) throw error
     deps.log.info({ dataset, version: tag, step: 'retire' }, `not retired: ${error.message}`)
@@ -67,9 +73,10 @@ async function retireOne(deps: Deps, store: Store, dataset: string, tag: string,
 }
 
 /** False: the pointer still needs it (as what a rollback goes to, say), whatever the registry says. It stays until a later sweep. */
-async function mark(deps: Deps, store: Store, dataset: string, tag: string): Promise<boolean> {
+async function mark(deps: Deps, store: Store, looking: Looking, tag: string): Promise<boolean> {
+  const { dataset } = looking
   try {
-    await changePointer(store.pointer, { kind: 'retire', tag }, { dataset })
+    await change(deps, store, looking, { kind: 'retire', tag })
     return true
   } catch (error) {
     if (!isSnapflipError(error, 'CONFLICT')) throw error
@@ -78,20 +85,24 @@ async function mark(deps: Deps, store: Store, dataset: string, tag: string): Pro
   }
 }
 
+async function change(deps: Deps, store: Store, looking: Looking, asked: PointerChange): Promise<void> {
+  const { dataset } = looking
+  await throughRestarts(
+    () => changePointer(store.pointer, asked, { dataset }),
+    () => repair(deps, store, looking),
+  )
+}
+
 /**
  * Deletes what only retired, unleased versions hold, and generations that belong to no version. Leases are listed after the versions were marked
  * in the pointer: a reader that wrote its lease before the mark is seen here, one that came later sees the mark.
  */
-async function sweep(
-  deps: Deps,
-  store: Store,
-  dataset: string,
-  { tell, signal }: { tell: (progress: string) => void; signal: AbortSignal },
-): Promise<Pick<Retired, 'swept' | 'generations'>> {
+async function sweep(deps: Deps, store: Store, looking: Looking): Promise<Pick<Retired, 'swept' | 'generations'>> {
+  const { dataset, tell, signal } = looking
   const marked: string[] = []
   // Marked again here: a crash between registry and pointer may have left one unmarked.
   for (const { tag } of await versions(deps.pool, dataset, { states: ['retired'] })) {
-    if (await mark(deps, store, dataset, tag)) marked.push(tag)
+    if (await mark(deps, store, looking, tag)) marked.push(tag)
   }
   const leases = await store.leases.list()
   const leased = new Set(leases.map((lease) => lease.tag))
@@ -132,7 +143,7 @@ async function sweep(
     }
     await store.data.deleteManifest(tag)
     // The registry last: what a crash leaves undone is then found again by the next sweep, as retired.
-    await changePointer(store.pointer, { kind: 'forget', tag }, { dataset })
+    await change(deps, store, looking, { kind: 'forget', tag })
     await swept(deps.pool, { dataset, tag })
     gone.push(tag)
   }

@@ -32,8 +32,6 @@ export interface Repair {
    * below a flip that was acknowledged, undone, and is recorded only now.
    */
   issued?: Epoch
-  /** Whether the registry has a break-glass rollback of this flip id. */
-  isAbsorbed?: (flipId: string) => boolean
   /** Whether the registry ended this canary. */
   hasEnded?: (canaryId: string) => boolean
 }
@@ -48,11 +46,7 @@ export interface Repair {
 export function assertedPointer(
   stored: Pointer | null,
   known: Pointer,
-  {
-    issued = known.epoch,
-    isAbsorbed = (flipId) => known.flips.some((flip) => flip.flipId === flipId),
-    hasEnded = () => false,
-  }: Repair = {},
+  { issued = known.epoch, hasEnded = () => false }: Repair = {},
 ): Pointer {
   const epoch = [stored?.epoch ?? known.epoch, known.epoch, issued].reduce(higher)
   if (stored === null) return { ...known, epoch }
@@ -60,7 +54,7 @@ export function assertedPointer(
     const candidate = stored.candidate !== null && hasEnded(stored.candidate.canaryId) ? null : stored.candidate
     return withProhibitions({ ...stored, epoch, candidate }, known)
   }
-  const entries = stored.breakGlass.filter((entry) => !isAbsorbed(entry.flipId))
+  const entries = stored.breakGlass.filter(({ flipId }) => !known.flips.some((flip) => flip.flipId === flipId))
   const [last, ...older] = entries
   if (last === undefined) return withDeclarations({ ...known, epoch, flips: joined(known.flips, stored.flips) }, stored)
   if (stored.active !== null && known.quarantined.includes(stored.active.tag))

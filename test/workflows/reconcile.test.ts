@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Context } from '@temporalio/activity'
@@ -6,25 +7,29 @@ import pg from 'pg'
 import { expect, it, onTestFinished } from 'vitest'
 import type { Deps } from '../../activities/deps.ts'
 import { reconcile } from '../../activities/reconcile.ts'
-import type { Pointer } from '../../schemas/pointer.ts'
+import type { Pointer, VersionRef } from '../../schemas/pointer.ts'
 import { connectBuilder } from '../../src/changelog/session.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode, failureMessage } from '../../src/core/failure.ts'
-import { compareEpoch } from '../../src/core/pointer.ts'
+import { compareEpoch, type FlipChange } from '../../src/core/pointer.ts'
 import { type LocalRedis, startRedis } from '../../src/local/redis.ts'
 import { activeHold } from '../../src/registry/active-hold.ts'
 import { applyStore } from '../../src/registry/apply-store.ts'
 import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
+import { intendFlip } from '../../src/registry/intend-flip.ts'
+import { knownPointer } from '../../src/registry/known-pointer.ts'
+import { settleFlip } from '../../src/registry/settle-flip.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { version } from '../../src/registry/version.ts'
 import { versions } from '../../src/registry/versions.ts'
 import { decodeManifest } from '../../src/snapshot/manifest.ts'
+import { changePointer } from '../../src/stores/change-pointer.ts'
 import { openStore } from '../../src/stores/open.ts'
 import type { Store } from '../../src/stores/ports.ts'
 import { FaultPlan, type StoreOperation } from '../stores/faults.ts'
 import { testFolder } from '../support/services.ts'
-import { around, makeWorld, type World } from '../support/world.ts'
+import { around, makeWorld, type World, type WorldOptions } from '../support/world.ts'
 
 const SHOP = {
   schema: `create table products (id integer primary key, sku text not null, price integer not null);
@@ -33,7 +38,7 @@ const SHOP = {
 }
 
 /** A world on a Redis of its own that may crash: with its data when it comes back, or without. */
-async function worldOnRedis(): Promise<{
+async function worldOnRedis(more: Partial<WorldOptions['dataset']> = {}): Promise<{
   world: World
   redis: Redis
   restart(options?: { empty: boolean }): Promise<void>
@@ -44,7 +49,7 @@ async function worldOnRedis(): Promise<{
   const redis = new Redis(server.url)
   redis.on('error', () => undefined)
   onTestFinished(() => redis.disconnect())
-  const world = await makeWorld({ ...SHOP, storeUrl: server.url })
+  const world = await makeWorld({ ...SHOP, dataset: { ...SHOP.dataset, ...more }, storeUrl: server.url })
   return {
     world,
     redis,
@@ -273,14 +278,14 @@ it('of two that repair a pointer one does, and the other finds it done', async (
   await refreshWith(world, 1)
   await restart()
   const store = await world.store()
-  const repair = (flipId: string) =>
+  const repair = () =>
     reconcile(deps[0] as (typeof deps)[0], store, {
       dataset: world.dataset,
-      rollback: { flipId, actor: null, reason: null, hold: null, to: null },
+      rollback: { flipId: randomUUID(), actor: null, reason: null, hold: null, to: null },
       tell: () => undefined,
       signal: AbortSignal.timeout(30_000),
     })
-  const outcomes = await Promise.all([repair('a'), repair('b')])
+  const outcomes = await Promise.all([repair(), repair()])
   expect(outcomes.map((done) => done?.outcome).sort()).toEqual(['asserted', undefined])
 })
 
@@ -615,3 +620,119 @@ it('a Redis that restarts right before the rollback is made is repaired within i
   expect(await world.pointer()).toMatchObject({ active: { tag: first }, quarantined: [second] })
   expect((await flips(world.pool, world.dataset))[0]).toMatchObject({ kind: 'rollback', outcome: 'confirmed' })
 })
+
+/** Asks the registry for a flip from what the pointer names to this version; who makes it in the store may come late. */
+async function intended(world: World, to: VersionRef): Promise<FlipChange> {
+  const flipId = randomUUID()
+  const pointer = await world.pointer()
+  const from = pointer.active?.tag as string
+  const intent = {
+    flipId,
+    dataset: world.dataset,
+    kind: 'rollback',
+    from,
+    to: to.tag,
+    reason: 'late',
+    actor: null,
+  } as const
+  const { epoch } = await intendFlip(world.pool, intent)
+  const expected = { tag: from, epoch: pointer.epoch }
+  return { kind: 'flip', flipId, expected, to, epoch, freshAsOf: null, allowHold: true }
+}
+
+it('a flip that is recorded as refused stays out, also where a failover undid the fence and a repair came after', async () => {
+  const { world, redis, restart } = await worldOnRedis()
+  const { dataset, pool } = world
+  await world.worker()
+  await refreshWith(world, 1)
+  const to = (await world.pointer()).active as VersionRef
+  const second = await refreshWith(world, 2)
+  const unfenced = await world.pointer()
+  const late = await intended(world, to)
+  const store = await world.store()
+  await changePointer(store.pointer, { kind: 'fence', epoch: late.epoch }, { dataset })
+  await settleFlip(pool, { flipId: late.flipId, outcome: 'refused', detail: {} })
+  await setBack(world, redis, unfenced)
+  await restart()
+
+  expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW', active: second })
+  await expect(changePointer(store.pointer, late, { dataset })).rejects.toMatchObject({ code: 'SUPERSEDED' })
+  expect((await world.pointer()).active?.tag).toBe(second)
+  // And the next flip is above it.
+  await refreshWith(world, 3)
+})
+
+it('a flip that came late to a pointer set back is recorded before a repair may undo it', async () => {
+  const { world, redis, restart } = await worldOnRedis()
+  await world.worker()
+  await refreshWith(world, 1)
+  const to = (await world.pointer()).active as VersionRef
+  await refreshWith(world, 2)
+  const older = await world.pointer()
+  await refreshWith(world, 3)
+  await setBack(world, redis, older)
+  const late = await intended(world, to)
+  await changePointer((await world.store()).pointer, late, { dataset: world.dataset })
+  await restart()
+
+  await world.hold('wait for finance')
+  expect((await flips(world.pool, world.dataset))[0]).toMatchObject({ flipId: late.flipId, outcome: 'confirmed' })
+  expect(await world.pointer()).toMatchObject({ active: to, flipId: late.flipId })
+  expect((await knownPointer(world.pool, world.dataset))?.active).toEqual(to)
+})
+
+it('a flip that dies after it found its version damaged does not make it in its next attempt', async () => {
+  const { world, redis, restart } = await worldOnRedis()
+  const lost = onceIn('flip', 'pointer.swap', async () => {
+    const [candidate] = await versions(world.pool, world.dataset)
+    await damage(world, redis, candidate?.tag as string)
+    await restart()
+  })
+  let dies = 1
+  await world.worker(
+    around({
+      async run(operation, call) {
+        const done = await lost.run(operation, call)
+        if (operation === 'pointer.rebind' && Context.current().info.activityType === 'flip' && dies-- > 0)
+          throw new SnapflipError('POSTGRES_UNREACHABLE', 'a fault of the test')
+        return done
+      },
+    }),
+  )
+  const first = await refreshWith(world, 1)
+  await world.pool.query('update products set price = 2 where id <= 20')
+  lost.armed = true
+  expect(failureCode(await world.refreshFailure())).toBe('PREFLIP_REFUSED')
+  expect((await world.pointer()).active?.tag).toBe(first)
+  expect((await flips(world.pool, world.dataset)).map((flip) => flip.outcome)).toEqual(['refused', 'confirmed'])
+})
+
+it.each(['retire', 'forget'] as const)(
+  'a Redis that restarts before the pointer is told to %s a version costs the refresh nothing',
+  async (kind) => {
+    const { world, restart } = await worldOnRedis({ keep: 2 })
+    const restarts = { armed: false, isMarked: kind === 'retire' }
+    await world.worker(
+      around({
+        async run(operation, call) {
+          const isRetiring = restarts.armed && Context.current().info.activityType === 'retire'
+          if (isRetiring && operation === 'data.deleteManifest') restarts.isMarked = true
+          if (isRetiring && operation === 'pointer.swap' && restarts.isMarked) {
+            restarts.armed = false
+            await restart()
+          }
+          return call()
+        },
+      }),
+    )
+    const first = await refreshWith(world, 1)
+    await refreshWith(world, 2)
+    restarts.armed = true
+    const third = await refreshWith(world, 3)
+    expect(restarts.armed).toBe(false)
+    expect(await repairsOf(world)).toEqual(['rebound, asserted'])
+    expect((await version(world.pool, world.dataset, first)).state).toBe('swept')
+    expect(await world.pointer()).toMatchObject({ active: { tag: third }, retired: [] })
+    expect(alertsOf(world)).toEqual(['STORE_REBOUND'])
+  },
+)
