@@ -20,6 +20,8 @@ const TOO_LARGE: ReadonlyArray<keyof typeof SCENARIOS> = [
 /** Besides the traces that cover every step: whole runs, to where nobody has anything left to do. */
 const WHOLE_RUNS_MAX = 6
 const AT_ONCE = 8
+/** Thousands of requests to one server, beside all that other tests ask of the machine. */
+const TIMEOUT_MS = 300_000
 const CLIENTS = 2
 
 interface Trace {
@@ -46,7 +48,7 @@ beforeAll(() => {
     const start = worldOf({ ...scenario.world, actors: Object.keys(scenario.actors) })
     for (const steps of chosen(explored)) traces.push({ title: name, start, steps })
   }
-})
+}, TIMEOUT_MS)
 
 /** Few traces that have every step of the scenario in them, the longest first, and some whole runs. */
 function chosen({ traces }: Exploration<World, WorldStep>): Array<readonly WorldStep[]> {
@@ -62,7 +64,7 @@ function chosen({ traces }: Exploration<World, WorldStep>): Array<readonly World
 
 const canLose = ({ store }: WorldStep) => store?.act === 'failover' || store?.act === 'lose'
 
-describe('what the explorer found possible is what the driver does', () => {
+describe('what the explorer found possible is what the driver does', { timeout: TIMEOUT_MS }, () => {
   let client: Redis
   afterAll(() => client?.disconnect())
 
