@@ -80,7 +80,8 @@ async function measureFull(world: World): Promise<Full> {
     entryBytes = (await usedMemory(world.plain)) - empty
     peakBytes = Math.max(peakBytes, await world.worker.peakBytes())
     const copy = (before + (await bareCopy(world))) / 2
-    say(`round ${round}: COPY ${seconds(copy)}, SETs ${seconds(sets.ms)}, naive ${seconds(naive)}, full ${seconds(ms)}`)
+    const beside = wanted('full') ? `, naive ${seconds(naive)}` : ''
+    say(`round ${round}: COPY ${seconds(copy)}, SETs ${seconds(sets.ms)}${beside}, full ${seconds(ms)}`)
     turns.push({ copy, sets: sets.ms, naive, full: ms })
   }
   const of = (field: keyof (typeof turns)[number]) => median(turns.map((turn) => turn[field]))
