@@ -12,6 +12,7 @@ import {
   TRUNCATE_TRIGGER,
 } from './facts.ts'
 import { sqlState, translate } from './failure.ts'
+import { inTransaction } from './session.ts'
 import { capturedTables, type Source } from './source.ts'
 import { factsSince, gapIn } from './window.ts'
 
@@ -200,17 +201,8 @@ async function factsOf(client: ClientBase, relid: number): Promise<TableFacts | 
 }
 
 async function inShortTransaction<T>(client: ClientBase, body: () => Promise<T>): Promise<T> {
-  try {
-    await client.query(
-      `begin isolation level read committed, read write; set local lock_timeout = '${LOCK_TIMEOUT}'; set local search_path = pg_catalog, pg_temp`,
-    )
-    const result = await body()
-    await client.query('commit')
-    return result
-  } catch (error) {
-    await client.query('rollback').catch(() => undefined)
-    throw error
-  }
+  const begin = `begin isolation level read committed, read write; set local lock_timeout = '${LOCK_TIMEOUT}'; set local search_path = pg_catalog, pg_temp`
+  return inTransaction(client, () => client.query(begin), body)
 }
 
 async function retryLocks<T>(what: string, signal: AbortSignal | undefined, body: () => Promise<T>): Promise<T> {

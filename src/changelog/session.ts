@@ -111,8 +111,17 @@ export async function inPinned<T>(
   lockNames: readonly string[],
   body: () => Promise<T>,
 ): Promise<T> {
+  return inTransaction(client, () => beginPinned(client, isolation, access, lockNames), body)
+}
+
+/** Runs `body` in the transaction that `begin` opens, and commits; rolls back when either throws. */
+export async function inTransaction<T>(
+  client: ClientBase,
+  begin: () => Promise<unknown>,
+  body: () => Promise<T>,
+): Promise<T> {
   try {
-    await beginPinned(client, isolation, access, lockNames)
+    await begin()
     const result = await body()
     await client.query('commit')
     return result

@@ -204,8 +204,11 @@ async function lookAtStores(session: Session): Promise<Check[]> {
       checks.push(
         await checked(`pointer ${dataset}`, async () => {
           const store = await session.store(dataset)
-          // What is wrong with the registry is told by the look at it.
-          const known = await knownPointer(await session.registry(), dataset).catch(() => null)
+          const known = await knownPointer(await session.registry(), dataset).catch((error: unknown) => {
+            // What is wrong with the registry is told by the look at it.
+            if (isSnapflipError(error)) return null
+            throw error
+          })
           const pointer = (await store.pointer.read())?.pointer ?? null
           const differs = disagreement({ dataset, store: store.url }, pointer, known)
           if (differs !== null) throw differs
