@@ -34,7 +34,7 @@ export async function heldVersion(session: Session, dataset: string, tag?: strin
     )
   }
   if (!tagSchema.safeParse(wanted).success) throw unknownVersion(dataset, wanted, await store.data.listManifests())
-  await lease(session, store, wanted)
+  await lease(session, store, dataset, wanted)
   // After the lease: whichever came first, the retirement or the lease, is seen by the other.
   if ((await store.pointer.read())?.pointer.retired.includes(wanted)) {
     throw new SnapflipError(
@@ -50,9 +50,17 @@ export async function heldVersion(session: Session, dataset: string, tag?: strin
   return { store, manifest }
 }
 
-async function lease(session: Session, store: Store, tag: string): Promise<void> {
+async function lease(session: Session, store: Store, dataset: string, tag: string): Promise<void> {
   const id = randomUUID()
-  const put = () => store.leases.put({ id, tag, kind: 'reader', ttlMs: LEASE_MS }).catch(() => undefined)
+  let isTold = false
+  const put = () =>
+    store.leases.put({ id, tag, kind: 'reader', ttlMs: LEASE_MS }).catch((error: unknown) => {
+      if (!isTold)
+        session.note(
+          `No lease on ${tag} of ${dataset}: its minimum age alone protects it. ${error instanceof Error ? error.message : error}`,
+        )
+      isTold = true
+    })
   await put()
   const timer = setInterval(put, RENEW_MS)
   session.onClose(async () => {
