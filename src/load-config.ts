@@ -7,7 +7,12 @@ import { describeProblems } from './config-problems.ts'
 import { isSnapflipError, SnapflipError } from './core/errors.ts'
 
 /** In this order in each folder. */
-const FILE_NAMES = ['snapflip.config.ts', 'snapflip.config.js', 'snapflip.config.mjs', 'snapflip.config.json'] as const
+export const FILE_NAMES = [
+  'snapflip.config.ts',
+  'snapflip.config.js',
+  'snapflip.config.mjs',
+  'snapflip.config.json',
+] as const
 
 export interface LoadedConfig {
   config: Config

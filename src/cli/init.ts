@@ -1,61 +1,89 @@
 import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
-import type { Pool } from 'pg'
+import { type Config, datasetSchema } from '../../schemas/config.ts'
 import { SnapflipError } from '../core/errors.ts'
+import { FILE_NAMES, loadConfig } from '../load-config.ts'
+import { definitionText, findTables, indexesOf } from './definition-of-tables.ts'
+import { type AgentName, agentNames, plannedGuides, writeGuides } from './guides.ts'
 import type { Session } from './session.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
 interface Options extends CommonOptions {
   database?: string
-  store: string
-  dataset: string
+  store?: string
+  dataset?: string
   force?: boolean
+  agents: AgentName[]
 }
 
 /** A definition that nobody can read helps nobody; who has more tables names them. */
 const TABLES_MAX = 50
 
-interface FoundTable {
-  schema: string
-  name: string
-  /** As it is written in SQL. */
-  from: string
-  columns: string[]
-  /** In the primary key's order; empty without one. */
-  key: string[]
-}
-
 export function init(program: Command): void {
   verb(program, {
     usage: 'init',
-    summary: 'write snapflip.config.ts from the tables in the database, as a start to edit',
+    summary:
+      'write snapflip.config.ts from the tables in the database, as a start to edit; and what people and assistants must know of it',
     examples: [
-      ['snapflip init', 'reads DATABASE_URL'],
+      ['snapflip init', 'reads DATABASE_URL; again: keeps the definition, updates the rest between its marks'],
       ['snapflip init --dataset shop --store "$REDIS_URL"', 'names the dataset and the store'],
+      ['snapflip init --agents claude,cursor', "writes Cursor's rules as well as the section of CLAUDE.md"],
     ],
   })
     .option('--database <url>', 'where to look; without it DATABASE_URL. Never written into the file')
-    .option('--store <url>', 'where versions shall be kept, without credentials', 'file:./versions')
-    .option('--dataset <name>', 'the name of the dataset', 'shop')
+    .option('--store <url>', 'where versions shall be kept, without credentials; without it file:./versions')
+    .option('--dataset <name>', 'the name of the dataset; without it shop')
+    .option('--agents <names>', 'whose instructions to write: claude, cursor', agentNames, ['claude'])
     .option('--force', 'overwrite a definition that is there')
     .action(act<Options>(run))
 }
 
 async function run(session: Session, options: Options): Promise<Answer> {
-  const file = resolve(options.config ?? 'snapflip.config.ts')
-  if (existsSync(file) && options.force !== true) {
-    throw new SnapflipError(
-      'USAGE',
-      `Expected no definition at ${file}, found one. Edit it, or overwrite it with --force.`,
-      { file },
-    )
+  const file = resolve(options.config ?? FILE_NAMES.find((name) => existsSync(name)) ?? FILE_NAMES[0])
+  const folder = dirname(file)
+  const keeps = existsSync(file) && options.force !== true
+  if (keeps) refuseTables(file, options)
+  const made = keeps ? null : await definitionOf(session, options)
+  const datasets = made === null ? (await loadConfig(file)).config.datasets : made.datasets
+  // Before anything is written: marks that are damaged stop it all.
+  const guides = await plannedGuides(folder, { datasets }, options.agents)
+  if (made !== null) await writeFile(file, made.text, { flag: options.force ? 'w' : 'wx' })
+  await writeGuides(guides)
+  return {
+    json: {
+      file,
+      definition: made === null ? 'kept' : 'written',
+      ...(made === null ? {} : { dataset: made.dataset, indexes: made.indexes, left: made.left }),
+      guides: guides.map(({ file, change }) => ({ file, change })),
+    },
+    text: [
+      made === null ? `Kept ${file}.` : made.told(file),
+      ...guides.map(({ file, change }) => `${GUIDE_DONE[change]} ${join('.', file.slice(folder.length + 1))}.`),
+      `Edit ${basename(file)}, then: snapflip plan`,
+    ].join('\n'),
   }
-  if (!/^[A-Za-z][A-Za-z0-9_-]{0,62}$/.test(options.dataset)) {
+}
+
+const GUIDE_DONE = { written: 'Wrote', updated: 'Updated', kept: 'As it was:' } as const
+
+/** What asks for another definition than the one that is there is not done by half. */
+function refuseTables(file: string, { database, store, dataset }: Options): void {
+  if (database === undefined && store === undefined && dataset === undefined) return
+  throw new SnapflipError(
+    'USAGE',
+    `Expected no definition at ${file}, found one. Edit it, or overwrite it with --force.`,
+    { file },
+  )
+}
+
+async function definitionOf(session: Session, options: Options) {
+  const { dataset = 'shop', store = 'file:./versions' } = options
+  if (!/^[A-Za-z][A-Za-z0-9_-]{0,62}$/.test(dataset)) {
     throw new SnapflipError(
       'USAGE',
-      `Expected --dataset to be letters, digits, _ and -, starting with a letter, found ${JSON.stringify(options.dataset)}.`,
+      `Expected --dataset to be letters, digits, _ and -, starting with a letter, found ${JSON.stringify(dataset)}.`,
     )
   }
   const url = options.database ?? process.env.DATABASE_URL
@@ -71,104 +99,31 @@ async function run(session: Session, options: Options): Promise<Answer> {
   const tables = await findTables(pool)
   const usable = tables.filter(({ key }) => key.length > 0).slice(0, TABLES_MAX)
   const left = tables.filter((table) => !usable.includes(table))
-  const text = definitionText(options, usable, left)
-  await writeFile(file, text, { flag: options.force ? 'w' : 'wx' })
+  const indexes = indexesOf(usable)
   const without = left.filter(({ key }) => key.length === 0).length
-  const lines = [
-    `Wrote ${file}: dataset ${options.dataset} with ${usable.length} index${usable.length === 1 ? '' : 'es'}.`,
-  ]
-  if (without > 0)
-    lines.push(`Left out, without a primary key: ${without} table${without === 1 ? '' : 's'}, listed in the file.`)
-  lines.push('Edit it, then: snapflip plan')
+  const datasets: Config['datasets'] =
+    indexes.size === 0
+      ? {}
+      : {
+          [dataset]: datasetSchema.parse({
+            stores: ['main'],
+            indexes: Object.fromEntries(
+              [...indexes].map(([name, { from, key, columns }]) => [name, { from, key, value: columns }]),
+            ),
+          }),
+        }
   return {
-    json: {
-      file,
-      dataset: options.dataset,
-      indexes: usable.map(({ from }) => from),
-      left: left.map(({ from }) => from),
-    },
-    text: lines.join('\n'),
+    dataset,
+    datasets,
+    text: definitionText({ store, dataset }, indexes, left),
+    indexes: usable.map(({ from }) => from),
+    left: left.map(({ from }) => from),
+    told: (file: string) =>
+      [
+        `Wrote ${file}: dataset ${dataset} with ${usable.length} index${usable.length === 1 ? '' : 'es'}.`,
+        ...(without > 0
+          ? [`Left out, without a primary key: ${without} table${without === 1 ? '' : 's'}, listed in the file.`]
+          : []),
+      ].join('\n'),
   }
-}
-
-/** Ordinary and partitioned tables of people, in their order of name; partitions go with their root. */
-async function findTables(pool: Pool): Promise<FoundTable[]> {
-  const { rows } = await pool.query<FoundTable>(
-    `select n.nspname as schema, c.relname as name, format('%I.%I', n.nspname, c.relname) as from,
-            (select array_agg(a.attname::text order by a.attnum) from pg_attribute a
-              where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as columns,
-            coalesce((select array_agg(a.attname::text order by array_position(i.indkey::int2[], a.attnum))
-               from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
-              where i.indrelid = c.oid and i.indisprimary), '{}') as key
-       from pg_class c join pg_namespace n on n.oid = c.relnamespace
-      where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence = 'p'
-        and n.nspname not in ('snapflip', 'pg_catalog', 'information_schema') and n.nspname !~ '^pg_'
-        and exists (select from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)
-        and has_table_privilege(c.oid, 'select')
-      order by n.nspname, c.relname`,
-  )
-  return rows
-}
-
-function definitionText(
-  { store, dataset }: Options,
-  tables: readonly FoundTable[],
-  left: readonly FoundTable[],
-): string {
-  const names = new Set<string>()
-  const indexes = tables.map((table) => `        ${indexName(table, names)}: ${indexText(table)},`)
-  if (indexes.length === 0)
-    indexes.push(
-      '        // No table with a primary key was found. For example:',
-      "        // products: { from: 'public.products', key: 'id', value: ['name'] },",
-    )
-  const notes = left.map(
-    ({ from, key }) =>
-      `        // ${from}: ${key.length === 0 ? 'has no primary key; name a key that is unique' : 'left out, there are many'}`,
-  )
-  return `import { defineConfig } from 'snapflip/config'
-
-export default defineConfig({
-  database: process.env.DATABASE_URL,
-  temporal: { address: process.env.TEMPORAL_ADDRESS ?? 'localhost:7233' },
-  // redis://host:6379/0, s3://bucket/prefix?region=…, file:./folder. Credentials come from the environment.
-  stores: { main: ${quote(withoutCredentials(store))} },
-  datasets: {
-    ${property(dataset)}: {
-      stores: ['main'],
-      indexes: {
-${[...indexes, ...notes].join('\n')}
-      },
-    },
-  },
-})
-`
-}
-
-function indexText({ from, columns, key }: FoundTable): string {
-  const keys = key.length === 1 ? quote(key[0] ?? '') : `[${key.map(quote).join(', ')}]`
-  return `{ from: ${quote(from)}, key: ${keys}, value: [${columns.map(quote).join(', ')}] }`
-}
-
-/** The table's name, with its schema where two tables share it, in the letters that index names may have. */
-function indexName({ schema, name }: FoundTable, taken: Set<string>): string {
-  const plain = (text: string) =>
-    text
-      .replace(/[^A-Za-z0-9_-]/g, '_')
-      .replace(/^[^A-Za-z]/, 't$&')
-      .slice(0, 63)
-  for (let attempt = 0; ; attempt++) {
-    const wanted = attempt === 0 ? plain(name) : plain(`${schema}_${name}${attempt === 1 ? '' : `_${attempt}`}`)
-    if (taken.has(wanted)) continue
-    taken.add(wanted)
-    return property(wanted)
-  }
-}
-
-const property = (name: string) => (/^[A-Za-z_][A-Za-z0-9_]*$/.test(name) ? name : quote(name))
-const quote = (text: string) => `'${text.replace(/[\\']/g, '\\$&')}'`
-
-/** A file that is committed holds no password. */
-function withoutCredentials(url: string): string {
-  return url.replace(/^([a-z][a-z0-9+.-]*:\/\/)[^/@]*@/i, '$1')
 }

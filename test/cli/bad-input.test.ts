@@ -441,42 +441,6 @@ describe('a disk that is full', () => {
     }))
 })
 
-describe('init', () => {
-  let folder: string
-  beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'snapflip-init-'))
-  })
-  afterAll(() => rm(folder, { recursive: true }))
-  const init = (...args: string[]) =>
-    project.run(['init', ...args], { cwd: folder, env: { DATABASE_URL: project.database.url } })
-
-  test('writes a definition that plan accepts, without a credential, and never overwrites one', async () => {
-    await project.database.pool.query(
-      'create table public."Odd Table" (a int, "b C" int, primary key ("b C", a)); create table public.keyless (a int)',
-    )
-    const store = `redis://:${PASSWORD}@127.0.0.1:1/0`
-    expect(await init('--store', store)).toMatchObject({
-      code: 0,
-      stdout: expect.stringMatching(/Left out, without a primary key/),
-    })
-    const again = await init()
-    expect(again.code).toBe(2)
-    expect(again.stderr).toMatch(/found one\. Edit it, or overwrite it with --force/)
-    expect((await init('--force')).code).toBe(0)
-    const env = { DATABASE_URL: project.database.url, TEMPORAL_ADDRESS: project.temporal.address }
-    const planned = await project.run(['plan', '--json'], { cwd: folder, env })
-    expect(json(planned)).toMatchObject({
-      datasets: [{ dataset: 'shop', indexes: [{ from: 'public."Odd Table"' }, { from: 'public.products' }] }],
-    })
-  })
-
-  test('says what it lacks', async () => {
-    const nowhere = await project.run(['init', '--force'], { cwd: folder, env: { DATABASE_URL: '' } })
-    expect(nowhere.code).toBe(2)
-    expect(nowhere.stderr).toMatch(/PostgreSQL URL in DATABASE_URL or after --database, found neither/)
-  })
-})
-
 test('--verbose prints the stack, without credentials', async () => {
   await using({ database: `postgres://u:${PASSWORD}@127.0.0.1:${await freePort()}/shop` })
   const ran = await project.run(['migrate', '--verbose'])
