@@ -36,6 +36,8 @@ export function evidenceOf(
     reason: plan.fullReason,
     parentCount,
     count: index.count,
+    parentBytes: plan.former?.bytes ?? 0,
+    bytes: index.bytes,
     inserted: counts.inserted,
     updated: counts.updated,
     deleted: counts.deleted,

@@ -9,6 +9,7 @@ import { judgementOf } from '../src/core/judgement.ts'
 import type { GateSubject } from '../src/gates/gate.ts'
 import { judge } from '../src/gates/index.ts'
 import { gateResults } from '../src/registry/gate-results.ts'
+import { goodVersions } from '../src/registry/good-versions.ts'
 import { recordGates } from '../src/registry/record-gates.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { verifyIndex } from '../src/snapshot/verify.ts'
@@ -81,6 +82,7 @@ function subjectsOf(
       index: name,
       kind: index.kind,
       evidence: seen,
+      history: (limit) => goodVersions(deps.pool, { dataset, index: name, limit }),
       reread: async () => {
         // What an incremental build shares with its parent was read when it was written: only what this one wrote is read here.
         const former = index.build === 'full' ? undefined : (await parentOf(store, manifest))?.indexes[name]

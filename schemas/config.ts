@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { alertsSchema } from './alerts.ts'
+import { gatesSchema } from './gates.ts'
 import { nameSchema } from './name.ts'
 import { scheduleSchema } from './schedule.ts'
 
@@ -50,38 +51,6 @@ export const eventsIndexSchema = z.strictObject({
 export const indexSchema = z.union([tableIndexSchema, eventsIndexSchema])
 export type TableIndex = z.infer<typeof tableIndexSchema>
 export type IndexDefinition = z.infer<typeof indexSchema>
-
-const percent = z.number().min(0).max(100)
-/** A change is over the limit when it is more than `percent` of the parent's entries and more than `atLeast` entries. */
-const volumeLimit = z.strictObject({
-  percent,
-  atLeast: z.int().nonnegative().default(1000),
-  verdict: z.enum(['warn', 'hold', 'reject']).default('reject'),
-})
-
-export const gatesSchema = z.strictObject({
-  changeVolume: z
-    .strictObject({
-      inserted: volumeLimit.default({ percent: 50, atLeast: 1000, verdict: 'hold' }),
-      updated: volumeLimit.default({ percent: 50, atLeast: 1000, verdict: 'hold' }),
-      deleted: volumeLimit.default({ percent: 10, atLeast: 1000, verdict: 'reject' }),
-      /** An index that loses more than `percent` of its entries, however few they are: most of a small one gone is no small change. */
-      shrunk: z
-        .strictObject({ percent, verdict: z.enum(['warn', 'hold', 'reject']).default('hold') })
-        .default({ percent: 90, verdict: 'hold' }),
-    })
-    .prefault({}),
-  /** Compares source and version: `sample` entries of each index, or all of them. */
-  drift: z
-    .strictObject({
-      mode: z.enum(['sample', 'full', 'off']).default('sample'),
-      sample: z.int().positive().default(1000),
-    })
-    .prefault({}),
-  /** A source whose columns changed since the parent: pass with a full build, or let a person look. */
-  sourceSchema: z.strictObject({ verdict: z.enum(['warn', 'hold', 'reject']).default('warn') }).prefault({}),
-})
-export type GateLimits = z.infer<typeof gatesSchema>
 
 export const datasetSchema = z.strictObject({
   /** Names of `stores`; the first serves reads by default. */

@@ -7,6 +7,9 @@ export const indexEvidenceSchema = z.object({
   /** Entries before (0 without a parent) and after. */
   parentCount: z.int().nonnegative(),
   count: z.int().nonnegative(),
+  /** Of all entries before compression, before and after; null in evidence from before it was kept. */
+  parentBytes: z.int().nonnegative().nullable().default(null),
+  bytes: z.int().nonnegative().nullable().default(null),
   /** Against the parent. `updated` is null where the shape changed: every value did. */
   inserted: z.int().nonnegative(),
   updated: z.int().nonnegative().nullable(),

@@ -1,28 +1,53 @@
-import type { GateLimits } from '../../schemas/config.ts'
-import type { Verdict } from '../../schemas/refresh.ts'
+import type { GateLimits } from '../../schemas/gates.ts'
+import type { GateResult, Verdict } from '../../schemas/refresh.ts'
+import { formatBytes } from '../core/format-bytes.ts'
+import { changesOf, DIRECTIONS, type Direction, type GoodVersion, type Usual, usual } from './baseline.ts'
 import { type Gate, heaviest } from './gate.ts'
 
-const DIRECTIONS = ['inserted', 'updated', 'deleted'] as const
+const WORDS: Record<Direction, string> = {
+  inserted: 'inserted',
+  updated: 'updated',
+  deleted: 'deleted',
+  bytesGrown: 'more',
+  bytesShrunk: 'less',
+}
 
-/** Too much changed at once, by direction: over the percentage of the parent's entries and over the absolute minimum; or little left. */
-export const changeVolume: Gate = async ({ index, evidence }, { changeVolume: limits }) => {
+/**
+ * Too much changed at once, by direction: over the percentage of the parent's entries and over the absolute minimum; or little left. Where it is
+ * calibrated, what the dataset's own good versions changed narrows a limit, never below its absolute minimum and never beyond what is declared.
+ */
+export const changeVolume: Gate = async ({ index, evidence, history }, { changeVolume: limits }) => {
   const findings: Array<{ verdict: Verdict; text: string }> = []
   // What is known is judged even so: the counts differ by at least that much.
   if (evidence.notCompared !== null) {
     findings.push({ verdict: 'warn', text: `not compared with what was there before: ${evidence.notCompared}` })
   }
-  const actual: Record<string, number | null> = { parent: evidence.parentCount }
-  const limit: Record<string, number> = {}
+  const actual: GateResult['actual'] = { parent: evidence.parentCount }
+  const limit: GateResult['limit'] = {}
+  const { calibrate } = limits
+  const good = calibrate === undefined ? [] : await history(calibrate.versions)
+  const changes = changesOf(evidence)
   for (const direction of DIRECTIONS) {
-    const changed = evidence[direction]
+    const declared = declaredLimit(limits, direction)
+    const changed = changes[direction]
+    if (declared === undefined) continue
     actual[direction] = changed
-    const allowed = allowedChanges(limits[direction], evidence.parentCount)
+    const isBytes = direction === 'bytesGrown' || direction === 'bytesShrunk'
+    const parent = isBytes ? (evidence.parentBytes ?? 0) : evidence.parentCount
+    const wall = Math.max(declared.atLeast, Math.floor((declared.percent / 100) * parent))
+    const found = calibrate === undefined ? null : usual(good, direction, calibrate)
+    const allowed = found === null ? wall : Math.min(wall, Math.max(declared.atLeast, found.limit))
     limit[direction] = allowed
-    if (evidence.parentCount > 0 && changed !== null && changed > allowed) {
-      const share = ((100 * changed) / evidence.parentCount).toFixed(1)
+    if (found !== null) {
+      limit[`${direction}Median`] = found.median
+      limit[`${direction}Mad`] = found.mad
+    }
+    if (parent > 0 && changed !== null && changed > allowed) {
+      const say = isBytes ? formatBytes : String
+      const share = ((100 * changed) / parent).toFixed(1)
       findings.push({
-        verdict: limits[direction].verdict,
-        text: `${changed} ${direction} (${share} % of ${evidence.parentCount}), allowed are ${allowed}`,
+        verdict: declared.verdict,
+        text: `${say(changed)} ${WORDS[direction]} (${share} % of ${say(parent)}), allowed are ${say(allowed)}${allowed < wall ? usually(found, say) : ''}`,
       })
     }
   }
@@ -35,22 +60,35 @@ export const changeVolume: Gate = async ({ index, evidence }, { changeVolume: li
       text: `${evidence.count} of ${evidence.parentCount} entries are left, expected at least ${least}`,
     })
   }
+  const summary =
+    findings.length > 0
+      ? findings.map((finding) => finding.text).join('; ')
+      : evidence.parentCount === 0
+        ? `${evidence.count} entries, the first version`
+        : `${evidence.inserted} inserted, ${evidence.updated ?? 'unknown'} updated, ${evidence.deleted} deleted of ${evidence.parentCount}`
+  const baseline = calibrate === undefined ? null : baselineText(good, calibrate.minimum)
+  if (baseline !== null) limit.baseline = baseline
   return {
     gate: 'changeVolume',
     index,
     verdict: heaviest(findings.map((finding) => finding.verdict)),
-    summary:
-      findings.length > 0
-        ? findings.map((finding) => finding.text).join('; ')
-        : evidence.parentCount === 0
-          ? `${evidence.count} entries, the first version`
-          : `${evidence.inserted} inserted, ${evidence.updated ?? 'unknown'} updated, ${evidence.deleted} deleted of ${evidence.parentCount}`,
+    summary: baseline === null ? summary : `${summary}; by ${baseline}`,
     actual,
     limit,
     sampleKeys: [],
   }
 }
 
-function allowedChanges(limit: GateLimits['changeVolume']['inserted'], parentCount: number): number {
-  return Math.max(limit.atLeast, Math.floor((limit.percent / 100) * parentCount))
+function declaredLimit({ bytes, ...entries }: GateLimits['changeVolume'], direction: Direction) {
+  if (direction === 'bytesGrown') return bytes?.grown
+  if (direction === 'bytesShrunk') return bytes?.shrunk
+  return entries[direction]
+}
+
+const usually = (found: Usual | null, say: (amount: number) => string) =>
+  found === null ? '' : ` (usual are ${say(found.median)}, median of ${found.versions} versions)`
+
+function baselineText(good: readonly GoodVersion[], minimum: number): string {
+  if (good.length < minimum) return `declared limits: only ${good.length} of ${minimum} versions of history`
+  return `median and MAD of ${good.length} versions, ${good.at(-1)?.tag} to ${good[0]?.tag}`
 }

@@ -1,6 +1,7 @@
-import type { GateLimits } from '../../schemas/config.ts'
 import type { IndexEvidence } from '../../schemas/evidence.ts'
+import type { GateLimits } from '../../schemas/gates.ts'
 import type { GateResult, Verdict } from '../../schemas/refresh.ts'
+import type { GoodVersion } from './baseline.ts'
 
 /** What re-reading an index from its store found, compared with its pages and its manifest. */
 export interface Reread {
@@ -32,6 +33,8 @@ export interface GateSubject {
   index: string
   kind: 'unique' | 'many'
   evidence: IndexEvidence
+  /** What the last good versions changed of this index, newest first, at most so many. */
+  history(versions: number): Promise<readonly GoodVersion[]>
   /** Reads every block of the index again that this version wrote. */
   reread(): Promise<Reread>
   /** Compares with the source; null for an index whose source cannot be asked (events). */

@@ -1,4 +1,4 @@
-import type { GateLimits } from '../../schemas/config.ts'
+import type { GateLimits } from '../../schemas/gates.ts'
 import type { GateResult } from '../../schemas/refresh.ts'
 import { changeVolume } from './change-volume.ts'
 import { drift } from './drift.ts'

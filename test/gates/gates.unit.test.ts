@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { gatesSchema } from '../../schemas/config.ts'
 import type { IndexEvidence } from '../../schemas/evidence.ts'
+import { gatesSchema } from '../../schemas/gates.ts'
 import { changeVolume } from '../../src/gates/change-volume.ts'
 import { drift } from '../../src/gates/drift.ts'
 import { type GateSubject, heaviest } from '../../src/gates/gate.ts'
@@ -18,6 +18,8 @@ function subject(evidence: Partial<IndexEvidence> = {}, rest: Partial<GateSubjec
     reason: null,
     parentCount: 100_000,
     count: 100_000,
+    parentBytes: 50_000_000,
+    bytes: 50_000_000,
     inserted: 0,
     updated: 10,
     deleted: 0,
@@ -34,6 +36,7 @@ function subject(evidence: Partial<IndexEvidence> = {}, rest: Partial<GateSubjec
     index: 'products',
     kind: 'unique',
     evidence: whole,
+    history: async () => [],
     reread: async () => ({ count: whole.count, blocks: 1, bytes: 1, shares: null, faults: [] }),
     drift: async () => ({
       compared: 5,
@@ -64,6 +67,86 @@ describe('change volume', () => {
     { changed: { deleted: 3, count: 0, parentCount: 3 }, verdict: 'hold' },
   ])('$changed gives $verdict', async ({ changed, verdict }) => {
     expect(await changeVolume(subject(changed), limits)).toMatchObject({ verdict })
+  })
+})
+
+describe('change volume in bytes', () => {
+  const declared = (bytes: object) => gatesSchema.parse({ changeVolume: { bytes } })
+  it.each([
+    { bytes: 100_000_000, verdict: 'pass' },
+    { bytes: 100_000_001, verdict: 'hold' },
+    { bytes: 40_000_000, verdict: 'pass' },
+    { bytes: 39_999_999, verdict: 'reject' },
+    // Under the absolute minimum.
+    { bytes: 100, parentBytes: 1, verdict: 'pass' },
+    { bytes: 7_000_000, parentBytes: 0, verdict: 'pass' },
+    { bytes: null, parentBytes: null, verdict: 'pass' },
+  ])('$bytes of $parentBytes gives $verdict', async ({ verdict, ...bytes }) => {
+    const limits = declared({ grown: { percent: 100 }, shrunk: { percent: 20, verdict: 'reject' } })
+    expect(await changeVolume(subject(bytes), limits)).toMatchObject({ verdict })
+  })
+
+  it('is not judged unless it is declared', async () => {
+    const { verdict, limit } = await changeVolume(subject({ bytes: 1 }), limits)
+    expect(verdict).toBe('pass')
+    expect(Object.keys(limit)).not.toContain('bytesShrunk')
+  })
+})
+
+describe('change volume, calibrated', () => {
+  const calibrated = gatesSchema.parse({
+    changeVolume: { calibrate: { minimum: 3 }, deleted: { percent: 10, atLeast: 20, verdict: 'reject' } },
+  })
+  const history = (deleted: readonly number[]) => async (versions: number) =>
+    deleted.slice(0, versions).map((count, n) => ({
+      tag: `v20260518-0${deleted.length - n}`,
+      evidence: subject({ deleted: count }).evidence,
+    }))
+  const judged = (deleted: number, before: readonly number[], limits = calibrated) =>
+    changeVolume(subject({ deleted }, { history: history(before) }), limits)
+
+  it('a change far from the median of good versions is refused long before the declared limit', async () => {
+    // Median 100, MAD 2: 100 + 6 × 1.4826 × 2 = 117.8.
+    const before = [100, 98, 102, 103, 97]
+    expect(await judged(118, before)).toMatchObject({ verdict: 'pass' })
+    const refused = await judged(119, before)
+    expect(refused).toMatchObject({
+      verdict: 'reject',
+      limit: { deleted: 118, deletedMedian: 100, deletedMad: 2 },
+      summary: expect.stringMatching(
+        /119 deleted .*allowed are 118 \(usual are 100, median of 5 versions\); by median and MAD of 5 versions, v20260518-01 to v20260518-05$/,
+      ),
+    })
+    expect(refused.limit.baseline).toBe('median and MAD of 5 versions, v20260518-01 to v20260518-05')
+  })
+
+  it('one bad version in the history does not widen the limit', async () => {
+    expect(await judged(200, [100, 98, 9_000, 103, 97])).toMatchObject({ verdict: 'reject' })
+  })
+
+  it('never falls below the absolute minimum, nor rises above what is declared', async () => {
+    expect(await judged(20, [1, 1, 1])).toMatchObject({ verdict: 'pass', limit: { deleted: 20 } })
+    expect(await judged(21, [1, 1, 1])).toMatchObject({ verdict: 'reject' })
+    expect(await judged(10_001, [50_000, 60_000, 70_000])).toMatchObject({
+      verdict: 'reject',
+      limit: { deleted: 10_000 },
+    })
+  })
+
+  it('with too little history the declared limits stand, and the evidence says so', async () => {
+    expect(await judged(9_999, [1, 1])).toMatchObject({
+      verdict: 'pass',
+      limit: { deleted: 10_000, baseline: 'declared limits: only 2 of 3 versions of history' },
+    })
+  })
+
+  it.each([
+    [{ minimum: 30 }, 'expected at most `versions` (20)'],
+    [{ versions: -1 }, '>=2'],
+    [{ deviations: 0 }, '>0'],
+  ])('refuses %j', (calibrate, expected) => {
+    const parsed = gatesSchema.safeParse({ changeVolume: { calibrate } })
+    expect(parsed.error?.issues[0]?.message).toContain(expected)
   })
 })
 
