@@ -147,6 +147,7 @@ async function sweep(deps: Deps, store: Store, looking: Looking): Promise<Pick<R
     await swept(deps.pool, { dataset, tag })
     gone.push(tag)
   }
+  await store.counters.dropExpired()
   return { swept: gone, generations: await sweepGenerations(deps, store, dataset) }
 }
 

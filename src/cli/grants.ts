@@ -4,7 +4,8 @@ import type { Session } from './session.ts'
 
 /**
  * What each role needs, ready to be run: SQL for capture and worker, and for readers, who never see PostgreSQL, the least the stores must
- * let them do. Below a Redis ACL readers read blocks and pointers and take leases; they cannot write a pointer, a manifest or a block.
+ * let them do. Below a Redis ACL readers read blocks and pointers, take leases and leave counters; they cannot write a pointer, a manifest
+ * or a block, nor read what other readers counted.
  */
 export async function grantsText(session: Session): Promise<{ postgres: string; redis: string; s3: string }> {
   const config = await session.config()
@@ -24,7 +25,7 @@ export async function grantsText(session: Session): Promise<{ postgres: string; 
     postgres,
     redis: heading('\n# Redis: readers. Give each a password of your own (>…), then `acl save`.', redis),
     s3: heading(
-      '\n# S3: policy of readers. Without leases/ they may still read; pins are then protected by the minimum age alone.',
+      '\n# S3: policy of readers. Without leases/ they may still read; pins are then protected by the minimum age alone. Without counters/ no canary or bake hears of them.',
       s3,
     ),
   }
@@ -41,8 +42,8 @@ async function readerAcl(url: string, dataset: string): Promise<string> {
     `acl setuser snapflip_reader_${dataset} reset on >PASSWORD`,
     // Read alone: pointer, manifests, blocks.
     ...[keys.pointer, keys.manifests, `${blocks}*`].map((key) => `%R~${key}`),
-    `%RW~${keys.leases} &${keys.channel}`,
-    '+get +mget +hget +hmget +hkeys +hset +hgetall +hdel +eval +evalsha +time +subscribe +unsubscribe +ping +info +hello +select +client|setname +cluster|slots',
+    `%RW~${keys.leases} %W~${keys.counters}* &${keys.channel}`,
+    '+get +mget +hget +hmget +hkeys +hset +hgetall +hdel +pexpire +eval +evalsha +time +subscribe +unsubscribe +ping +info +hello +select +client|setname +cluster|slots',
   ].join(' ')
 }
 
@@ -63,6 +64,7 @@ function readerPolicy(url: string, dataset: string): string {
           Condition: { StringLikeIfExists: { 's3:prefix': [`${prefix}/*`] } },
         },
         { Effect: 'Allow', Action: ['s3:PutObject', 's3:DeleteObject'], Resource: [`${bucket}/${prefix}/leases/*`] },
+        { Effect: 'Allow', Action: ['s3:PutObject'], Resource: [`${bucket}/${prefix}/counters/*`] },
       ],
     },
     null,

@@ -1,9 +1,10 @@
+import type { CounterReport } from '../../schemas/counters.ts'
 import type { Location } from '../../schemas/manifest.ts'
 import type { Pointer } from '../../schemas/pointer.ts'
 
 /**
- * The two ports every store driver implements, and the leases that guard what readers hold. One contract suite
- * (`test/stores/contract.ts`) runs against all drivers on real servers.
+ * The two ports every store driver implements, the leases that guard what readers hold, and the counters that they leave. One contract
+ * suite (`test/stores/contract.ts`) runs against all drivers on real servers.
  *
  * A store is opened for one dataset; `dataset` names the key prefix or folder below the store's own.
  */
@@ -13,6 +14,7 @@ export interface Store {
   readonly data: DataStore
   readonly pointer: PointerStore
   readonly leases: LeaseStore
+  readonly counters: CounterStore
   /**
    * Proves that the store can keep what it is given: reachable, writable, no eviction (Redis), bucket there and
    * conditional writes honoured (S3), folder writable. Throws STORE_UNREACHABLE or STORE_UNSUITABLE.
@@ -121,4 +123,19 @@ export interface LeaseStore {
   drop(id: string): Promise<void>
   /** Unexpired leases, and what cannot be read until no lease of its age would last. Removes expired ones as it goes. */
   list(): Promise<Lease[]>
+}
+
+/**
+ * What readers counted. Nothing here is ever added up in the store: each reader puts its own totals whole, so that a report that is put
+ * twice, late or not at all makes none of the others wrong. A store takes any report; who judges them caps each (`src/core/counters.ts`).
+ */
+export interface CounterStore {
+  /** Puts a reader's totals for one side of one watch in the place of its former ones. They are kept for COUNTERS_KEPT_MS at least. */
+  put(report: CounterReport): Promise<void>
+  /** The reports of a watch, in no order. What is none is left out: it is nobody's vote. */
+  list(watchId: string): Promise<CounterReport[]>
+  /** Removes all reports of a watch. None is no error; a reader that has not heard that it is over may put one again. */
+  drop(watchId: string): Promise<void>
+  /** Removes the reports, of all watches, that were put longer ago than they are kept; Redis does so by itself. */
+  dropExpired(keptMs?: number): Promise<void>
 }

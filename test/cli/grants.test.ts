@@ -4,11 +4,12 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { emptyPointer } from '../../src/core/pointer.ts'
 import { open } from '../../src/reader/open.ts'
 import { openStore } from '../../src/stores/open.ts'
+import { report } from '../stores/reports.ts'
 import { testRedis } from '../support/services.ts'
 import { type Project, testProject, withIndexes } from './project.ts'
 import { json } from './run.ts'
 
-test('under the printed ACL readers read and take leases, and cannot write pointer, manifest or block', async () => {
+test('under the printed ACL readers read, take leases and leave counters, and cannot write pointer, manifest or block', async () => {
   const { url, prefix } = await testRedis()
   const store = `${url}?prefix=${prefix}`
   const project = await testProject({ store })
@@ -41,6 +42,8 @@ test('under the printed ACL readers read and take leases, and cannot write point
     await expect(handle.data.putManifest('v20260101-01', Buffer.from('{}'))).rejects.toMatchObject(refused)
     await expect(handle.data.begin('0'.repeat(32))).rejects.toMatchObject(refused)
     expect((await handle.pointer.read())?.pointer).toEqual(found?.pointer)
+    await handle.counters.put(report({}))
+    await expect(handle.counters.list('flip-1')).rejects.toMatchObject(refused)
     await handle.close()
   } finally {
     worker.kill('SIGTERM')

@@ -6,7 +6,7 @@ export interface Breakable {
   store: Store
   /** Every call fails as unreachable; or those for the pointer alone, or those for data alone. */
   down: boolean | 'pointer' | 'data'
-  /** Leases are refused, as by a user that may not write. */
+  /** Leases and counters are refused, as by a user that may not write. */
   readOnly: boolean
   /** Pushes are not heard: only polls and reads find a flip. */
   deaf: boolean
@@ -24,7 +24,7 @@ export function breakable(store: Store): Breakable {
       throw new SnapflipError('STORE_UNREACHABLE', `${store.url} is down, by the test.`)
     return call()
   }
-  const { data, pointer, leases } = store
+  const { data, pointer, leases, counters } = store
   state.store = {
     url: store.url,
     check: () => store.check(),
@@ -54,6 +54,16 @@ export function breakable(store: Store): Breakable {
       watch: (options) => {
         if (!state.deaf) pointer.watch(options)
       },
+    },
+    counters: {
+      put: (report) =>
+        guarded('counters', async () => {
+          if (state.readOnly) throw new SnapflipError('STORE_UNSUITABLE', `${store.url} refuses writes, by the test.`)
+          return counters.put(report)
+        }),
+      list: (watchId) => counters.list(watchId),
+      drop: (watchId) => counters.drop(watchId),
+      dropExpired: () => counters.dropExpired(),
     },
     leases: {
       put: (lease) =>

@@ -6,6 +6,7 @@ import { changePointer } from '../../src/stores/change-pointer.ts'
 import type { PointerRead, Store } from '../../src/stores/ports.ts'
 import { uniqueName } from '../support/services.ts'
 import { FaultPlan, faultyStore } from './faults.ts'
+import { report } from './reports.ts'
 import { flipFrom, newGeneration, tagOf, version } from './versions.ts'
 
 /** Well above a pack of any driver. */
@@ -415,6 +416,45 @@ export function storeContract(open: (dataset: string) => Promise<Store>): void {
         const [readerSawRetire, sweeperSawLease] = await Promise.all([lease(), retire()])
         expect(readerSawRetire || sweeperSawLease).toBe(true)
       }
+    })
+  })
+
+  describe('counters', () => {
+    it('of a reader are whole totals: what is put again takes the place of what was, a side and a watch by itself', async () => {
+      const [one, other] = (await newStores(2)) as [Store, Store]
+      await one.counters.put(report({ reads: 10 }))
+      await one.counters.put(report({ reads: 25, at: '2026-05-18T10:01:00.000Z' }))
+      await other.counters.put(
+        report({ readerId: 'other/reader, …', reads: 7, recentKeys: { products: ['1', 'a\0b'] } }),
+      )
+      await other.counters.put(report({ side: 'candidate', reads: 3 }))
+      await other.counters.put(report({ watchId: 'flip-1,active', reads: 99 }))
+      const found = await one.counters.list('flip-1')
+      expect(found.toSorted((a, b) => b.reads - a.reads)).toEqual([
+        report({ reads: 25, at: '2026-05-18T10:01:00.000Z' }),
+        report({ readerId: 'other/reader, …', reads: 7, recentKeys: { products: ['1', 'a\0b'] } }),
+        report({ side: 'candidate', reads: 3 }),
+      ])
+    })
+
+    it('are there until they are dropped or expired; twice is no error', async () => {
+      const store = await newStore()
+      expect(await store.counters.list('flip-1')).toEqual([])
+      for (const watchId of ['flip-1', '..', 'flip/2']) await store.counters.put(report({ watchId }))
+      await store.counters.dropExpired()
+      await store.counters.drop('flip-1')
+      await store.counters.drop('flip-1')
+      expect(await store.counters.list('flip-1')).toEqual([])
+      expect(await store.counters.list('..')).toEqual([report({ watchId: '..' })])
+      expect(await store.counters.list('flip/2')).toEqual([report({ watchId: 'flip/2' })])
+    })
+
+    it('that are none count for nobody', async () => {
+      const store = await newStore()
+      await store.counters.put(report({ reads: -1 }))
+      await store.counters.put(report({ readerId: 'second', latencyMs: [1] }))
+      await store.counters.put(report({ readerId: 'third' }))
+      expect(await store.counters.list('flip-1')).toEqual([report({ readerId: 'third' })])
     })
   })
 

@@ -1,5 +1,12 @@
 import { SnapflipError } from '../../src/core/errors.ts'
-import type { DataStore, GenerationWriter, LeaseStore, PointerStore, Store } from '../../src/stores/ports.ts'
+import type {
+  CounterStore,
+  DataStore,
+  GenerationWriter,
+  LeaseStore,
+  PointerStore,
+  Store,
+} from '../../src/stores/ports.ts'
 
 /** Every call of the ports that can fail, by name. */
 export type StoreOperation =
@@ -7,6 +14,7 @@ export type StoreOperation =
   | `writer.${Exclude<keyof GenerationWriter, 'generation'>}`
   | `pointer.${Exclude<keyof PointerStore, 'watch'>}`
   | `leases.${keyof LeaseStore}`
+  | `counters.${keyof CounterStore}`
   | 'store.check'
   | 'store.freeBytes'
 
@@ -85,6 +93,7 @@ export function faultyStore(store: Store, plan: Between): Store {
     },
     pointer: { ...decorate(store.pointer, 'pointer', plan), watch: (options) => store.pointer.watch(options) },
     leases: decorate(store.leases, 'leases', plan),
+    counters: decorate(store.counters, 'counters', plan),
     check: () => plan.run('store.check', () => store.check()) as Promise<void>,
     freeBytes: () => plan.run('store.freeBytes', () => store.freeBytes()) as Promise<number | null>,
     close: () => store.close(),

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Location } from '../../schemas/manifest.ts'
+import { COUNTERS_KEPT_MS } from '../../src/core/counters.ts'
 import { emptyPointer } from '../../src/core/pointer.ts'
 import { changePointer } from '../../src/stores/change-pointer.ts'
 import type { FileSystem } from '../../src/stores/folder/files.ts'
@@ -14,6 +15,7 @@ import { openStore } from '../../src/stores/open.ts'
 import { LEASE_TTL_MAX_MS } from '../../src/stores/unreadable-lease.ts'
 import { type TestFolder, testFolder } from '../support/services.ts'
 import { storeContract } from './contract.ts'
+import { report } from './reports.ts'
 import { flipFrom, newGeneration, tagOf } from './versions.ts'
 
 let folder: TestFolder
@@ -169,6 +171,16 @@ describe('folder store', () => {
     await nodeFs.utimes(join(tmp, 'old'), longAgo, longAgo)
     await store.data.generations()
     expect(await nodeFs.readdir(tmp)).toEqual(['young'])
+  })
+
+  it('removes what readers counted once it is old', async () => {
+    const store = await openStore(folder.url, { dataset: 'counted' })
+    await store.counters.put(report({ readerId: 'old' }))
+    await store.counters.put(report({ readerId: 'young' }))
+    const longAgo = new Date(Date.now() - COUNTERS_KEPT_MS - 60_000)
+    await nodeFs.utimes(join(folder.path, 'counted', 'counters', 'flip-1,active,old'), longAgo, longAgo)
+    await store.counters.dropExpired()
+    expect(await store.counters.list('flip-1')).toEqual([report({ readerId: 'young' })])
   })
 
   it('takes relative and absolute URLs', () => {

@@ -5,6 +5,7 @@ import { openStore } from '../../src/stores/open.ts'
 import { readVersion } from '../snapshot/vectors-reader.mjs'
 import { CONTENTS, DATASET, fillStore } from '../snapshot/vectors-store.ts'
 import { testBucket, testRedis, uniqueName } from '../support/services.ts'
+import { report } from './reports.ts'
 
 /** Names are put together here as docs/format.md, "Where things lie", tells them; the folder's are in test/snapshot/vectors-reader.mjs. */
 
@@ -42,6 +43,9 @@ test('a reader written from the format page alone reads Redis, and hears of a ch
       },
     })
     expect(await redis.hget(`${slot}:l`, 'one')).toMatch(/^\d{13} v20260518-01 reader$/)
+    const counted = report({ watchId: 'canary-1', side: 'candidate', readerId: 'a/b' })
+    await store.counters.put(counted)
+    expect(JSON.parse(String(await redis.hget(`${slot}:n:canary-1`, 'candidate a/b')))).toEqual(counted)
     expect(Object.values(await redis.hgetall(`${slot}:j`))).toEqual([
       expect.stringMatching(/^4096 \d{13} finished$/),
       expect.stringMatching(/^4096 \d{13} finished$/),
@@ -75,6 +79,9 @@ test('a reader written from the format page alone reads S3', async () => {
         return bytesOf(`gens/${generation}/${pack}`, `bytes=${offset}-${offset + length - 1}`)
       },
     })
+    await store.counters.put(report({ watchId: 'flip/1', readerId: id }))
+    const name = `counters/${encodeURIComponent('flip/1')},active,${encodeURIComponent(id)}`
+    expect(JSON.parse(String(await bytesOf(name)))).toEqual(report({ watchId: 'flip/1', readerId: id }))
     expect(JSON.parse(String(await bytesOf(`leases/${encodeURIComponent(id)}`)))).toEqual({
       id,
       tag: 'v20260518-01',

@@ -2,6 +2,7 @@ import { inspect } from 'node:util'
 import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Location } from '../../schemas/manifest.ts'
+import { COUNTERS_KEPT_MS } from '../../src/core/counters.ts'
 import type { emptyPointer } from '../../src/core/pointer.ts'
 import { type LocalRedis, type StartRedisOptions, startRedis } from '../../src/local/redis.ts'
 import { changePointer } from '../../src/stores/change-pointer.ts'
@@ -11,6 +12,7 @@ import { LEASE_TTL_MAX_MS } from '../../src/stores/unreadable-lease.ts'
 import { redisModes, type TestFolder, type TestRedis, testFolder, testRedisIn } from '../support/services.ts'
 import { storeContract } from './contract.ts'
 import { startRedisProxy } from './redis-proxy.ts'
+import { report } from './reports.ts'
 import { startTcpProxy, type TcpProxy } from './tcp-proxy.ts'
 import { flipFrom, newGeneration, tagOf, version } from './versions.ts'
 
@@ -106,6 +108,18 @@ describe('Redis store', () => {
     await store.data.deleteGeneration(writer.generation)
     await store.check()
     await put(store, [Buffer.alloc(1 << 20)])
+  })
+
+  it('keeps what readers counted for as long as it says, from the last report on, and nothing of it when it is full', async () => {
+    const redis = await start({ settings: { maxmemory: '12mb' } })
+    const store = await open(redis.url)
+    await store.counters.put(report({}))
+    const operator = admin(redis.url)
+    await operator.pexpire('{sf:shop}:n:flip-1', 5000)
+    await store.counters.put(report({ side: 'candidate' }))
+    expect(await operator.pttl('{sf:shop}:n:flip-1')).toBeGreaterThan(COUNTERS_KEPT_MS - 60_000)
+    await operator.config('SET', 'maxmemory', '1mb')
+    await expect(store.counters.put(report({ reads: 2 }))).rejects.toMatchObject({ code: 'STORE_FULL' })
   })
 
   it('after a restart refuses writes of the pointer until it is bound anew, and only one reconciler binds it', async () => {

@@ -10,6 +10,7 @@ import { LEASE_TTL_MAX_MS } from '../../src/stores/unreadable-lease.ts'
 import { type TestBucket, testBucket, testFolder } from '../support/services.ts'
 import { storeContract } from './contract.ts'
 import { type Exchange, type HttpProxy, type Intercept, startHttpProxy } from './http-proxy.ts'
+import { report } from './reports.ts'
 import { flipFrom, newGeneration, tagOf } from './versions.ts'
 
 let bucket: TestBucket
@@ -30,6 +31,19 @@ describe('S3 store', () => {
     expect(Date.now() - from).toBeGreaterThanOrEqual(1500)
     await store.close()
   })
+})
+
+it('an S3 store removes what readers counted once it is old', async () => {
+  const store = await openStore(bucket.url, { dataset: 'counted' })
+  await store.counters.put(report({}))
+  await store.counters.dropExpired()
+  expect(await store.counters.list('flip-1')).toEqual([report({})])
+  const dropped = async () => {
+    await store.counters.dropExpired(0)
+    expect(await store.counters.list('flip-1')).toEqual([])
+  }
+  await vi.waitFor(dropped, { timeout: 10_000, interval: 100 })
+  await store.close()
 })
 
 it('an S3 service that restarts under a build and a flip leaves nothing half-done', async () => {

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Store } from '../ports.ts'
+import { FolderCounters } from './counters.ts'
 import { FolderData } from './data.ts'
 import { absentAs, DurableFiles, type FileSystem } from './files.ts'
 import { FolderLeases } from './leases.ts'
@@ -18,6 +19,7 @@ export function openFolderStore(url: string, dataset: string, fs?: FileSystem): 
     data,
     pointer: new FolderPointer(files),
     leases: new FolderLeases(files),
+    counters: new FolderCounters(files),
     check: () => checkFolder(files),
     freeBytes: () => files.run('asking for free space', () => freeBytes(files)),
     close: () => data.close(),

@@ -10,6 +10,8 @@ export class RedisKeys {
   readonly manifests: string
   /** Hash: lease id → "expiresAtMs tag kind". */
   readonly leases: string
+  /** Begins the names of the hashes, one for each watch: "side readerId" → report. */
+  readonly counters: string
   /** Written to have something to WAIT for. */
   readonly settle: string
   readonly probe: string
@@ -23,6 +25,7 @@ export class RedisKeys {
     this.journal = `${slot}:j`
     this.manifests = `${slot}:m`
     this.leases = `${slot}:l`
+    this.counters = `${slot}:n:`
     this.settle = `${slot}:w`
     this.probe = `${slot}:check`
     this.#blocks = `${prefix}:${dataset}:`

@@ -2,6 +2,7 @@ import type { OpenOptions } from '../open.ts'
 import type { Store } from '../ports.ts'
 import { checkRedis, redisFreeBytes } from './check.ts'
 import { parseRedisUrl, RedisConnection } from './connection.ts'
+import { RedisCounters } from './counters.ts'
 import { RedisData } from './data.ts'
 import { RedisKeys } from './keys.ts'
 import { RedisLeases } from './leases.ts'
@@ -20,6 +21,7 @@ export function openRedisStore(url: string, options: OpenOptions): Store {
     data: new RedisData(connection, keys),
     pointer: new RedisPointer(connection, keys),
     leases: new RedisLeases(connection, keys),
+    counters: new RedisCounters(connection, keys),
     check: () => checkRedis(connection, keys, target.waitReplicas),
     freeBytes: () => redisFreeBytes(connection),
     close: async () => connection.close(),

@@ -3,6 +3,7 @@ import { SnapflipError } from '../../core/errors.ts'
 import type { OpenOptions } from '../open.ts'
 import type { Store } from '../ports.ts'
 import { parseS3Url, S3Bucket } from './bucket.ts'
+import { S3Counters } from './counters.ts'
 import { S3Data } from './data.ts'
 import { S3Leases } from './leases.ts'
 import { S3Pointer } from './pointer.ts'
@@ -18,6 +19,7 @@ export function openS3Store(url: string, options: OpenOptions): Store {
     data: new S3Data(bucket),
     pointer: new S3Pointer(bucket),
     leases: new S3Leases(bucket),
+    counters: new S3Counters(bucket),
     check: () => checkBucket(bucket),
     freeBytes: async () => null,
     close: async () => bucket.close(),
