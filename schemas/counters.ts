@@ -6,11 +6,8 @@ export const LATENCY_BOUNDS_MS = [
   0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500,
 ] as const
 
-/** Keys a report names for each index at most, and the bytes of one. */
+/** Keys a report names for each index at most. */
 export const RECENT_KEYS_MAX = 32
-export const RECENT_KEY_BYTES_MAX = 512
-/** Indexes a report names keys of at most: with the two above it stays below half a megabyte whatever is read. */
-export const RECENT_INDEXES_MAX = 16
 
 const count = z.int().nonnegative()
 
