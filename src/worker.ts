@@ -18,9 +18,13 @@ import { SnapflipError } from './core/errors.ts'
 import { buildsQueue } from './core/task-queues.ts'
 import { Alerts } from './observe/alerts.ts'
 import { createLog, type Logger } from './observe/log.ts'
+import { Measurements } from './observe/measurements.ts'
+import { type MetricsAddress, serveMetrics } from './observe/metrics-server.ts'
+import { WorkerMetrics } from './observe/worker-metrics.ts'
 import { connectRegistry } from './registry/connect.ts'
 import { openStore } from './stores/open.ts'
 import type { Store } from './stores/ports.ts'
+import { backlogOf } from './temporal/backlog.ts'
 import { temporalTarget } from './temporal/connection.ts'
 import { registerSearchAttributes } from './temporal/search-attributes.ts'
 
@@ -37,12 +41,16 @@ export interface WorkerOptions {
   /** Decorates what activities use of the world; tests put their faults in here. */
   decorate?: (deps: Deps) => Deps
   decorateActivities?: (activities: Activities) => Activities
+  /** Where to serve metrics; nowhere without it. */
+  metrics?: MetricsAddress
 }
 
 /** A running worker: the composition root. `run` resolves when it has shut down, after `shutdown` or a signal. */
 export interface RunningWorker {
   run: Promise<void>
   workDir: string
+  /** Null: none are served. */
+  metricsUrl: string | null
   shutdown(): void
 }
 
@@ -53,6 +61,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
   const pool = await connectRegistry(config.database)
   const stores = new Map<string, Promise<Store>>()
   const alerts = new Alerts({ pool, config: config.alerts, log })
+  const metrics = new WorkerMetrics()
   const closers: Array<() => Promise<unknown>> = [() => alerts.close(), () => pool.end()]
   try {
     const connection = await NativeConnection.connect(target.connection).catch((error: unknown) => {
@@ -81,12 +90,32 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
         return opened
       },
       log,
-      alert: alerts.raise,
+      alert: metrics.countAlerts(alerts.raise),
       workDir: options.workDir ?? join(tmpdir(), 'snapflip'),
       searchable,
     }
+    const workers: Worker[] = []
+    const measurements = new Measurements({
+      config,
+      pool,
+      store: plain.store,
+      backlog: () => backlogOf(connection, target.namespace, config.temporal.taskQueue),
+      metrics,
+      log,
+    })
+    const served =
+      options.metrics &&
+      (await serveMetrics(options.metrics, {
+        contentType: metrics.registry.contentType,
+        isHealthy: () => workers.length > 0 && workers.every((worker) => worker.getState() === 'RUNNING'),
+        metrics: async () => {
+          await measurements.measure()
+          return metrics.registry.metrics()
+        },
+      }))
+    if (served) closers.unshift(() => served.close())
     const deps = options.decorate?.(plain) ?? plain
-    const plainActivities = createActivities(deps)
+    const plainActivities = metrics.around(createActivities(deps))
     const activities = options.decorateActivities?.(plainActivities) ?? plainActivities
     const { taskQueue } = config.temporal
     const common: WorkerOptionsOfTemporal = {
@@ -99,7 +128,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
       maxHeartbeatThrottleInterval: '2 seconds',
       shutdownGraceTime: '10 seconds',
     }
-    const workers = [
+    workers.push(
       await Worker.create({
         ...common,
         ...workflows(options.workflowBundle),
@@ -110,7 +139,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
         taskQueue: buildsQueue(taskQueue),
         maxConcurrentActivityTaskExecutions: BUILDS_MAX,
       }),
-    ]
+    )
     alerts.start()
     const shutdown = () => {
       for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown()
@@ -122,7 +151,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
       for (const close of closers) await close()
       await Promise.all(runs)
     })
-    return { run, workDir: deps.workDir, shutdown }
+    return { run, workDir: deps.workDir, metricsUrl: served?.url ?? null, shutdown }
   } catch (error) {
     for (const close of closers) await close()
     throw error

@@ -2,6 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import type { Logger } from '../observe/log.ts'
+import { type MetricsAddress, parseMetricsAddress } from '../observe/metrics-server.ts'
 import type { Session } from './session.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
@@ -10,6 +11,7 @@ const ALIVE_MS = 15_000
 
 interface Options extends CommonOptions {
   workDir?: string
+  metrics?: MetricsAddress
 }
 
 export function worker(program: Command): void {
@@ -19,9 +21,15 @@ export function worker(program: Command): void {
     examples: [
       ['snapflip worker', 'logs to stderr, a JSON line a step'],
       ['snapflip worker --work-dir /var/lib/snapflip', 'keeps unfinished builds there'],
+      ['snapflip worker --metrics 9464', 'serves metrics to Prometheus on this machine, see docs/metrics.md'],
     ],
   })
     .option('--work-dir <folder>', 'where builds keep their temporary files; a retry on this machine goes on from them')
+    .option(
+      '--metrics <port>',
+      'serves /metrics and /healthz there, for this machine alone; 0.0.0.0:9464 for others too',
+      parseMetricsAddress,
+    )
     .action(act<Options>(run))
 }
 
@@ -36,7 +44,7 @@ async function run(session: Session, options: Options): Promise<Answer> {
 export async function runWorker(
   config: import('../../schemas/config.ts').Config,
   file: string,
-  { workDir }: Options,
+  { workDir, metrics }: Options,
 ): Promise<void> {
   const [{ startWorker, quietTemporalRuntime }, { createLog }, { temporalTarget }] = await Promise.all([
     import('../worker.ts'),
@@ -47,9 +55,18 @@ export async function runWorker(
   temporalTarget(config.temporal)
   const log = createLog()
   quietTemporalRuntime(log)
-  const running = await startWorker(config, { log, ...(workDir === undefined ? {} : { workDir }) })
+  const running = await startWorker(config, {
+    log,
+    ...(workDir === undefined ? {} : { workDir }),
+    ...(metrics === undefined ? {} : { metrics }),
+  })
   log.info(
-    { config: file, taskQueue: config.temporal.taskQueue, datasets: Object.keys(config.datasets) },
+    {
+      config: file,
+      taskQueue: config.temporal.taskQueue,
+      datasets: Object.keys(config.datasets),
+      metrics: running.metricsUrl,
+    },
     'worker polls',
   )
   const alive = keepAlive(running.workDir, log)

@@ -128,6 +128,7 @@ describe('what is not there', () => {
     )
     await refused(['rollback', project.dataset], 'USAGE', 2, /--reason.*rollback --help/)
     await refused(['show', project.dataset], 'USAGE', 2, /tag.*show --help/)
+    await refused(['worker', '--metrics', '99999'], 'USAGE', 2, /a port, or host:port.*found "99999"/)
   })
 
   test.each(['v1', 'v20200101-01'])('a version tagged %s', async (tag) => {

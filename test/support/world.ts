@@ -16,7 +16,7 @@ import { createLog } from '../../src/observe/log.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { openStore } from '../../src/stores/open.ts'
 import type { Store } from '../../src/stores/ports.ts'
-import { quietTemporalRuntime, type RunningWorker, startWorker } from '../../src/worker.ts'
+import { quietTemporalRuntime, type RunningWorker, startWorker, type WorkerOptions } from '../../src/worker.ts'
 import { type Between, faultyStore } from '../stores/faults.ts'
 import { testDatabase, testFolder, testTemporal, uniqueName } from './services.ts'
 import { type ProcessFault, WorkerProcess } from './worker-process.ts'
@@ -36,7 +36,7 @@ export interface World {
   /** Starts a worker in a process of its own; it ends with the test. */
   workerProcess(fault?: ProcessFault): Promise<WorkerProcess>
   /** Starts a worker in this process; it ends with the test. */
-  worker(decorate?: (deps: Deps) => Deps): Promise<RunningWorker>
+  worker(decorate?: (deps: Deps) => Deps, options?: WorkerOptions): Promise<RunningWorker>
   client: Client
   refresh(request?: Partial<RefreshRequest>): Promise<RefreshOutcome>
   /** The failure of a refresh that must fail. */
@@ -134,13 +134,14 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
       await process.polls()
       return process
     },
-    async worker(decorate) {
+    async worker(decorate, options = {}) {
       quiet()
       const worker = await startWorker(world.config, {
         log,
         workDir: world.workDir,
         workflowBundle: await workflowBundle(),
         ...(decorate ? { decorate } : {}),
+        ...options,
       })
       closers.push(async () => {
         worker.shutdown()
