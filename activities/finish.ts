@@ -1,6 +1,6 @@
 import type { RefreshOutcome, RefreshStatus } from '../schemas/refresh.ts'
 import { closeRefresh } from '../src/registry/close-refresh.ts'
-import { gateResults } from '../src/registry/gate-results.ts'
+import { gateResults, type KeptGateResult } from '../src/registry/gate-results.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
 
@@ -21,6 +21,8 @@ export const finish =
       const { refreshId, dataset, status, tag, summary, durationsMs } = end
       await closeRefresh(deps.pool, { refreshId, status, tag, summary, durationsMs })
       const gates = tag === null ? [] : await gateResults(deps.pool, dataset, tag)
+      if (tag !== null && (status === 'REJECTED' || status === 'HELD'))
+        await tellRefused(deps, { dataset, tag, summary }, gates)
       const durationMs = Object.values(durationsMs).reduce((sum, ms) => sum + ms, 0)
       deps.log.info({ dataset, version: tag, step: 'finish', outcome: status, durationMs }, summary)
       return {
@@ -33,6 +35,25 @@ export const finish =
         durationsMs,
       }
     })
+
+/** Nobody may be looking at night; whoever asked at the prompt has a colleague. Once a version. */
+async function tellRefused(
+  deps: Deps,
+  { dataset, tag, summary }: { dataset: string; tag: string; summary: string },
+  gates: readonly KeptGateResult[],
+): Promise<void> {
+  const against = gates
+    .filter(({ verdict }) => verdict === 'reject' || verdict === 'hold')
+    .map(({ gate, index, verdict, actual, limit }) => ({ gate, index, verdict, actual, limit }))
+  await deps.alert({
+    kind: 'GATE_REFUSED',
+    dataset,
+    version: tag,
+    incident: tag,
+    summary,
+    evidence: { gates: against },
+  })
+}
 
 /** For people: a store that does not answer now must not keep a refresh from ending. */
 async function activeTag(deps: Deps, dataset: string): Promise<string | null> {

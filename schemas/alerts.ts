@@ -9,6 +9,7 @@ const ALERT_KINDS = [
   'COMPENSATION_FAILED',
   'ROLLBACK_UNHEALTHY',
   'STORE_REBOUND',
+  'GATE_REFUSED',
 ] as const
 export type AlertKind = (typeof ALERT_KINDS)[number]
 

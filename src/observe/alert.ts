@@ -30,4 +30,5 @@ export const RUNBOOKS: Record<AlertKind, string> = {
   COMPENSATION_FAILED: 'runbooks/compensation-failed.md',
   ROLLBACK_UNHEALTHY: 'runbooks/bad-version.md',
   STORE_REBOUND: 'runbooks/store-rebound.md',
+  GATE_REFUSED: 'runbooks/failed-gate.md',
 }

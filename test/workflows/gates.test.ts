@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { failureCode, failureMessage } from '../../src/core/failure.ts'
 import { gateResults } from '../../src/registry/gate-results.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
 import { version } from '../../src/registry/version.ts'
 import { versions } from '../../src/registry/versions.ts'
 import { decodeManifest } from '../../src/snapshot/manifest.ts'
@@ -66,6 +67,12 @@ it('a gate that needs a person ends the refresh HELD: the version is kept, nothi
   expect(await world.pointer()).toEqual(before)
   expect((await version(world.pool, world.dataset, held.tag as string)).state).toBe('held')
   expect(await flips(world)).toEqual({ intended: 1, cameToFlip: false })
+  const [told, ...more] = await historyEntries(world.pool, { dataset: world.dataset, kind: 'alert' })
+  expect(more).toEqual([])
+  expect(told).toMatchObject({ kind: 'alert.gate_refused', version: held.tag })
+  expect(told?.detail).toMatchObject({
+    gates: [{ gate: 'changeVolume', index: 'products', verdict: 'hold', actual: { deleted: 200 } }],
+  })
 })
 
 it('two values for a key of a unique index refuse the version, with the keys as evidence', async () => {
