@@ -7,6 +7,7 @@ import { requireStore } from '../src/registry/apply-store.ts'
 import { requireApplied } from '../src/registry/current-definition.ts'
 import { openRefresh } from '../src/registry/open-refresh.ts'
 import { raiseEpoch } from '../src/registry/raise-epoch.ts'
+import { absorbBreakGlass } from './absorb.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { asActivity } from './failure.ts'
 import type { FlipFrom } from './parent.ts'
@@ -49,13 +50,14 @@ async function planRefresh(
   await settleOpenFlips(deps, store, dataset)
   // Before the refresh is opened: one that is refused, because of a hold say, leaves the store repaired even so.
   const repaired = await repair(deps, store, { dataset, tell, signal })
+  const absorbed = await absorbBreakGlass(deps, store, dataset)
   await openOnce(deps, { ...asked, dataset, reason: reason ?? null, full: full ?? false })
 
   const pointer = (await store.pointer.read())?.pointer ?? null
   const from = { tag: pointer?.active?.tag ?? null, epoch: pointer?.epoch ?? NO_EPOCH }
   await raiseEpoch(deps.pool, dataset, from.epoch.registry)
   deps.log.info({ dataset, step: 'plan', refreshId: asked.refreshId, from: from.tag }, 'refresh opened')
-  const summary = `${repaired === null ? '' : `${repaired.summary}; `}${beginning(pointer)}`
+  const summary = [repaired?.summary, absorbed, beginning(pointer)].filter((part) => part != null).join('; ')
   return { dataset, from, summary, searchable: deps.searchable }
 }
 

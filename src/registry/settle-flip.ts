@@ -79,10 +79,14 @@ function quarantinedBy(flip: FlipRow, { quarantine = [] }: FlipSettlement): stri
   return [...new Set([...left, ...quarantine])]
 }
 
-async function wasOvertaken(client: pg.ClientBase, flip: FlipRow): Promise<boolean> {
+/** Whether one with a higher epoch was made: then that one's version is active. */
+export async function wasOvertaken(
+  client: pg.ClientBase,
+  flip: Pick<FlipRow, 'dataset' | 'epoch' | 'breakGlass'>,
+): Promise<boolean> {
   const { rowCount } = await client.query(
-    `select from snapflip.flips where dataset = $1 and epoch > $2 and outcome = 'confirmed' limit 1`,
-    [flip.dataset, flip.epoch],
+    `select from snapflip.flips where dataset = $1 and (epoch, epoch_break_glass) > ($2, $3) and outcome = 'confirmed' limit 1`,
+    [flip.dataset, flip.epoch, flip.breakGlass],
   )
   return rowCount !== 0
 }
