@@ -82,6 +82,8 @@ export const WORKER_WRITES: Readonly<Record<string, readonly string[]>> = {
     'alerts',
     'alert_deliveries',
     'compacted',
+    'pins',
+    'drills',
   ],
   'insert, delete': ['gate_results', 'watermarks'],
   insert: ['ruled_out_flips'],
