@@ -102,6 +102,7 @@ ${Object.entries(WORKER_WRITES)
   .join(
     '',
   )}grant execute on function snapflip.record(text, text, text, text, jsonb), snapflip.begin_lineage() to snapflip_worker;
+grant execute on function snapflip.waive(text, text, text, timestamptz, text) to snapflip_worker;
 `
 
 /** Rights on the sources: reading, which is all a build does. Row security must let the worker see every row, or builds fail. */
