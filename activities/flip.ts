@@ -20,6 +20,8 @@ export interface FlipRequest {
   from: FlipFrom
   version: VersionRef
   flipId: string
+  /** How long readers' counters are watched afterwards, where a bake is declared. */
+  bakeMs?: number
 }
 
 /**
@@ -28,7 +30,7 @@ export interface FlipRequest {
  */
 export const flip =
   (deps: Deps) =>
-  ({ refreshId, dataset, from, version, flipId }: FlipRequest): Promise<void> =>
+  ({ refreshId, dataset, from, version, flipId, bakeMs }: FlipRequest): Promise<void> =>
     asActivity(async (tell, signal) => {
       const store = await deps.store(dataset)
       const { watermark } = await versionRow(deps.pool, dataset, version.tag)
@@ -45,6 +47,7 @@ export const flip =
             actor: null,
             refreshId,
             manifestSha256: version.manifest,
+            ...(bakeMs === undefined ? {} : { bakeMs }),
           },
           change: { expected: from, to: version, freshAsOf },
         })
@@ -62,7 +65,7 @@ export const flip =
  * is recorded. A crash in between leaves an intent whose outcome is read from the store (`settleOpenFlips`).
  */
 export async function makeFlip(
-  deps: Pick<Deps, 'pool' | 'log'>,
+  deps: Deps,
   store: Store,
   flip: {
     intent: FlipIntent
@@ -70,13 +73,15 @@ export async function makeFlip(
   },
 ): Promise<{ registry: number; breakGlass: number }> {
   const { dataset, flipId, to, kind } = flip.intent
-  const { epoch, outcome, anchor } = await intendFlip(deps.pool, flip.intent)
+  const { epoch, outcome, anchor, bakeUntil } = await intendFlip(deps.pool, flip.intent)
   if (outcome === 'confirmed') return epoch
   if (outcome !== null) throw settledBefore(flip.intent, await flipOf(deps.pool, flipId))
   let pointer: Pointer
   try {
-    pointer = (await changePointer(store.pointer, { kind: 'flip', flipId, epoch, anchor, ...flip.change }, { dataset }))
-      .pointer
+    // A version that is gone back to was a rollback target before: its watch tells people, and takes nothing of that from it.
+    const bake = kind === 'flip' && bakeUntil !== null ? { bakeUntil: bakeUntil.toISOString() } : {}
+    const change = { kind: 'flip', flipId, epoch, anchor, ...bake, ...flip.change } as const
+    pointer = (await changePointer(store.pointer, change, { dataset })).pointer
   } catch (error) {
     // Refused is an outcome. A store that does not answer, or takes no write before it was looked at, is none: the next attempt reads it.
     if (!isSnapflipError(error) || error.code === 'STORE_UNREACHABLE' || error.code === 'STORE_REBOUND') throw error

@@ -1,6 +1,8 @@
+import { beginCanary } from './begin-canary.ts'
 import { build } from './build.ts'
 import { compensationFailed } from './compensation-failed.ts'
 import type { Deps } from './deps.ts'
+import { endCanary } from './end-canary.ts'
 import { finish } from './finish.ts'
 import { flip } from './flip.ts'
 import { flipBack } from './flip-back.ts'
@@ -11,6 +13,8 @@ import { preflip } from './preflip.ts'
 import { discard, retire } from './retire.ts'
 import { settle } from './settle.ts'
 import { verify, verifyRollback } from './verify.ts'
+import { watchBake } from './watch-bake.ts'
+import { watchCanary } from './watch-canary.ts'
 
 /** Every activity a worker runs, one file a verb. */
 export function createActivities(deps: Deps) {
@@ -18,9 +22,13 @@ export function createActivities(deps: Deps) {
     plan: plan(deps),
     build: build(deps),
     gates: gates(deps),
+    beginCanary: beginCanary(deps),
+    watchCanary: watchCanary(deps),
+    endCanary: endCanary(deps),
     preflip: preflip(deps),
     flip: flip(deps),
     verify: verify(deps),
+    watchBake: watchBake(deps),
     retire: retire(deps),
     settle: settle(deps),
     discard: discard(deps),

@@ -1,14 +1,15 @@
 import { ApplicationFailure } from '@temporalio/activity'
 import type { Pointer } from '../schemas/pointer.ts'
 import { refreshRequestSchema, WORKFLOW_ID } from '../schemas/refresh.ts'
+import type { BakePolicy, CanaryPolicy } from '../schemas/watch.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { NO_EPOCH } from '../src/core/pointer.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
 import { requireApplied } from '../src/registry/current-definition.ts'
 import { openRefresh } from '../src/registry/open-refresh.ts'
 import { raiseEpoch } from '../src/registry/raise-epoch.ts'
-import { absorbBreakGlass } from './absorb.ts'
 import { type Deps, datasetOf } from './deps.ts'
+import { endLeftCanary } from './end-canary.ts'
 import { asActivity } from './failure.ts'
 import type { FlipFrom } from './parent.ts'
 import { repair } from './reconcile.ts'
@@ -28,6 +29,9 @@ export interface Plan {
   summary: string
   /** Whether the workflow may write our search attributes. */
   searchable: boolean
+  /** Only where they are declared; a first version has nothing to be compared with. */
+  canary?: CanaryPolicy
+  bake?: BakePolicy
 }
 
 /** Opens the refresh: one a dataset. What an earlier one left undecided is settled first, and a store that lost something repaired. */
@@ -50,15 +54,17 @@ async function planRefresh(
   await settleOpenFlips(deps, store, dataset)
   // Before the refresh is opened: one that is refused, because of a hold say, leaves the store repaired even so.
   const repaired = await repair(deps, store, { dataset, tell, signal })
-  const absorbed = await absorbBreakGlass(deps, store, dataset)
   await openOnce(deps, { ...asked, dataset, reason: reason ?? null, full: full ?? false })
 
+  await endLeftCanary(deps, store, { dataset, tell, signal }, asked.refreshId)
   const pointer = (await store.pointer.read())?.pointer ?? null
   const from = { tag: pointer?.active?.tag ?? null, epoch: pointer?.epoch ?? NO_EPOCH }
   await raiseEpoch(deps.pool, dataset, from.epoch.registry)
   deps.log.info({ dataset, step: 'plan', refreshId: asked.refreshId, from: from.tag }, 'refresh opened')
-  const summary = [repaired?.summary, absorbed, beginning(pointer)].filter((part) => part != null).join('; ')
-  return { dataset, from, summary, searchable: deps.searchable }
+  const summary = `${repaired === null ? '' : `${repaired.summary}; `}${beginning(pointer)}`
+  const { canary, bake } = definition
+  const watches = { ...(canary && from.tag !== null && { canary }), ...(bake && { bake }) }
+  return { dataset, from, summary, searchable: deps.searchable, ...watches }
 }
 
 function beginning(pointer: Pointer | null): string {

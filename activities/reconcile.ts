@@ -4,6 +4,7 @@ import { assertedPointer, isBehind, isUnsettled } from '../src/core/asserted-poi
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { applyChange, formatEpoch, tooNewToChange } from '../src/core/pointer.ts'
 import { appliedStore } from '../src/registry/applied-store.ts'
+import { canaryOf } from '../src/registry/canaries.ts'
 import { flipOf } from '../src/registry/flips.ts'
 import { intendFlip } from '../src/registry/intend-flip.ts'
 import { knownPointer, refOf } from '../src/registry/known-pointer.ts'
@@ -89,7 +90,9 @@ async function faultOf(deps: ReconcileDeps, store: Store, asked: Reconciling): P
   const kind = stored === null ? 'missing' : known !== null && isBehind(stored, known) ? 'behind' : 'rebound'
   if (last === null || (kind === 'rebound' && isBound)) return null
   const issued = await issuedToOthers(deps, asked)
-  return { kind, read, isBound, claimed: assertedPointer(stored, last, { issued }) }
+  const candidate = stored?.candidate ?? null
+  const hasEnded = candidate !== null && (await canaryOf(deps.pool, candidate.canaryId))?.outcome != null
+  return { kind, read, isBound, claimed: assertedPointer(stored, last, { issued, hasEnded: () => hasEnded }) }
 }
 
 /**

@@ -82,8 +82,8 @@ async function overtaken(deps: Deps, dataset: string, version: VersionRef): Prom
 }
 
 /** How many keys read back, all at one pin, whatever flips meanwhile. Null: another version is active. */
-export async function readThroughSdk(
-  deps: Pick<Deps, 'config' | 'store'>,
+async function readThroughSdk(
+  deps: Deps,
   dataset: string,
   version: VersionRef,
   tell: (progress: string) => void,

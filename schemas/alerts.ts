@@ -4,6 +4,7 @@ import { urlProblem } from './outbound-url.ts'
 /** What a person is told of. Each has its runbook (src/observe/alert.ts). */
 const ALERT_KINDS = [
   'VERIFY_FAILED',
+  'BAKE_FAILED',
   'CHANGE_MISSED',
   'LINEAGE_BROKEN',
   'COMPENSATION_FAILED',

@@ -3,6 +3,7 @@ import { alertsSchema } from './alerts.ts'
 import { gatesSchema } from './gates.ts'
 import { nameSchema } from './name.ts'
 import { scheduleSchema } from './schedule.ts'
+import { bakePolicySchema, canaryPolicySchema } from './watch.ts'
 
 /**
  * The definition: `snapflip.config.ts` (or .js, .json). Parsed here; what it means for the database (tables, columns, expressions)
@@ -59,6 +60,10 @@ export const datasetSchema = z.strictObject({
     .record(nameSchema, indexSchema)
     .refine((indexes) => Object.keys(indexes).length > 0, 'expected at least one index'),
   gates: gatesSchema.prefault({}),
+  /** Lets some readers have a version before all of them do; without it there is no canary. */
+  canary: canaryPolicySchema.optional(),
+  /** Watches a version after the flip, and takes readers back from a bad one; without it there is no bake. */
+  bake: bakePolicySchema.optional(),
   /** Refreshes by itself; without it when somebody asks. */
   schedule: scheduleSchema.optional(),
   /** How many versions stay, the active one included. */

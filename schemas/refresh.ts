@@ -24,25 +24,15 @@ export type RollbackRequest = z.infer<typeof rollbackRequestSchema>
 export const verdictSchema = z.enum(['pass', 'warn', 'hold', 'reject'])
 export type Verdict = z.infer<typeof verdictSchema>
 
-/** Those that come with snapflip, and `user:<name>` for those that the definition declares. */
-const gateNameSchema = z.union([
-  z.enum([
-    'integrity',
-    'rowCounts',
-    'changeVolume',
-    'drift',
-    'sourceSchema',
-    'uniqueness',
-    'nullShare',
-    'distinctShare',
-    'valueSchema',
-  ]),
-  z.templateLiteral(['user:', z.string()]),
+export const gateNameSchema = z.enum([
+  'integrity',
+  'rowCounts',
+  'changeVolume',
+  'drift',
+  'sourceSchema',
+  'uniqueness',
+  'canary',
 ])
-
-/** Who let a verdict pass, until when, and why. */
-const waivedSchema = z.object({ by: z.string(), until: z.iso.datetime(), reason: z.string() })
-export type Waived = z.infer<typeof waivedSchema>
 
 /** The result of one gate over one index (or the whole dataset), pass or fail. Values never; keys hashed unless short samples are declared plain. */
 export const gateResultSchema = z.object({
@@ -54,8 +44,6 @@ export const gateResultSchema = z.object({
   actual: z.record(z.string(), z.union([z.number(), z.string(), z.null()])),
   limit: z.record(z.string(), z.union([z.number(), z.string(), z.null()])),
   sampleKeys: z.array(z.string()).max(10),
-  /** The verdict stays as it was judged. */
-  waived: waivedSchema.nullable().optional(),
 })
 export type GateResult = z.infer<typeof gateResultSchema>
 
@@ -88,7 +76,7 @@ export interface RefreshOutcome {
 /** How a scheduled run ended: as its refresh did, or SKIPPED. */
 export type ScheduledOutcome = Pick<RefreshOutcome, 'status' | 'tag' | 'summary'>
 
-/** Steps of a refresh, in order; the words of `progress`. Approval, canary and bake have their places but no work yet. */
+/** Steps of a refresh, in order; the words of `progress`. Approval has its place but no work yet; canary and bake are taken where they are declared. */
 export const REFRESH_STEPS = [
   'plan',
   'build',
@@ -123,6 +111,8 @@ export interface RollbackOutcome {
 export const WORKFLOW_ID = {
   refresh: (dataset: string) => `refresh:${dataset}`,
   rollback: (dataset: string) => `rollback:${dataset}`,
+  /** One a flip: that of the flip before may not have heard yet that it is over. */
+  bake: (dataset: string, flipId: string) => `bake:${dataset}:${flipId}`,
   /** Temporal appends the time of the run. */
   scheduled: (dataset: string) => `scheduled-refresh:${dataset}`,
 } as const

@@ -1,4 +1,5 @@
 /** What the worker bundles: every export is a workflow type. */
+export { bake } from './bake.ts'
 export { refresh } from './refresh.ts'
 export { rollback } from './rollback.ts'
 export { scheduledRefresh } from './scheduled-refresh.ts'

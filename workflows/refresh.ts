@@ -3,16 +3,19 @@ import {
   CancelledFailure,
   executeChild,
   isCancellation,
+  startChild,
   uuid4,
   workflowInfo,
 } from '@temporalio/workflow'
 import type { FlipFrom } from '../activities/parent.ts'
-import type { RefreshOutcome, RefreshRequest, RefreshStatus } from '../schemas/refresh.ts'
+import { type RefreshOutcome, type RefreshRequest, type RefreshStatus, WORKFLOW_ID } from '../schemas/refresh.ts'
+import type { BakePolicy } from '../schemas/watch.ts'
 import { failureCode, failureMessage } from '../src/core/failure.ts'
 import { afterwards, first, heavy, long, patient, quick } from './activities.ts'
+import { type BakeEnd, bake } from './bake.ts'
 import { failed } from './failed.ts'
-import { rollback } from './rollback.ts'
 import { Steps } from './steps.ts'
+import { failureOf, reported, takeBack, tellFailed } from './take-back.ts'
 
 /**
  * A refresh, whole: from committed changes to readers on the next version, or nothing at all.
@@ -23,11 +26,14 @@ import { Steps } from './steps.ts'
 export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> {
   const refreshId = uuid4()
   const flipId = uuid4()
+  const canaryId = uuid4()
   // Typed by hand it may be anything, even nothing; `plan` says what is wrong with it.
   const { dataset } = request ?? {}
   const steps = new Steps(refreshId)
+  const undone = { dataset, of: `refresh ${refreshId}` }
   let tag: string | null = null
   let planned = false
+  let canaryAsked = false
   let flipAsked = false
   let flipped = false
 
@@ -36,12 +42,12 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
       first.plan({ refreshId, request, ...caller() }),
     )
     planned = true
-    const { from } = plan
+    let { from } = plan
     steps.searchable = plan.searchable
     steps.tell({ snapflipDataset: plan.dataset })
 
     const built = await steps.take('build', plan.summary, () => buildOrRebuild({ refreshId, dataset, from }))
-    if (!built.changed) return await end(built.refused ?? 'NOTHING_NEW', built.summary)
+    if (!built.changed) return await end('NOTHING_NEW', built.summary)
     const { version } = built
     tag = version.tag
     steps.progress = { ...steps.progress, tag }
@@ -54,7 +60,16 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     if (judged.verdict === 'reject') return await end('REJECTED', judged.summary)
 
     // approval: a person's yes, bound to digest and manifest, goes here.
-    // canary: a share of the readers on the candidate goes here.
+    const { canary, bake: watched } = plan
+    if (canary !== undefined) {
+      canaryAsked = true
+      const compared = await steps.take('canary', `comparing ${version.tag} with what readers are on`, async () => {
+        from = (await patient.beginCanary({ refreshId, dataset, from, version, canaryId, policy: canary })).from
+        return await long.watchCanary({ dataset, canaryId, policy: canary })
+      })
+      if (compared.verdict === 'hold') return await end('HELD', compared.summary)
+      if (compared.verdict === 'reject') return await end('REJECTED', compared.summary)
+    }
 
     await steps.take('preflip', `checking that ${version.tag} is what the gates saw`, () =>
       long.preflip({ dataset, from, version }),
@@ -63,7 +78,9 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     flipAsked = true
     // Once asked for, a flip is seen through to a known outcome: cancelling in the middle would leave a guess.
     await steps.take('flip', `flipping to ${version.tag}`, () =>
-      CancellationScope.nonCancellable(() => patient.flip({ refreshId, dataset, from, version, flipId })),
+      CancellationScope.nonCancellable(() =>
+        patient.flip({ refreshId, dataset, from, version, flipId, ...(watched && { bakeMs: watched.forMs }) }),
+      ),
     )
     flipped = true
 
@@ -71,10 +88,12 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
       CancellationScope.nonCancellable(() => long.verify({ dataset, version })),
     )
 
-    // bake: the watch over the new version goes here.
+    const baked = watched === undefined || !read.isActive ? null : await watch(watched)
+    if (baked?.status === 'ROLLED_BACK' || baked?.status === 'FAILED') return await end(baked.status, baked.summary)
 
     await steps.take('retire', 'retiring what is no longer needed', () => long.retire({ dataset }))
-    return await end('FLIPPED', `${built.summary}; ${read.isActive ? `readers are on ${version.tag}` : read.summary}`)
+    const reached = read.isActive ? `readers are on ${version.tag}` : read.summary
+    return await end('FLIPPED', `${built.summary}; ${reached}${baked === null ? '' : `; ${baked.summary}`}`)
   } catch (error) {
     const summary = isCancellation(error) ? `cancelled in step ${steps.progress.step}` : failureMessage(error)
     return await CancellationScope.nonCancellable(() =>
@@ -99,7 +118,8 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
 
     const cancelled = isCancellation(error)
     await end(cancelled ? 'CANCELLED' : 'FAILED', summary)
-    await reported(() => long.discard({ dataset }))
+    if (canaryAsked) await reported(undone, () => patient.endCanary({ dataset, canaryId, why: summary }))
+    await reported(undone, () => long.discard({ dataset }))
     throw cancelled ? error : failed(error)
   }
 
@@ -111,7 +131,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   async function neverRead(error: unknown, unread: unknown, summary: string): Promise<never> {
     const told = `${summary} Whether readers are on ${tag} is not known, as that could not be read either: ${failureMessage(unread)} The next refresh reads it: \`snapflip refresh ${dataset}\`.`
     await failureOf(() => end('FAILED', told))
-    await failureOf(() => tellFailed(unread))
+    await failureOf(() => tellFailed(undone, unread))
     throw failed(error, told)
   }
 
@@ -125,56 +145,26 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   }
 
   async function afterFlip(error: unknown, summary: string): Promise<RefreshOutcome> {
-    if (failureCode(error) !== 'VERIFY_FAILED') {
-      if (!isCancellation(error)) await tellFailed(error)
-      return await end('FLIPPED', `readers are on ${tag}; then: ${summary}`)
+    if (failureCode(error) === 'VERIFY_FAILED') {
+      const taken = await takeBack({ ...undone, tag: tag as string, flipId, summary })
+      return await end(taken.status, taken.summary)
     }
-    const failure = await failureOf(() => takeBack(summary))
-    if (failure === null) return await end('ROLLED_BACK', summary)
-    // A rollback that failed may have moved the pointer all the same, or a person's came first: where readers are is read.
-    const now = await readersOn()
-    if (now !== tag) {
-      return await end(
-        'ROLLED_BACK',
-        `${summary}; readers are on ${now ?? 'no version'}, though: ${failureMessage(failure)}`,
-      )
-    }
-    await tellFailed(failure)
-    // Readers stay on it (a first version has nothing before it): nothing is built upon it until a person has looked.
-    await reported(() => patient.hold({ dataset, by: 'snapflip', reason: summary }))
-    return await end(
-      'FAILED',
-      `${summary}; it could not be taken back, so readers stay on it and ${dataset} is on hold. \`snapflip resume ${dataset}\`, then \`snapflip refresh ${dataset} --full\`.`,
-    )
+    if (!isCancellation(error)) await tellFailed(undone, error)
+    return await end('FLIPPED', `readers are on ${tag}; then: ${summary}`)
   }
 
-  /** From this version alone: one that a person has gone back to meanwhile is not left. Goes on without this workflow. */
-  async function takeBack(reason: string): Promise<unknown> {
-    return executeChild(rollback, {
-      workflowId: `rollback:${dataset}`,
+  /** The bake goes on by itself, whatever becomes of this refresh; which waits for it, unless the next flip is to cut it short. */
+  async function watch(policy: BakePolicy): Promise<{ status: BakeEnd['status'] | null; summary: string }> {
+    const child = {
+      workflowId: WORKFLOW_ID.bake(dataset, flipId),
       parentClosePolicy: 'ABANDON',
-      args: [{ dataset, reason, from: tag as string }],
+      args: [{ dataset, flipId, tag: tag as string, kind: 'flip', policy }],
+    } as const
+    return await steps.take('bake', `watching ${tag}`, async () => {
+      if (policy.whileBaking === 'wait') return await executeChild(bake, child)
+      await startChild(bake, child)
+      return { status: null, summary: `it bakes until it is left, for ${policy.forMs} ms at most` }
     })
-  }
-
-  /** Still on this version, unless the pointer says otherwise. */
-  async function readersOn(): Promise<string | null> {
-    let active = tag
-    await reported(async () => {
-      active = (await patient.settle({ dataset, flipId })).active
-    })
-    return active
-  }
-
-  /** A compensation that fails is told and recorded; how the refresh ended stands. */
-  async function reported(compensation: () => Promise<unknown>): Promise<void> {
-    const failure = await failureOf(compensation)
-    if (failure !== null) await tellFailed(failure)
-  }
-
-  async function tellFailed(failure: unknown): Promise<void> {
-    const summary = `what follows or undoes the work of refresh ${refreshId} failed: ${failureMessage(failure)}`
-    await quick.compensationFailed({ dataset, summary })
   }
 }
 
@@ -186,16 +176,6 @@ async function buildOrRebuild(request: { refreshId: string; dataset: string; fro
     const code = failureCode(error)
     if (code !== 'CHANGE_MISSED' && code !== 'SOURCE_CHANGED' && code !== 'LINEAGE_BROKEN') throw error
     return await heavy().build({ ...request, rebuildReason: failureMessage(error) })
-  }
-}
-
-/** Null: it worked. */
-async function failureOf(work: () => Promise<unknown>): Promise<unknown> {
-  try {
-    await work()
-    return null
-  } catch (error) {
-    return error
   }
 }
 

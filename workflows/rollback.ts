@@ -1,7 +1,8 @@
-import { CancellationScope, uuid4, workflowInfo } from '@temporalio/workflow'
-import type { RollbackOutcome, RollbackRequest } from '../schemas/refresh.ts'
+import { CancellationScope, startChild, uuid4, workflowInfo } from '@temporalio/workflow'
+import { type RollbackOutcome, type RollbackRequest, WORKFLOW_ID } from '../schemas/refresh.ts'
 import { failureMessage } from '../src/core/failure.ts'
 import { afterwards, first, long, patient } from './activities.ts'
+import type { bake } from './bake.ts'
 import { failed } from './failed.ts'
 import { Steps } from './steps.ts'
 
@@ -33,6 +34,14 @@ export async function rollback(request: RollbackRequest): Promise<RollbackOutcom
     const read = await steps.take('verify', `reading ${back.to} back`, () =>
       long.verifyRollback({ dataset: back.dataset, tag: back.to }),
     )
+    if (back.bake !== undefined && read.isActive) {
+      // Whoever asked for the rollback does not wait for it.
+      await startChild<typeof bake>('bake', {
+        workflowId: WORKFLOW_ID.bake(back.dataset, flipId),
+        parentClosePolicy: 'ABANDON',
+        args: [{ dataset: back.dataset, flipId, tag: back.to, kind: 'rollback', policy: back.bake }],
+      })
+    }
     steps.progress = { ...steps.progress, step: 'done', tag: back.to, summary: read.summary }
     return {
       status: 'ROLLED_BACK',

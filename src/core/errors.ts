@@ -168,8 +168,14 @@ export const ERRORS = {
     exit: 12,
     retryable: false,
   },
+  BAKE_FAILED: {
+    meaning: 'A version was beyond its limits while it was watched after the flip.',
+    http: 409,
+    exit: 12,
+    retryable: false,
+  },
   ROLLED_BACK: {
-    meaning: 'The version was flipped to, failed its verification and was taken back.',
+    meaning: 'The version was flipped to, failed its verification or its bake and was taken back.',
     http: 409,
     exit: 12,
     retryable: false,

@@ -24,9 +24,9 @@ export const NEXT_STATES: Record<VersionState, readonly VersionState[]> = {
   sealed: ['held', 'rejected', 'candidate', 'active', 'retained', 'quarantined', 'retired'],
   /** Sealed again: a person let it pass. */
   held: ['sealed', 'rejected', 'quarantined', 'retired'],
-  /** Sealed again: what refused it was waived. */
-  rejected: ['sealed', 'retired'],
-  candidate: ['held', 'rejected', 'active', 'retained', 'quarantined', 'retired'],
+  rejected: ['retired'],
+  /** Sealed again: its canary ended without a verdict. */
+  candidate: ['sealed', 'held', 'rejected', 'active', 'retained', 'quarantined', 'retired'],
   active: ['retained', 'quarantined'],
   retained: ['active', 'quarantined', 'retired'],
   /** Released: to what it was. */

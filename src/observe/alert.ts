@@ -25,6 +25,7 @@ export type RaiseAlert = (alert: Alert) => Promise<boolean>
 /** Each page names the alert, and begins with what not to do. */
 export const RUNBOOKS: Record<AlertKind, string> = {
   VERIFY_FAILED: 'runbooks/bad-version.md',
+  BAKE_FAILED: 'runbooks/bake-failed.md',
   CHANGE_MISSED: 'runbooks/change-missed.md',
   LINEAGE_BROKEN: 'runbooks/lineage-broken.md',
   COMPENSATION_FAILED: 'runbooks/compensation-failed.md',

@@ -77,13 +77,12 @@ export const WORKER_WRITES: Readonly<Record<string, readonly string[]>> = {
     'versions',
     'builds',
     'flips',
+    'canaries',
     'holds',
     'quarantines',
     'alerts',
     'alert_deliveries',
     'compacted',
-    'pins',
-    'drills',
   ],
   'insert, delete': ['gate_results', 'watermarks'],
   insert: ['ruled_out_flips'],
@@ -102,7 +101,6 @@ ${Object.entries(WORKER_WRITES)
   .join(
     '',
   )}grant execute on function snapflip.record(text, text, text, text, jsonb), snapflip.begin_lineage() to snapflip_worker;
-grant execute on function snapflip.waive(text, text, text, timestamptz, text) to snapflip_worker;
 `
 
 /** Rights on the sources: reading, which is all a build does. Row security must let the worker see every row, or builds fail. */

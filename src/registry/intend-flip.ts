@@ -2,9 +2,11 @@ import type pg from 'pg'
 import type { Anchor, Epoch } from '../../schemas/pointer.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { activeHold, onHold } from './active-hold.ts'
+import { openCanary } from './canaries.ts'
 import { lockDataset } from './dataset-lock.ts'
 import { type FlipKind, type FlipResult, type FlipRow, flipOf } from './flips.ts'
 import { historyHead } from './history-head.ts'
+import { issueEpoch } from './issue-epoch.ts'
 import { record } from './record.ts'
 import { requireOpenRefresh } from './require-open-refresh.ts'
 import { type Db, transaction } from './transaction.ts'
@@ -24,6 +26,16 @@ export interface FlipIntent {
   refreshId?: string
   /** The manifest that the pointer will name: the version must still be sealed with it. */
   manifestSha256?: string
+  /** How long its version is watched afterwards, in milliseconds; without it there is no bake. */
+  bakeMs?: number
+}
+
+export interface IntendedFlip {
+  epoch: Epoch
+  outcome: FlipResult | null
+  anchor: Anchor
+  /** Null: no bake was declared. */
+  bakeUntil: Date | null
 }
 
 /**
@@ -33,12 +45,9 @@ export interface FlipIntent {
  * @throws SnapflipError ON_HOLD (flips only), VERSION_QUARANTINED, VERSION_RETIRED, PREFLIP_REFUSED (not sealed, or its gates did not
  *   pass), SUPERSEDED (the refresh is closed, or the flip was ruled out), CONFLICT (the id was used for another flip).
  */
-export async function intendFlip(
-  db: Db,
-  intent: FlipIntent,
-): Promise<{ epoch: Epoch; outcome: FlipResult | null; anchor: Anchor }> {
+export async function intendFlip(db: Db, intent: FlipIntent): Promise<IntendedFlip> {
   return transaction(db, async (client) => {
-    const { flipId, dataset, kind, from, to, reason, actor, refreshId } = intent
+    const { flipId, dataset, kind, from, to, reason, actor, refreshId, bakeMs } = intent
     await lockDataset(client, dataset)
     const known = await flipOf(client, flipId)
     if (known !== null) {
@@ -47,7 +56,8 @@ export async function intendFlip(
       // Not made yet, and its refresh ended without it: it never shall be.
       if (known.outcome === null && refreshId !== undefined) await requireOpenRefresh(client, dataset, refreshId)
       const anchor = await historyHead(client)
-      return { epoch: { registry: known.epoch, breakGlass: 0 }, outcome: known.outcome, anchor }
+      const { outcome, bakeUntil } = known
+      return { epoch: { registry: known.epoch, breakGlass: 0 }, outcome, anchor, bakeUntil }
     }
     await requireNotRuledOut(client, intent)
     if (refreshId !== undefined) await requireOpenRefresh(client, dataset, refreshId)
@@ -55,31 +65,27 @@ export async function intendFlip(
     await requireFree(client, target)
     requireSameManifest(intent, target)
     await (kind === 'flip' ? requirePassed(client, target) : requireRetained(target, from))
-    const raised = await client.query<{ epoch: string }>(RAISE, [dataset])
-    const epoch = Number(raised.rows[0]?.epoch)
-    await client.query(INTEND, [flipId, dataset, kind, from, to, epoch, refreshId ?? null, reason, actor])
+    const epoch = await issueEpoch(client, dataset)
+    const values = [flipId, dataset, kind, from, to, epoch, refreshId ?? null, reason, actor, bakeMs ?? null]
+    const { rows } = await client.query<{ bakeUntil: Date | null }>(INTEND, values)
+    const bakeUntil = rows[0]?.bakeUntil ?? null
     await record(client, {
       dataset,
       actor,
       kind: `${kind}.intended`,
       version: to,
-      detail: { flipId, from, to, epoch, reason, refreshId: refreshId ?? null },
+      detail: { flipId, from, to, epoch, reason, refreshId: refreshId ?? null, ...(bakeUntil && { bakeUntil }) },
     })
     // With the entry of this flip: whoever cuts it off later is found out by the pointer.
-    return { epoch: { registry: epoch, breakGlass: 0 }, outcome: null, anchor: await historyHead(client) }
+    return { epoch: { registry: epoch, breakGlass: 0 }, outcome: null, anchor: await historyHead(client), bakeUntil }
   })
 }
 
-/** The update's row lock lasts until commit: no two transactions read the same number. */
-const RAISE = `
-  update snapflip.datasets
-     set epoch_registry = epoch_registry + 1
-   where name = $1
-  returning epoch_registry as epoch`
-
 const INTEND = `
-  insert into snapflip.flips (id, dataset, kind, from_tag, to_tag, epoch, refresh_id, reason, actor)
-  values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, session_user))`
+  insert into snapflip.flips (id, dataset, kind, from_tag, to_tag, epoch, refresh_id, reason, actor, bake_until)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, session_user),
+          clock_timestamp() + make_interval(secs => $10 / 1000.0))
+  returning bake_until as "bakeUntil"`
 
 /** Whoever wanted it was told that it failed: an attempt that was only paused does not make it come true behind their back. */
 async function requireNotRuledOut(client: pg.ClientBase, { dataset, flipId, kind, to }: FlipIntent): Promise<void> {
@@ -97,7 +103,7 @@ async function requireNotRuledOut(client: pg.ClientBase, { dataset, flipId, kind
 }
 
 /** Neither flips nor rollbacks go to a quarantined or retired version. */
-async function requireFree(client: pg.ClientBase, { dataset, tag, state }: VersionRow): Promise<void> {
+export async function requireFree(client: pg.ClientBase, { dataset, tag, state }: VersionRow): Promise<void> {
   const look = `\`snapflip versions ${dataset}\` lists what is left.`
   if (state === 'retired' || state === 'swept') {
     throw new SnapflipError(
@@ -123,7 +129,10 @@ async function requireFree(client: pg.ClientBase, { dataset, tag, state }: Versi
   )
 }
 
-function requireSameManifest({ dataset, to, manifestSha256 }: FlipIntent, target: VersionRow): void {
+export function requireSameManifest(
+  { dataset, to, manifestSha256 }: Pick<FlipIntent, 'dataset' | 'to' | 'manifestSha256'>,
+  target: VersionRow,
+): void {
   if (manifestSha256 === undefined || manifestSha256 === target.manifestSha256) return
   throw new SnapflipError(
     'PREFLIP_REFUSED',
@@ -133,27 +142,28 @@ function requireSameManifest({ dataset, to, manifestSha256 }: FlipIntent, target
   )
 }
 
-/** Readers never get a version whose gates did not pass; what a waiver let pass counts for as long as it lasts. */
-async function requirePassed(client: pg.ClientBase, { dataset, tag, state }: VersionRow): Promise<void> {
+/** Readers never get a version whose gates did not pass. */
+export async function requirePassed(client: pg.ClientBase, { dataset, tag, state }: VersionRow): Promise<void> {
   const hold = await activeHold(client, dataset)
   if (hold !== null) throw onHold(dataset, hold)
   const { rows } = await client.query<{ results: number; failed: string[] }>(
     `select count(*)::integer as results,
-            coalesce(array_agg(gate_results.gate order by position) filter (
-              where verdict in ('hold', 'reject') and coalesce(until <= clock_timestamp(), true)
-            ), '{}') as failed
-       from snapflip.gate_results left join snapflip.waivers on waivers.id = waiver
-      where gate_results.dataset = $1 and gate_results.tag = $2`,
+            coalesce(array_agg(gate order by position) filter (where verdict in ('hold', 'reject')), '{}') as failed
+       from snapflip.gate_results
+      where dataset = $1 and tag = $2`,
     [dataset, tag],
   )
   const { results, failed } = rows[0] ?? { results: 0, failed: [] }
-  if ((state === 'sealed' || state === 'candidate') && results > 0 && failed.length === 0) return
+  const isJudged = state === 'sealed' || (state === 'candidate' && (await openCanary(client, dataset))?.verdict != null)
+  if (isJudged && results > 0 && failed.length === 0) return
   const found =
     results === 0
       ? 'no gate results'
       : failed.length > 0
         ? `a verdict against it from ${failed.join(', ')}`
-        : 'all passed'
+        : state === 'candidate'
+          ? 'a canary that is not judged'
+          : 'all passed'
   throw new SnapflipError(
     'PREFLIP_REFUSED',
     `Expected ${tag} of ${dataset} to be sealed and to have passed its gates, found it ${state}, gates: ${found}. ` +

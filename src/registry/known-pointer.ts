@@ -3,7 +3,7 @@ import { emptyPointer } from '../core/pointer.ts'
 import { VERSION_STATES } from '../core/version-state.ts'
 import { activeHold } from './active-hold.ts'
 import { appliedStore } from './applied-store.ts'
-import { confirmedFlips, epochOf } from './flips.ts'
+import { confirmedFlips, cutShort } from './flips.ts'
 import { type Db, select } from './transaction.ts'
 import type { VersionRow } from './version.ts'
 import { versions } from './versions.ts'
@@ -26,20 +26,28 @@ export async function knownPointer(db: Db, dataset: string): Promise<Pointer | n
     [dataset],
   )
   const quarantined = forbidden.map((row) => row.tag)
-  // Newest first: what the last flip left, if it may be gone back to; else what came before the active version.
-  const retained = rows.filter((row) => row.state === 'retained' && !quarantined.includes(row.tag))
-  const previous =
-    retained.find((row) => row.tag === last.from) ?? retained.find((row) => row.ordinal < (active?.ordinal ?? 0))
+  // Newest first: what the last flip left, if it may be gone back to; else what came before the active version. Those whose bake was cut short last.
+  const cut = await cutShort(db, dataset)
+  const retained = rows
+    .filter((row) => row.state === 'retained' && !quarantined.includes(row.tag))
+    .filter((row) => row.tag === last.from || row.ordinal < (active?.ordinal ?? 0))
+    .sort((a, b) => Number(b.tag === last.from) - Number(a.tag === last.from) || b.ordinal - a.ordinal)
+  const previous = retained.find((row) => !cut.has(row.tag)) ?? retained[0]
+  const { bakeUntil, bakeOutcome, kind } = last
   return {
     ...emptyPointer(dataset),
     active: refOf(active),
     previous: refOf(previous),
-    epoch: epochOf(last),
+    epoch: { registry: last.epoch, breakGlass: 0 },
     flipId: last.flipId,
     flips: made.map(({ flipId, to }) => ({ flipId, tag: to })),
     hold: await activeHold(db, dataset),
     quarantined,
     retired: rows.filter((row) => row.state === 'retired').map((row) => row.tag),
+    bake:
+      kind === 'rollback' || bakeUntil === null || bakeOutcome !== null
+        ? null
+        : { flipId: last.flipId, until: bakeUntil.toISOString() },
     freshAsOf: active?.watermark == null ? null : { snapshot: active.watermark.snapshot, at: active.watermark.at },
   }
 }

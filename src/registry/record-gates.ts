@@ -41,8 +41,7 @@ export async function recordGates(
     if (stateAfter(before) !== null) return before
     await client.query('delete from snapflip.gate_results where dataset = $1 and tag = $2', [dataset, tag])
     await client.query(INSERT, [refreshId, dataset, tag, JSON.stringify(results)])
-    const kept = await gateResults(client, dataset, tag)
-    const { verdict, why } = judgementOf(kept)
+    const { verdict, why } = judgementOf(results)
     await record(client, {
       dataset,
       actor: null,
@@ -51,22 +50,16 @@ export async function recordGates(
       detail: {
         refreshId,
         verdict,
-        results: kept.map(({ gate, index, verdict, summary, waived }) => ({
-          gate,
-          index,
-          verdict,
-          summary,
-          ...(waived === null ? {} : { waived }),
-        })),
+        results: results.map(({ gate, index, verdict, summary }) => ({ gate, index, verdict, summary })),
       },
     })
-    const to = stateAfter(kept)
+    const to = stateAfter(results)
     if (to !== null) {
       await requireNoOpenFlip(client, dataset, tag)
       const from = await changeState(client, { dataset, tag, to })
       await record(client, { dataset, actor: null, kind: `version.${to}`, version: tag, detail: { from, why } })
     }
-    return kept
+    return results
   })
 }
 
@@ -76,19 +69,11 @@ function stateAfter(results: readonly GateResult[]): 'held' | 'rejected' | null 
   return verdict === 'hold' ? 'held' : verdict === 'reject' ? 'rejected' : null
 }
 
-/** A waiver is for what the version holds: whichever tag it has. */
 const INSERT = `
   insert into snapflip.gate_results
-    (refresh_id, dataset, tag, position, gate, index, verdict, summary, actual, limit_, sample_keys, waiver)
+    (refresh_id, dataset, tag, position, gate, index, verdict, summary, actual, limit_, sample_keys)
   select $1, $2, $3, position, result ->> 'gate', result ->> 'index', result ->> 'verdict', result ->> 'summary',
-         result -> 'actual', result -> 'limit', array(select jsonb_array_elements_text(result -> 'sampleKeys')),
-         case when result ->> 'verdict' in ('hold', 'reject') then (
-           select waivers.id
-             from snapflip.waivers join snapflip.versions using (dataset, digest)
-            where waivers.dataset = $2 and versions.tag = $3 and gate = result ->> 'gate' and until > clock_timestamp()
-            order by until desc, id desc
-            limit 1
-         ) end
+         result -> 'actual', result -> 'limit', array(select jsonb_array_elements_text(result -> 'sampleKeys'))
     from jsonb_array_elements($4::jsonb) with ordinality as given (result, position)`
 
 async function requireSealedWith(

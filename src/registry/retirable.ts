@@ -44,9 +44,18 @@ export const NEEDED = `
   (select left_behind.tag from snapflip.versions as left_behind
     where left_behind.dataset = $1 and left_behind.state = 'retained'
       and left_behind.tag = (
-        select from_tag from snapflip.flips where dataset = $1 and outcome = 'confirmed' order by epoch desc, epoch_break_glass desc limit 1
+        select from_tag from snapflip.flips where dataset = $1 and outcome = 'confirmed' order by epoch desc limit 1
       ))
   union all
   (select target.tag from snapflip.versions as target join snapflip.versions as active
        on active.dataset = target.dataset and active.state = 'active' and target.ordinal < active.ordinal
-    where target.dataset = $1 and target.state = 'retained' order by target.ordinal desc limit 1)`
+    where target.dataset = $1 and target.state = 'retained' order by target.ordinal desc limit 1)
+  union all
+  (select target.tag from snapflip.versions as target join snapflip.versions as active
+       on active.dataset = target.dataset and active.state = 'active' and target.ordinal < active.ordinal
+    where target.dataset = $1 and target.state = 'retained'
+      and not exists (
+        select from snapflip.flips
+         where flips.dataset = $1 and flips.to_tag = target.tag and flips.bake_outcome in ('failed', 'cutShort')
+      )
+    order by target.ordinal desc limit 1)`

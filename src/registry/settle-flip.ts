@@ -1,7 +1,9 @@
 import type pg from 'pg'
 import type { Hold } from '../../schemas/pointer.ts'
 import { SnapflipError } from '../core/errors.ts'
+import { openCanary } from './canaries.ts'
 import { lockDataset } from './dataset-lock.ts'
+import { finishCanary, leaveCanary } from './end-canary.ts'
 import { type FlipResult, type FlipRow, flipOf } from './flips.ts'
 import { putHold } from './hold.ts'
 import { putQuarantine } from './quarantine.ts'
@@ -47,6 +49,8 @@ export async function settleFlip(db: Db, settlement: FlipSettlement): Promise<vo
         await putQuarantine(client, { dataset: flip.dataset, tag, by: flip.actor, reason })
       }
       if (hold !== undefined) await putHold(client, flip.dataset, hold)
+      await settleCanary(client, flip)
+      await client.query(CUT_SHORT, [flip.dataset, flip.epoch])
     }
     await client.query(SETTLE, [flipId, outcome, JSON.stringify(detail)])
     await record(client, {
@@ -74,19 +78,35 @@ const SETTLE = `
      set outcome = $2, settled_at = clock_timestamp(), detail = $3
    where id = $1`
 
+/**
+ * The bakes of the flips before, which this one cut short; its own, where a later one did so before this was recorded. What is not confirmed by
+ * then is no bake.
+ */
+const CUT_SHORT = `
+  update snapflip.flips
+     set bake_outcome = 'cutShort', bake_ended_at = clock_timestamp()
+   where dataset = $1 and bake_until is not null and bake_outcome is null
+     and epoch < (select max(epoch) from snapflip.flips
+                   where dataset = $1 and (outcome = 'confirmed' or epoch = $2))`
+
+/** Every flip ends the canary in the pointer. */
+async function settleCanary(client: pg.ClientBase, { dataset, flipId, kind, to, epoch }: FlipRow): Promise<void> {
+  const open = await openCanary(client, dataset)
+  if (open === null || open.epoch > epoch) return
+  const { canaryId, tag } = open
+  if (tag === to) await finishCanary(client, canaryId, 'flipped')
+  else await leaveCanary(client, { canaryId, dataset, tag, why: `${kind} ${flipId} to ${to} came first` })
+}
+
 function quarantinedBy(flip: FlipRow, { quarantine = [] }: FlipSettlement): string[] {
   const left = flip.kind === 'rollback' && flip.from !== null ? [flip.from] : []
   return [...new Set([...left, ...quarantine])]
 }
 
-/** Whether one with a higher epoch was made: then that one's version is active. */
-export async function wasOvertaken(
-  client: pg.ClientBase,
-  flip: Pick<FlipRow, 'dataset' | 'epoch' | 'breakGlass'>,
-): Promise<boolean> {
+async function wasOvertaken(client: pg.ClientBase, flip: FlipRow): Promise<boolean> {
   const { rowCount } = await client.query(
-    `select from snapflip.flips where dataset = $1 and (epoch, epoch_break_glass) > ($2, $3) and outcome = 'confirmed' limit 1`,
-    [flip.dataset, flip.epoch, flip.breakGlass],
+    `select from snapflip.flips where dataset = $1 and epoch > $2 and outcome = 'confirmed' limit 1`,
+    [flip.dataset, flip.epoch],
   )
   return rowCount !== 0
 }

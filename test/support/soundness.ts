@@ -14,12 +14,15 @@ export async function expectSound(world: World): Promise<void> {
   const { dataset, pool } = world
   const { rows } = await pool.query(
     `select (select count(*)::integer from snapflip.refreshes where closed_at is null) as refreshes,
-            (select count(*)::integer from snapflip.flips where outcome is null) as flips`,
+            (select count(*)::integer from snapflip.flips where outcome is null) as flips,
+            (select count(*)::integer from snapflip.canaries where outcome is null) as canaries`,
   )
-  expect(rows).toEqual([{ refreshes: 0, flips: 0 }])
+  expect(rows).toEqual([{ refreshes: 0, flips: 0, canaries: 0 }])
   const known = await versions(pool, dataset)
   const pointer = await world.pointer()
   expect(known.filter((row) => row.state === 'active').map((row) => row.tag)).toEqual([pointer.active?.tag])
+
+  expect(pointer.candidate).toBeNull()
 
   const { data } = await world.store()
   const kept = known.filter((row) => !['building', 'retired', 'swept'].includes(row.state))

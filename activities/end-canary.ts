@@ -1,0 +1,53 @@
+import type { PointerChange } from '../src/core/pointer.ts'
+import { type CanaryRow, canaryOf, openCanary } from '../src/registry/canaries.ts'
+import { endCanary as recordEnd } from '../src/registry/end-canary.ts'
+import { openFlips } from '../src/registry/flips.ts'
+import { changePointer } from '../src/stores/change-pointer.ts'
+import type { Store } from '../src/stores/ports.ts'
+import type { Deps } from './deps.ts'
+import { asActivity } from './failure.ts'
+import { type Looking, repair } from './reconcile.ts'
+import { settleOpenFlips } from './settle-flips.ts'
+import { throughRestarts } from './through-restarts.ts'
+
+/** Takes the canary of a refresh back that ends without its flip: readers first. */
+export const endCanary =
+  (deps: Deps) =>
+  ({ dataset, canaryId, why }: { dataset: string; canaryId: string; why: string }): Promise<void> =>
+    asActivity(async (tell, signal) => {
+      const canary = await canaryOf(deps.pool, canaryId)
+      if (canary !== null) await takeBack(deps, await deps.store(dataset), { dataset, tell, signal }, canary, why)
+    })
+
+/** Ends the canary that a refresh has left behind: it died, and this one has its place. And one that is in the pointer alone. */
+export async function endLeftCanary(deps: Deps, store: Store, looking: Looking, refreshId: string): Promise<void> {
+  const { dataset } = looking
+  const open = await openCanary(deps.pool, dataset)
+  if (open?.refreshId === refreshId) return
+  if (open !== null) await takeBack(deps, store, looking, open, `its refresh ${open.refreshId} ended without it`)
+  // Ended in the registry, and shown again by a store that came back older; nobody else begins one while this refresh is open.
+  const candidate = (await store.pointer.read())?.pointer.candidate ?? null
+  if (candidate === null) return
+  await changePointer(store.pointer, { kind: 'endCanary', canaryId: candidate.canaryId }, { dataset })
+}
+
+/** No attempt at it that is paused shows it again: the fence first, as of a flip that is given up. */
+async function takeBack(deps: Deps, store: Store, looking: Looking, canary: CanaryRow, why: string): Promise<void> {
+  const { dataset } = looking
+  const { canaryId, tag, share } = canary
+  const change = (asked: PointerChange) =>
+    throughRestarts(
+      () => changePointer(store.pointer, asked, { dataset }),
+      () => repair(deps, store, looking),
+    )
+  if (share !== null) {
+    await change({ kind: 'fence', epoch: { registry: canary.epoch, breakGlass: 0 } })
+    await change({ kind: 'endCanary', canaryId })
+  }
+  for (const { epoch, to } of await openFlips(deps.pool, dataset)) {
+    if (to === tag) await change({ kind: 'fence', epoch: { registry: epoch, breakGlass: 0 } })
+  }
+  await settleOpenFlips(deps, store, dataset)
+  await recordEnd(deps.pool, { canaryId, why })
+  deps.log.info({ dataset, step: 'canary', version: tag, canaryId }, `canary ended: ${why}`)
+}

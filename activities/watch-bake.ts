@@ -1,0 +1,174 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { CounterReport } from '../schemas/counters.ts'
+import type { BakePolicy } from '../schemas/watch.ts'
+import { type BakeJudgement, judgeBake, type Watched } from '../src/core/bake-judgement.ts'
+import { SnapflipError } from '../src/core/errors.ts'
+import { LOOKS, lookDue } from '../src/core/looks.ts'
+import { countsOf } from '../src/core/reader-comparison.ts'
+import { type Bake, bakeOf } from '../src/registry/bakes.ts'
+import { endBake } from '../src/registry/end-bake.ts'
+import { goodBefore } from '../src/registry/good-before.ts'
+import { changePointer } from '../src/stores/change-pointer.ts'
+import type { Store } from '../src/stores/ports.ts'
+import { type Deps, datasetOf } from './deps.ts'
+import { measureDrift } from './drift.ts'
+import { asActivity } from './failure.ts'
+import { readManifest } from './parent.ts'
+import { type Looking, repair } from './reconcile.ts'
+import { throughRestarts } from './through-restarts.ts'
+
+export interface BakeRequest {
+  dataset: string
+  /** The flip or rollback that made the version active. */
+  flipId: string
+  tag: string
+  kind: 'flip' | 'rollback'
+  policy: BakePolicy
+}
+
+export interface Baked {
+  /** `left`: another flip or rollback came before the end. `unhealthy`: of a rollback, which nothing takes back by itself. */
+  outcome: 'baked' | 'left' | 'unhealthy'
+  summary: string
+}
+
+/** At least this often it is looked whether the version is still active. */
+const POLL_MS = 2_000
+
+/**
+ * Watches a version after it became active, for the time that was declared: what readers count, and drift. Beyond its limits that is told, and
+ * thrown as BAKE_FAILED where a rollback is to follow; a rollback's own target is only told of, with the version to go to next.
+ */
+export const watchBake =
+  (deps: Deps) =>
+  (request: BakeRequest): Promise<Baked> =>
+    asActivity(async (tell, signal) => {
+      const { dataset, flipId, tag } = request
+      const store = await deps.store(dataset)
+      const looking = { dataset, tell, signal }
+      const bake = await bakeOf(deps.pool, flipId)
+      // Judged by an attempt that did not live to say so: its word stands.
+      let outcome = bake === null ? 'cutShort' : bake.outcome
+      let judged = AS_BEFORE
+      if (bake !== null && outcome === null) {
+        const seen = await watched(deps, store, request, bake, looking)
+        if (seen !== null && seen.beyond.length > 0) return await fail(deps, store, request, seen)
+        const { summary, evidence } = seen ?? AS_BEFORE
+        outcome =
+          seen === null
+            ? 'cutShort'
+            : await endBake(deps.pool, { flipId, outcome: 'baked', detail: { summary, ...evidence } })
+        judged = seen ?? AS_BEFORE
+      }
+      if (outcome === 'failed') return await fail(deps, store, request, judged)
+      if (outcome === 'cutShort') {
+        const active = (await store.pointer.read())?.pointer.active?.tag ?? 'no version'
+        return { outcome: 'left', summary: `the bake of ${tag} was cut short: readers are on ${active}` }
+      }
+      await throughRestarts(
+        () => changePointer(store.pointer, { kind: 'baked', flipId }, { dataset }),
+        () => repair(deps, store, looking),
+      )
+      deps.log.info({ dataset, version: tag, step: 'bake', flipId }, judged.summary)
+      return { outcome: 'baked', summary: `baked: ${judged.summary}` }
+    })
+
+const AS_BEFORE: BakeJudgement = { beyond: [], summary: 'as found before', evidence: {} }
+
+/** What the last look, or the first one beyond the limits, found; null when the version was left before. */
+async function watched(
+  deps: Deps,
+  store: Store,
+  { dataset, flipId, tag, policy }: BakeRequest,
+  bake: Bake,
+  { tell, signal }: Looking,
+): Promise<BakeJudgement | null> {
+  const { forMs } = policy
+  const startedAt = performance.now() - bake.elapsedMs
+  // As it was at the flip: readers that have followed it report no more of the version before, and stores do not keep that for ever.
+  const before = latestOf((await Promise.all(bake.watchesBefore.map((id) => store.counters.list(id)))).flat(), tag)
+  const seen: Watched = { now: [], before: before.map((report) => countsOf(report, policy.slowMs)), drift: null }
+  let driftAt = 0
+  for (let looked = 0; ; ) {
+    const sinceFlip = performance.now() - startedAt
+    if ((await store.pointer.read())?.pointer.flipId !== flipId) return null
+    const look = lookDue({ elapsedMs: sinceFlip, forMs })
+    if (look > looked) {
+      looked = look
+      const isDue = performance.now() >= driftAt || look === LOOKS
+      if (isDue && policy.drift.sample > 0) {
+        seen.drift = await driftOf(deps, store, { dataset, tag, sample: policy.drift.sample, signal })
+        driftAt = performance.now() + policy.drift.everyMs
+      }
+      const reports = await store.counters.list(flipId)
+      seen.now = reports.filter((report) => report.tag === tag).map((report) => countsOf(report, policy.slowMs))
+      const judged = judgeBake(seen, policy, look)
+      tell(`look ${look} of ${LOOKS}: ${judged.summary}`)
+      if (judged.beyond.length > 0 || look === LOOKS) return judged
+    }
+    const untilNext = ((looked + 1) * forMs) / LOOKS - sinceFlip
+    await sleep(Math.max(1, Math.min(POLL_MS, untilNext)), undefined, { signal })
+  }
+}
+
+/** Of each reader its last report of another version than this. */
+function latestOf(reports: readonly CounterReport[], tag: string): CounterReport[] {
+  const latest = new Map<string, CounterReport>()
+  for (const report of reports.toSorted((a, b) => Date.parse(a.at) - Date.parse(b.at)))
+    if (report.tag !== tag) latest.set(report.readerId, report)
+  return [...latest.values()]
+}
+
+/** Null where no index could be compared: a source that does not answer says nothing of the version. */
+async function driftOf(
+  deps: Deps,
+  store: Store,
+  { dataset, tag, sample, signal }: { dataset: string; tag: string; sample: number; signal: AbortSignal },
+): Promise<Watched['drift']> {
+  const pointer = (await store.pointer.read())?.pointer ?? null
+  if (pointer?.active?.tag !== tag) return null
+  const manifest = await readManifest(store, dataset, pointer.active)
+  const drift = { compared: 0, different: 0 }
+  for (const [name, definition] of Object.entries(datasetOf(deps.config, dataset).indexes)) {
+    if ('events' in definition || manifest.indexes[name] === undefined) continue
+    // Nothing is compared in full, so nothing is put into a folder.
+    const options = { manifest, name, definition, mode: 'sample', sample, folder: deps.workDir, signal } as const
+    try {
+      const { compared, differentCount } = await measureDrift(deps, store, options)
+      drift.compared += compared
+      drift.different += differentCount
+    } catch (error) {
+      signal.throwIfAborted()
+      deps.log.warn({ err: error, dataset, version: tag, step: 'bake', index: name }, 'drift could not be measured')
+    }
+  }
+  return drift.compared === 0 ? null : drift
+}
+
+async function fail(deps: Deps, store: Store, request: BakeRequest, judged: BakeJudgement): Promise<Baked> {
+  const { dataset, flipId, tag, kind } = request
+  const { summary: found, evidence } = judged
+  const isRollback = kind === 'rollback'
+  const next = isRollback ? `; ${await nextGood(deps, store, dataset, tag)}` : ''
+  const summary = `${tag} of ${dataset} is beyond its limits in its bake: ${found}${next}`
+  await deps.alert({
+    kind: isRollback ? 'ROLLBACK_UNHEALTHY' : 'BAKE_FAILED',
+    dataset,
+    version: tag,
+    incident: flipId,
+    summary,
+    evidence: { ...evidence, flipId },
+  })
+  await endBake(deps.pool, { flipId, outcome: 'failed', detail: { summary, ...evidence } })
+  if (isRollback) return { outcome: 'unhealthy', summary }
+  throw new SnapflipError('BAKE_FAILED', summary, { dataset, tag, flipId })
+}
+
+/** What a person may do about a rollback whose target is unhealthy. */
+export async function nextGood(deps: Deps, store: Store, dataset: string, tag: string): Promise<string> {
+  const pointer = (await store.pointer.read())?.pointer
+  const next = pointer === undefined ? null : await goodBefore(deps.pool, { dataset, from: tag, pointer })
+  return next === null
+    ? `there is no retained version before it: \`snapflip refresh ${dataset} --full\` builds one`
+    : `the next good version is ${next}: \`snapflip rollback ${dataset} --to ${next} --reason …\``
+}

@@ -1,0 +1,37 @@
+import type { BakeOutcome } from './flips.ts'
+import { type Db, select } from './transaction.ts'
+
+/** The watch over the version that a flip made active. */
+export interface Bake {
+  /** By the database's clock. */
+  elapsedMs: number
+  until: Date
+  /** Null while it bakes. */
+  outcome: BakeOutcome | null
+  /** Whose readers' counters say what the version before was like: the flip that made it active, and the canary before this flip. */
+  watchesBefore: string[]
+}
+
+/** Null: the flip was not made, or no bake was declared with it. */
+export async function bakeOf(db: Db, flipId: string): Promise<Bake | null> {
+  const rows = await select<Omit<Bake, 'watchesBefore'> & { flipBefore: string | null; canaryBefore: string | null }>(
+    db,
+    `select (extract(epoch from clock_timestamp() - flip.settled_at) * 1000)::double precision as "elapsedMs",
+            flip.bake_until as until, flip.bake_outcome as outcome,
+            (select before.id from snapflip.flips as before
+              where before.dataset = flip.dataset and before.to_tag = flip.from_tag and before.outcome = 'confirmed'
+                and before.epoch < flip.epoch
+              order by before.epoch desc limit 1) as "flipBefore",
+            (select id from snapflip.canaries
+              where canaries.dataset = flip.dataset and canaries.tag = flip.to_tag and canaries.outcome = 'flipped'
+                and canaries.epoch < flip.epoch
+              order by canaries.epoch desc limit 1) as "canaryBefore"
+       from snapflip.flips as flip
+      where flip.id = $1 and flip.outcome = 'confirmed' and flip.bake_until is not null`,
+    [flipId],
+  )
+  const [row] = rows
+  if (row === undefined) return null
+  const { flipBefore, canaryBefore, ...bake } = row
+  return { ...bake, watchesBefore: [flipBefore, canaryBefore].filter((id) => id !== null) }
+}

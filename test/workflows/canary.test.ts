@@ -1,0 +1,164 @@
+import { expect, it } from 'vitest'
+import type { ConfigInput } from '../../schemas/config.ts'
+import type { CounterReport } from '../../schemas/counters.ts'
+import { WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { canaryPolicySchema } from '../../schemas/watch.ts'
+import { failureCode } from '../../src/core/failure.ts'
+import { waitUntil } from '../../src/local/wait-until.ts'
+import { gateResults } from '../../src/registry/gate-results.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
+import { version } from '../../src/registry/version.ts'
+import { report } from '../stores/reports.ts'
+import { expectSound } from '../support/soundness.ts'
+import { makeWorld, type World } from '../support/world.ts'
+
+type Declared = NonNullable<ConfigInput['datasets'][string]>
+
+const SHOP = {
+  schema: `create table products (id integer primary key, price integer not null);
+    insert into products select n, n * 10 from generate_series(1, 300) n`,
+  dataset: { indexes: { products: { from: 'public.products', key: 'id', value: 'price' } } },
+}
+
+/** A shop with a first version, and a canary for every one that follows. */
+async function makeShop(canary: Declared['canary']): Promise<World> {
+  const world = await makeWorld({ ...SHOP, dataset: { ...SHOP.dataset, canary } })
+  await world.worker()
+  expect(await world.refresh()).toMatchObject({ status: 'FLIPPED' })
+  return world
+}
+
+/** A refresh with every price changed, once readers may answer from its version. */
+async function untilCanary(world: World, after: string | null = null) {
+  await world.pool.query('update products set price = price + 1')
+  const refresh = world
+    .refresh()
+    .catch((error: unknown) => ({ failed: failureCode(error), status: null, tag: null, summary: '' }))
+  const { candidate, active } = await waitUntil('a canary', async () => {
+    const pointer = await world.pointer()
+    return pointer.candidate === null || pointer.candidate.version.tag === after ? undefined : pointer
+  })
+  if (candidate === null || active === null) throw new Error('the canary ended at once')
+  return { refresh, candidate, tags: { candidate: candidate.version.tag, active: active.tag } }
+}
+
+/** Readers report: `n` on each side, those on the candidate's with counts of their own. */
+async function count(
+  world: World,
+  { candidate, tags }: Awaited<ReturnType<typeof untilCanary>>,
+  counts: ReadonlyArray<Partial<CounterReport>>,
+): Promise<void> {
+  const { counters } = await world.store()
+  const at = new Date().toISOString()
+  const put = (side: 'active' | 'candidate', fields: Partial<CounterReport>) =>
+    counters.put(report({ watchId: candidate.canaryId, side, tag: tags[side], reads: 500, since: at, at, ...fields }))
+  for (const [n, own] of counts.entries()) {
+    await put('candidate', { readerId: `c${n}`, ...own })
+    await put('active', { readerId: `a${n}` })
+  }
+}
+
+const CANARY = { share: 0.5, forMs: 4_000, minimumReads: 500 } as const
+const ENDLESS = { ...CANARY, forMs: 40_000 }
+
+it('a candidate that is no worse for its readers is flipped to', async () => {
+  const world = await makeShop(CANARY)
+  const canary = await untilCanary(world)
+  expect(await version(world.pool, world.dataset, canary.tags.candidate)).toMatchObject({ state: 'candidate' })
+  expect(canary.candidate).toMatchObject({ share: 0.5 })
+  await count(world, canary, [{}, {}, { misses: 3 }])
+  const outcome = await canary.refresh
+  expect(outcome).toMatchObject({ status: 'FLIPPED', tag: canary.tags.candidate })
+  expect(await world.pointer()).toMatchObject({ active: { tag: outcome.tag }, candidate: null })
+  const results = await gateResults(world.pool, world.dataset, canary.tags.candidate)
+  expect(results.at(-1)).toMatchObject({
+    gate: 'canary',
+    verdict: 'pass',
+    actual: { reads: 1500, readers: 3, look: 20 },
+  })
+  await expectSound(world)
+})
+
+it('a candidate that most of its readers miss keys in is refused before its time is over, and readers are back', async () => {
+  const world = await makeShop(ENDLESS)
+  const canary = await untilCanary(world)
+  await count(world, canary, [{ misses: 200 }, { misses: 250 }, {}])
+  const outcome = await canary.refresh
+  expect(outcome).toMatchObject({ status: 'REJECTED', summary: expect.stringContaining('misses') })
+  expect(await world.pointer()).toMatchObject({ active: { tag: canary.tags.active }, candidate: null })
+  expect(await version(world.pool, world.dataset, canary.tags.candidate)).toMatchObject({ state: 'rejected' })
+  const result = (await gateResults(world.pool, world.dataset, canary.tags.candidate)).at(-1)
+  expect(result).toMatchObject({ gate: 'canary', verdict: 'reject', actual: { missesReaders: 2, missesBefore: 0 } })
+  expect(result?.actual.look).toBeLessThan(20)
+  const entries = await historyEntries(world.pool, { dataset: world.dataset })
+  expect(entries.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['canary.begun', 'canary.refused']))
+  await expectSound(world)
+})
+
+it('a single reader votes no candidate out, whatever it counts', async () => {
+  const world = await makeShop(CANARY)
+  const canary = await untilCanary(world)
+  await count(world, canary, [{ reads: 1e6, misses: 1e6, errors: 1e6, bad: 1e6 }, {}, {}])
+  expect(await canary.refresh).toMatchObject({ status: 'FLIPPED' })
+  const result = (await gateResults(world.pool, world.dataset, canary.tags.candidate)).at(-1)
+  expect(result).toMatchObject({ gate: 'canary', verdict: 'warn', summary: expect.stringContaining('minority') })
+})
+
+it('without readers a sample of keys is read on both versions', async () => {
+  const world = await makeShop(CANARY)
+  const good = await untilCanary(world)
+  expect(await good.refresh).toMatchObject({ status: 'FLIPPED' })
+  const passed = (await gateResults(world.pool, world.dataset, good.tags.candidate)).at(-1)
+  expect(passed).toMatchObject({ gate: 'canary', verdict: 'pass', actual: { keys: 300, missingOnCandidate: 0 } })
+
+  // Too small a loss for the gates, and more than the canary lets pass.
+  await world.pool.query('delete from products where id <= 20')
+  const bad = await untilCanary(world)
+  expect(await bad.refresh).toMatchObject({ status: 'REJECTED' })
+  const refused = (await gateResults(world.pool, world.dataset, bad.tags.candidate)).at(-1)
+  expect(refused).toMatchObject({ gate: 'canary', verdict: 'reject', actual: { missingOnCandidate: 20 } })
+  expect(refused?.sampleKeys).toHaveLength(10)
+})
+
+it('a canary that is only probed shows no reader its candidate', async () => {
+  const world = await makeShop({ probe: { only: true } })
+  await world.pool.query('update products set price = price + 1')
+  const { epoch } = await world.pointer()
+  expect(await world.refresh()).toMatchObject({ status: 'FLIPPED' })
+  // The canary's number was issued, and no pointer written with it: the flip's is the next.
+  expect((await world.pointer()).epoch.registry).toBe(epoch.registry + 2)
+})
+
+it('a cancelled refresh, a hold, a rollback and the refresh after one that died each end the canary', async () => {
+  const world = await makeShop({ probe: { only: true } })
+  await world.refresh({ full: true })
+  Object.assign(world.config.datasets[world.dataset] as object, { canary: canaryPolicySchema.parse(ENDLESS) })
+  await world.apply()
+  const cancelled = await untilCanary(world)
+  await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).cancel()
+  await cancelled.refresh
+  expect((await world.pointer()).candidate).toBeNull()
+  expect((await version(world.pool, world.dataset, cancelled.tags.candidate)).state).toBe('swept')
+
+  const held = await untilCanary(world)
+  await world.hold()
+  expect(await held.refresh).toMatchObject({ failed: 'ON_HOLD' })
+  expect((await world.pointer()).candidate).toBeNull()
+  await world.resume()
+
+  const left = await untilCanary(world)
+  await world.rollback()
+  expect(await left.refresh).toMatchObject({ status: null })
+  expect(await world.pointer()).toMatchObject({ candidate: null, quarantined: [left.tags.active] })
+  await world.resume()
+
+  const good = await untilCanary(world)
+  await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).terminate()
+  // Nobody compensated: readers are still on its candidate when the next refresh begins.
+  expect((await world.pointer()).candidate).not.toBeNull()
+  const next = await untilCanary(world, good.tags.candidate)
+  expect(await version(world.pool, world.dataset, good.tags.candidate)).toMatchObject({ state: 'sealed' })
+  await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).cancel()
+  await next.refresh
+  await expectSound(world)
+})
