@@ -11,6 +11,7 @@ import { SnapflipError } from '../src/core/errors.ts'
 import { beginGeneration } from '../src/registry/begin-generation.ts'
 import { openRefreshOf } from '../src/registry/open-refresh-of.ts'
 import { recordEvent } from '../src/registry/record.ts'
+import { standingRefusal } from '../src/registry/standing-refusal.ts'
 import { hashedKey } from '../src/snapshot/hashed-key.ts'
 import { type MergeResult, mergeRuns } from '../src/snapshot/merge.ts'
 import { planRepack } from '../src/snapshot/repack.ts'
@@ -23,6 +24,7 @@ import { type Deps, datasetOf } from './deps.ts'
 import { type IndexPlan, planIndexes } from './index-plans.ts'
 import { type Parent, withParent } from './parent.ts'
 import { repair } from './reconcile.ts'
+import { isAsRefused, isWhatWasRefused, refusedAgain, waivedVersion } from './refused-before.ts'
 import { IndexScan, type Workplace } from './scan-index.ts'
 import { seal, sealedBefore } from './seal.ts'
 import { throughRestarts } from './through-restarts.ts'
@@ -49,6 +51,10 @@ export async function buildVersion(
   const before = await sealedBefore(deps, store, request)
   if (before !== null && 'version' in before)
     return { changed: true, summary: 'sealed by an earlier attempt', version: before.version }
+  const inFull = rebuildReason !== null || asked !== null
+  const waived = inFull ? null : await waivedVersion(deps, request)
+  if (waived !== null) return { changed: true, ...waived }
+  const refusal = inFull ? null : await standingRefusal(deps.pool, { dataset, parent: request.from.tag })
 
   const kind = rebuildReason === null ? 'first' : 'rebuild'
   const folder = await attemptFolder(deps, { refreshId, kind, attempt: Context.current().info.attempt })
@@ -56,7 +62,6 @@ export async function buildVersion(
   const scans: IndexScan[] = []
   const client = await deps.builder()
   try {
-    const inFull = rebuildReason !== null || asked !== null
     return await withParent(store, { ...request, inFull }, async (parent) => {
       const { indexes, lineageBroken, attached } = await planIndexes(client, {
         dataset,
@@ -87,6 +92,8 @@ export async function buildVersion(
         const window = { from: parent.manifest.watermark, to: watermark.snapshot }
         if (await isEmptyWindow(client, sources, window)) return nothingNew(deps, store, place, parent, watermark)
       }
+      if (refusal !== null && (await isAsRefused(client, sources, refusal, watermark.snapshot)))
+        return refusedAgain(request, refusal)
       for (const scan of scans) await scan.afterWatermark(client, parent?.manifest.watermark ?? null, watermark)
 
       place.memory.dropSpare()
@@ -96,6 +103,10 @@ export async function buildVersion(
       const renews = (index: BuiltIndex) => index.plan.fullReason !== null && isCaptured(index.plan)
       if (parent !== null && sameIndexes && built.every((index) => index.generation === null && !renews(index))) {
         return nothingNew(deps, store, place, parent, watermark)
+      }
+      if (refusal !== null && isWhatWasRefused(built, refusal)) {
+        for (const { generation } of built) if (generation !== null) await store.data.deleteGeneration(generation)
+        return refusedAgain(request, refusal)
       }
       const version = await seal(deps, store, request, {
         parent,

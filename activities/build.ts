@@ -12,7 +12,10 @@ export interface BuildRequest {
   rebuildReason: string | null
 }
 
-export type BuildResult = { changed: false; summary: string } | { changed: true; summary: string; version: VersionRef }
+export type BuildResult =
+  /** `refused`: it would be what was refused before, and that is how it ends again. */
+  | { changed: false; summary: string; refused?: 'HELD' | 'REJECTED' }
+  | { changed: true; summary: string; version: VersionRef }
 
 /** Builds and seals the next version, or finds that there is nothing new. */
 export const build =

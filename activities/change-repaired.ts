@@ -2,8 +2,10 @@ import { randomUUID } from 'node:crypto'
 import type { PointerChange } from '../src/core/pointer.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
+import { absorbBreakGlass } from './absorb.ts'
 import type { Deps } from './deps.ts'
 import { reconcile } from './reconcile.ts'
+import { settleOpenFlips } from './settle-flips.ts'
 import { throughRestarts } from './through-restarts.ts'
 
 /** What a person's change of the pointer needs of the world: `Deps`, or what the command line opened. */
@@ -19,14 +21,34 @@ export async function changeRepaired(
   { dataset, by }: { dataset: string; by: string },
   change: PointerChange,
 ): Promise<void> {
-  await throughRestarts(
-    () => changePointer(store.pointer, change, { dataset }),
-    () =>
-      reconcile(deps, store, {
-        dataset,
-        rollback: { flipId: randomUUID(), actor: by, reason: null, hold: null, to: null },
-        tell: (progress) => deps.log.info({ dataset, step: change.kind }, progress),
-        signal: new AbortController().signal,
-      }),
+  await throughRepair(deps, store, { dataset, by, step: change.kind }, () =>
+    changePointer(store.pointer, change, { dataset }),
   )
+}
+
+/** Work of a person that sets the pointer, whatever restarted. */
+export async function throughRepair<T>(
+  deps: ChangeDeps,
+  store: Store,
+  { dataset, by, step }: { dataset: string; by: string; step: string },
+  work: () => Promise<T>,
+): Promise<T> {
+  return throughRestarts(work, () =>
+    reconcile(deps, store, {
+      dataset,
+      rollback: { flipId: randomUUID(), actor: by, reason: null, hold: null, to: null },
+      tell: (progress) => deps.log.info({ dataset, step }, progress),
+      signal: new AbortController().signal,
+    }),
+  )
+}
+
+/** What is in the store alone, a rollback whose reply was lost or one that was made without the registry, is in the registry afterwards. */
+export async function settleAll(
+  deps: ChangeDeps,
+  store: Store,
+  { dataset, by }: { dataset: string; by: string },
+): Promise<void> {
+  await settleOpenFlips(deps, store, dataset)
+  await throughRepair(deps, store, { dataset, by, step: 'absorb' }, () => absorbBreakGlass(deps, store, dataset))
 }

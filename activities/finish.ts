@@ -31,7 +31,7 @@ export const finish =
         tag,
         active: await activeTag(deps, dataset),
         summary,
-        gates: gates.map(({ at: _at, ...result }) => result),
+        gates: gates.map(({ at: _at, refreshId: _refreshId, ...result }) => result),
         durationsMs,
       }
     })

@@ -2,17 +2,19 @@ import { ApplicationFailure } from '@temporalio/activity'
 import type { Epoch, Pointer, VersionRef } from '../schemas/pointer.ts'
 import { type RollbackRequest, rollbackRequestSchema } from '../schemas/refresh.ts'
 import type { BakePolicy } from '../schemas/watch.ts'
-import { type ErrorCode, SnapflipError } from '../src/core/errors.ts'
+import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
-import { type FlipRow, flipOf } from '../src/registry/flips.ts'
+import { epochOf, type FlipRow, flipOf } from '../src/registry/flips.ts'
 import { goodBefore } from '../src/registry/good-before.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import type { Store } from '../src/stores/ports.ts'
+import { absorbBreakGlass } from './absorb.ts'
+import type { ChangeDeps } from './change-repaired.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { makeFlip } from './flip.ts'
 import { readManifest } from './parent.ts'
-import { reconcile } from './reconcile.ts'
+import { type Looking, reconcile } from './reconcile.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 import { throughRestarts } from './through-restarts.ts'
 
@@ -43,25 +45,46 @@ export interface FlippedBack {
 export const flipBack =
   (deps: Deps) =>
   (asked: FlipBackRequest): Promise<FlippedBack> =>
-    asActivity((tell, signal) =>
-      // The store is looked at first each time, which repairs it.
-      throughRestarts(
-        () => takeBack(deps, asked, { tell, signal }),
-        async () => undefined,
-      ),
-    )
+    asActivity(async (tell, signal) => {
+      const { workflowId, runId } = asked
+      const by = { flipId: asked.flipId, actor: () => deps.starter(workflowId, runId) }
+      try {
+        const back = await takeBack(deps, { ...by, request: asked.request }, { tell, signal })
+        return { ...back, searchable: deps.searchable }
+      } catch (error) {
+        if (!isSnapflipError(error, 'NO_ACTIVE_VERSION')) throw error
+        // A reader waits for a first version; a person who asked for a rollback is told.
+        throw ApplicationFailure.nonRetryable(error.message, error.code, error.details)
+      }
+    })
 
-async function takeBack(
-  deps: Deps,
-  asked: FlipBackRequest,
-  { tell, signal }: { tell: (progress: string) => void; signal: AbortSignal },
-): Promise<FlippedBack> {
+/** What a rollback needs of the world: `Deps`, or what the command line opened. */
+export type TakeBackDeps = ChangeDeps & Pick<Deps, 'config'>
+
+/** The rollback itself, for the activity and for the command line, which does without Temporal. Again with the same flip id: finds it made. */
+export function takeBack(
+  deps: TakeBackDeps,
+  asked: { flipId: string; request: unknown; actor: () => Promise<string> },
+  looking: Omit<Looking, 'dataset'>,
+): Promise<Omit<FlippedBack, 'searchable'>> {
+  // The store is looked at first each time, which repairs it.
+  return throughRestarts(
+    () => takeBackOnce(deps, asked, looking),
+    async () => undefined,
+  )
+}
+
+async function takeBackOnce(
+  deps: TakeBackDeps,
+  asked: Parameters<typeof takeBack>[1],
+  { tell, signal }: Omit<Looking, 'dataset'>,
+): Promise<Omit<FlippedBack, 'searchable'>> {
   const { flipId } = asked
   const request = parseRequest(asked.request)
   const { dataset } = request
   const { bake } = datasetOf(deps.config, dataset)
   const store = await deps.store(dataset)
-  const actor = await deps.starter(asked.workflowId, asked.runId)
+  const actor = await asked.actor()
   await requireStore(deps.pool, { dataset, url: store.url })
   const made = async (): Promise<FlipRow | null> => {
     await settleOpenFlips(deps, store, dataset)
@@ -84,13 +107,12 @@ async function takeBack(
   const { from, to } = flip
   const back = repaired ?? `${dataset} is back from ${from} at ${to}; ${from} is quarantined`
   const summary = `${back}, ${dataset} is on hold until \`snapflip resume ${dataset}\``
-  const epoch = { registry: flip.epoch, breakGlass: 0 }
-  return { dataset, from, to, epoch, summary, searchable: deps.searchable, ...(bake && { bake }) }
+  return { dataset, from, to, epoch: epochOf(flip), summary, ...(bake && { bake }) }
 }
 
 /** What the repair told when that was the rollback; null when the flip was. */
 async function move(
-  deps: Deps,
+  deps: TakeBackDeps,
   store: Store,
   {
     request: { dataset, reason, to, from: leaves },
@@ -114,15 +136,15 @@ async function move(
     const repaired = await reconcile(deps, store, { dataset, rollback, tell, signal })
     if (repaired?.outcome === 'moved') return repaired.summary
   }
+  await absorbBreakGlass(deps, store, dataset)
 
   const earlier = await flipOf(deps.pool, flipId)
   const pointer = (await store.pointer.read())?.pointer ?? null
   const from = earlier?.from ?? pointer?.active?.tag ?? null
   if (pointer === null || from === null) {
-    // A reader waits for a first version; a person who asked for a rollback is told.
-    throw ApplicationFailure.nonRetryable(
+    throw new SnapflipError(
+      'NO_ACTIVE_VERSION',
       `Expected an active version of ${dataset} to go back from, found none. \`snapflip refresh ${dataset}\` makes one.`,
-      'NO_ACTIVE_VERSION' satisfies ErrorCode,
       { dataset },
     )
   }
@@ -161,7 +183,7 @@ function parseRequest(request: unknown): RollbackRequest {
 }
 
 /** The version that was active before, as the pointer has it; else the newest retained one that came before. */
-async function targetOf(deps: Deps, dataset: string, pointer: Pointer, from: string): Promise<string> {
+async function targetOf(deps: TakeBackDeps, dataset: string, pointer: Pointer, from: string): Promise<string> {
   if (pointer.previous !== null) return pointer.previous.tag
   const target = await goodBefore(deps.pool, { dataset, from, pointer })
   if (target !== null) return target
@@ -173,7 +195,7 @@ async function targetOf(deps: Deps, dataset: string, pointer: Pointer, from: str
 }
 
 /** The target as the registry knows it, if its manifest is in the store as it was sealed. */
-async function retainedRef(deps: Deps, store: Store, dataset: string, tag: string): Promise<VersionRef> {
+async function retainedRef(deps: TakeBackDeps, store: Store, dataset: string, tag: string): Promise<VersionRef> {
   const row = await versionRow(deps.pool, dataset, tag)
   if (row.digest === null || row.manifestSha256 === null) {
     throw new SnapflipError('UNKNOWN_VERSION', `Expected a sealed version of ${dataset}, found ${tag} ${row.state}.`, {

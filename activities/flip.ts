@@ -65,7 +65,7 @@ export const flip =
  * is recorded. A crash in between leaves an intent whose outcome is read from the store (`settleOpenFlips`).
  */
 export async function makeFlip(
-  deps: Deps,
+  deps: Pick<Deps, 'pool' | 'log'>,
   store: Store,
   flip: {
     intent: FlipIntent

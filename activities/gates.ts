@@ -34,8 +34,9 @@ export const gates =
       const store = await deps.store(dataset)
       const manifest = await readManifest(store, dataset, version)
       const row = await versionRow(deps.pool, dataset, version.tag)
-      // Judged by an attempt that did not live to say so: another sample is not drawn.
-      const before = row.manifestSha256 === version.manifest ? await gateResults(deps.pool, dataset, version.tag) : []
+      // Judged by an attempt that did not live to say so: another sample is not drawn. Not what an earlier refresh left of it.
+      const kept = row.manifestSha256 === version.manifest ? await gateResults(deps.pool, dataset, version.tag) : []
+      const before = kept.filter((result) => result.refreshId === refreshId)
       if (before.length > 0) return toldOf(before)
       const evidence = buildEvidenceSchema.parse(row.counts)
       const folder = join(deps.workDir, refreshId, `drift-${randomUUID()}`)

@@ -2,10 +2,9 @@ import type { Hold } from '../schemas/pointer.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
 import { hold as recordHold } from '../src/registry/hold.ts'
 import { resume } from '../src/registry/resume.ts'
-import { type ChangeDeps, changeRepaired } from './change-repaired.ts'
+import { type ChangeDeps, changeRepaired, settleAll } from './change-repaired.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
-import { settleOpenFlips } from './settle-flips.ts'
 
 export interface HoldRequest {
   dataset: string
@@ -43,7 +42,7 @@ export async function resumeDataset(deps: ChangeDeps, request: HoldRequest): Pro
   const { dataset } = request
   const store = await deps.store(dataset)
   await requireStore(deps.pool, { dataset, url: store.url })
-  await settleOpenFlips(deps, store, dataset)
+  await settleAll(deps, store, request)
   const pointer = (await store.pointer.read())?.pointer ?? null
   const { lifted } = await resume(deps.pool, { ...request, heldInStore: pointer?.hold != null })
   // Without a pointer there is none to lift, and none is made for it.

@@ -8,6 +8,7 @@ import { requireStore } from '../src/registry/apply-store.ts'
 import { requireApplied } from '../src/registry/current-definition.ts'
 import { openRefresh } from '../src/registry/open-refresh.ts'
 import { raiseEpoch } from '../src/registry/raise-epoch.ts'
+import { absorbBreakGlass } from './absorb.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { endLeftCanary } from './end-canary.ts'
 import { asActivity } from './failure.ts'
@@ -54,6 +55,7 @@ async function planRefresh(
   await settleOpenFlips(deps, store, dataset)
   // Before the refresh is opened: one that is refused, because of a hold say, leaves the store repaired even so.
   const repaired = await repair(deps, store, { dataset, tell, signal })
+  const absorbed = await absorbBreakGlass(deps, store, dataset)
   await openOnce(deps, { ...asked, dataset, reason: reason ?? null, full: full ?? false })
 
   await endLeftCanary(deps, store, { dataset, tell, signal }, asked.refreshId)
@@ -61,7 +63,7 @@ async function planRefresh(
   const from = { tag: pointer?.active?.tag ?? null, epoch: pointer?.epoch ?? NO_EPOCH }
   await raiseEpoch(deps.pool, dataset, from.epoch.registry)
   deps.log.info({ dataset, step: 'plan', refreshId: asked.refreshId, from: from.tag }, 'refresh opened')
-  const summary = `${repaired === null ? '' : `${repaired.summary}; `}${beginning(pointer)}`
+  const summary = [repaired?.summary, absorbed, beginning(pointer)].filter((part) => part != null).join('; ')
   const { canary, bake } = definition
   const watches = { ...(canary && from.tag !== null && { canary }), ...(bake && { bake }) }
   return { dataset, from, summary, searchable: deps.searchable, ...watches }

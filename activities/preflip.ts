@@ -2,7 +2,7 @@ import type { Manifest } from '../schemas/manifest.ts'
 import type { VersionRef } from '../schemas/pointer.ts'
 import { watermarkStillThere } from '../src/changelog/watermark.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
-import { heaviest } from '../src/gates/gate.ts'
+import { judgementOf } from '../src/core/judgement.ts'
 import { activeHold } from '../src/registry/active-hold.ts'
 import { gateResults } from '../src/registry/gate-results.ts'
 import { version as versionRow } from '../src/registry/version.ts'
@@ -39,7 +39,7 @@ export const preflip =
       if (row.state !== 'sealed' && row.state !== 'candidate') throw refuse('a sealed version', `it ${row.state}`)
 
       const results = await gateResults(deps.pool, dataset, version.tag)
-      const verdict = heaviest(results.map((result) => result.verdict))
+      const { verdict } = judgementOf(results)
       if (results.length === 0) throw refuse('the evidence of its gates', 'none')
       if (verdict === 'hold' || verdict === 'reject') throw refuse('gates that passed', verdict)
       const oldest = Math.min(...results.map((result) => result.at.getTime()))

@@ -1,8 +1,7 @@
 import { requireStore } from '../src/registry/apply-store.ts'
 import { quarantine } from '../src/registry/quarantine.ts'
 import { release } from '../src/registry/release.ts'
-import { type ChangeDeps, changeRepaired } from './change-repaired.ts'
-import { settleOpenFlips } from './settle-flips.ts'
+import { type ChangeDeps, changeRepaired, settleAll } from './change-repaired.ts'
 
 export interface QuarantineRequest {
   dataset: string
@@ -20,7 +19,7 @@ export async function quarantineVersion(deps: ChangeDeps, request: QuarantineReq
   const store = await deps.store(dataset)
   await requireStore(deps.pool, { dataset, url: store.url })
   // Whether it is active, or about to be, the registry knows once nothing is undecided.
-  await settleOpenFlips(deps, store, dataset)
+  await settleAll(deps, store, request)
   await quarantine(deps.pool, request)
   await changeRepaired(deps, store, request, { kind: 'quarantine', tag })
 }
@@ -31,7 +30,7 @@ export async function releaseVersion(deps: ChangeDeps, request: QuarantineReques
   const store = await deps.store(dataset)
   await requireStore(deps.pool, { dataset, url: store.url })
   // A rollback that is in the pointer alone would quarantine the version again when it is settled.
-  await settleOpenFlips(deps, store, dataset)
+  await settleAll(deps, store, request)
   const { released } = await release(deps.pool, request)
   const inStore = (await store.pointer.read())?.pointer.quarantined.includes(tag) === true
   if (inStore) await changeRepaired(deps, store, request, { kind: 'release', tag })

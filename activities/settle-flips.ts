@@ -1,6 +1,6 @@
 import type { Pointer } from '../schemas/pointer.ts'
 import { compareEpoch, type FlipChange, NO_EPOCH } from '../src/core/pointer.ts'
-import { type FlipRow, openFlips } from '../src/registry/flips.ts'
+import { epochOf, type FlipRow, openFlips } from '../src/registry/flips.ts'
 import { settleFlip } from '../src/registry/settle-flip.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
@@ -33,6 +33,21 @@ export async function settleOpenFlips(
 }
 
 /**
+ * Settles all that is open, for good: what was not made by now never is. For where a flip that is still undecided must not come true any more.
+ */
+export async function ruleOutOpenFlips(
+  deps: Parameters<typeof settleOpenFlips>[0],
+  store: Store,
+  dataset: string,
+): Promise<void> {
+  await settleOpenFlips(deps, store, dataset)
+  const last = (await openFlips(deps.pool, dataset)).at(-1)
+  if (last === undefined) return
+  await changePointer(store.pointer, { kind: 'fence', epoch: epochOf(last) }, { dataset })
+  await settleOpenFlips(deps, store, dataset)
+}
+
+/**
  * Makes a refusal final, before it is recorded: another attempt at the same flip, paused for now, must not find later that what stood against it
  * (a quarantine, a hold) is gone. Where the pointer is elsewhere than the flip expected it, it never comes back there. Returns the pointer when such
  * an attempt has made the flip after all.
@@ -56,5 +71,5 @@ function wasMade(pointer: Pointer, flipId: string): boolean {
 function outcomeOf(flip: FlipRow, pointer: Pointer | null): 'confirmed' | 'refused' | null {
   if (pointer === null) return null
   if (wasMade(pointer, flip.flipId)) return 'confirmed'
-  return compareEpoch(pointer.epoch, { registry: flip.epoch, breakGlass: 0 }) >= 0 ? 'refused' : null
+  return compareEpoch(pointer.epoch, epochOf(flip)) >= 0 ? 'refused' : null
 }

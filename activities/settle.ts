@@ -1,4 +1,4 @@
-import { flipOf } from '../src/registry/flips.ts'
+import { epochOf, flipOf } from '../src/registry/flips.ts'
 import { ruleOutFlip } from '../src/registry/rule-out-flip.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Deps } from './deps.ts'
@@ -25,7 +25,7 @@ export const settle =
       if (asked === null) return { flipped: false, active: null }
       const store = await deps.store(dataset)
       if (asked.outcome === null) {
-        const epoch = { registry: asked.epoch, breakGlass: 0 }
+        const epoch = epochOf(asked)
         await throughRestarts(
           () => changePointer(store.pointer, { kind: 'fence', epoch }, { dataset }),
           () => repair(deps, store, { dataset, tell, signal }),

@@ -82,8 +82,8 @@ async function overtaken(deps: Deps, dataset: string, version: VersionRef): Prom
 }
 
 /** How many keys read back, all at one pin, whatever flips meanwhile. Null: another version is active. */
-async function readThroughSdk(
-  deps: Deps,
+export async function readThroughSdk(
+  deps: Pick<Deps, 'config' | 'store'>,
   dataset: string,
   version: VersionRef,
   tell: (progress: string) => void,

@@ -24,15 +24,26 @@ export type RollbackRequest = z.infer<typeof rollbackRequestSchema>
 export const verdictSchema = z.enum(['pass', 'warn', 'hold', 'reject'])
 export type Verdict = z.infer<typeof verdictSchema>
 
-export const gateNameSchema = z.enum([
-  'integrity',
-  'rowCounts',
-  'changeVolume',
-  'drift',
-  'sourceSchema',
-  'uniqueness',
-  'canary',
+/** Those that come with snapflip, and `user:<name>` for those that the definition declares. */
+const gateNameSchema = z.union([
+  z.enum([
+    'integrity',
+    'rowCounts',
+    'changeVolume',
+    'drift',
+    'sourceSchema',
+    'uniqueness',
+    'nullShare',
+    'distinctShare',
+    'valueSchema',
+    'canary',
+  ]),
+  z.templateLiteral(['user:', z.string()]),
 ])
+
+/** Who let a verdict pass, until when, and why. */
+const waivedSchema = z.object({ by: z.string(), until: z.iso.datetime(), reason: z.string() })
+export type Waived = z.infer<typeof waivedSchema>
 
 /** The result of one gate over one index (or the whole dataset), pass or fail. Values never; keys hashed unless short samples are declared plain. */
 export const gateResultSchema = z.object({
@@ -44,6 +55,8 @@ export const gateResultSchema = z.object({
   actual: z.record(z.string(), z.union([z.number(), z.string(), z.null()])),
   limit: z.record(z.string(), z.union([z.number(), z.string(), z.null()])),
   sampleKeys: z.array(z.string()).max(10),
+  /** The verdict stays as it was judged. */
+  waived: waivedSchema.nullable().optional(),
 })
 export type GateResult = z.infer<typeof gateResultSchema>
 

@@ -47,7 +47,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     steps.tell({ snapflipDataset: plan.dataset })
 
     const built = await steps.take('build', plan.summary, () => buildOrRebuild({ refreshId, dataset, from }))
-    if (!built.changed) return await end('NOTHING_NEW', built.summary)
+    if (!built.changed) return await end(built.refused ?? 'NOTHING_NEW', built.summary)
     const { version } = built
     tag = version.tag
     steps.progress = { ...steps.progress, tag }

@@ -1,32 +1,16 @@
 #!/usr/bin/env node
-import { existsSync, readFileSync } from 'node:fs'
-import { Command, CommanderError } from 'commander'
+import { CommanderError } from 'commander'
 import { ERRORS, SnapflipError } from '../core/errors.ts'
 import { printError } from './print-error.ts'
-import { ended, withCommonOptions } from './verb.ts'
-import { VERBS } from './verbs.ts'
+import { commandLine } from './program.ts'
+import { ended } from './verb.ts'
 
 /** The command line: parses, runs one verb, prints its answer, sets the exit code. */
 const argv = process.argv.slice(2)
 // What they ask for holds for wrong command lines too, which commander refuses before it has read them.
 const wanted = { json: argv.includes('--json'), verbose: argv.includes('--verbose') }
 
-const program = new Command('snapflip')
-  .description('Index versions: built from committed changes, proven, flipped to in one step, and taken back.')
-  .version(packageVersion())
-  .helpCommand(false)
-  .showHelpAfterError(false)
-  // Each verb reads its own options, so that its --version may be a tag; the common ones may stand before it too.
-  .enablePositionalOptions()
-  .exitOverride()
-  .configureOutput({ outputError: () => {} })
-withCommonOptions(program)
-for (const declare of VERBS) declare(program)
-// In place of commander's own, which answers a verb that it does not know with the whole list.
-withCommonOptions(program.command('help [verb]').description('say more about a verb')).action((asked?: string) => {
-  const found = asked === undefined ? program : program.commands.find((command) => command.name() === asked)
-  return found === undefined ? program.error(`error: unknown command '${asked}'`) : found.help()
-})
+const program = commandLine()
 
 // A reader that went away (`| head`) is no fault.
 process.stdout.on('error', (error: NodeJS.ErrnoException) =>
@@ -66,13 +50,4 @@ function usageError(error: CommanderError): SnapflipError {
   return new SnapflipError('USAGE', `${said.charAt(0).toUpperCase()}${said.slice(1)}. See \`${more}\`.`, {
     command: name ?? null,
   })
-}
-
-/** Of the package.json next above: the checkout's, or the installed package's above dist. */
-function packageVersion(): string {
-  for (let folder = new URL('..', import.meta.url); ; folder = new URL('..', folder)) {
-    const file = new URL('package.json', folder)
-    if (existsSync(file)) return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version
-    if (folder.pathname === '/') return 'unknown'
-  }
 }

@@ -11,6 +11,7 @@ import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 interface Options extends CommonOptions {
   to?: string
   reason: string
+  direct?: true
 }
 
 export function rollback(program: Command): void {
@@ -20,9 +21,14 @@ export function rollback(program: Command): void {
     examples: [
       ['snapflip rollback shop --reason "prices are off"', 'to the version before'],
       ['snapflip rollback shop --to v20260518-01 --reason "last good one"', 'to a version by its tag'],
+      ['snapflip rollback shop --direct --reason "prices are off"', 'from here, with Temporal or PostgreSQL down'],
     ],
   })
     .option('--to <tag>', 'the version to go to; without it the one that was active before')
+    .option(
+      '--direct',
+      'without Temporal; and where PostgreSQL does not answer either, in the store alone (break-glass)',
+    )
     .requiredOption('--reason <text>', 'kept in the history, and shown with the hold', reason)
     .action(act<Options, [string]>(run))
 }
@@ -30,6 +36,11 @@ export function rollback(program: Command): void {
 async function run(session: Session, options: Options, dataset: string): Promise<Answer> {
   await session.dataset(dataset)
   if (options.to !== undefined) await requireTag(session, dataset, options.to)
+  const { reason, to } = options
+  if (options.direct) {
+    const { rollbackDirect } = await import('./rollback-direct.ts')
+    return rollbackDirect(session, { dataset, reason, ...(to === undefined ? {} : { to }) })
+  }
   const workflowId = WORKFLOW_ID.rollback(dataset)
   const { client, handle } = await startWorkflow(
     session,

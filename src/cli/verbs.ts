@@ -23,6 +23,7 @@ import { status } from './status.ts'
 import { up } from './up.ts'
 import { verify } from './verify.ts'
 import { versions } from './versions.ts'
+import { waive } from './waive.ts'
 import { worker } from './worker.ts'
 
 /** In the order of the help. */
@@ -41,6 +42,7 @@ export const VERBS: readonly ((program: Command) => void)[] = [
   resume,
   quarantine,
   release,
+  waive,
   status,
   versions,
   show,

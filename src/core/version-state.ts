@@ -24,7 +24,8 @@ export const NEXT_STATES: Record<VersionState, readonly VersionState[]> = {
   sealed: ['held', 'rejected', 'candidate', 'active', 'retained', 'quarantined', 'retired'],
   /** Sealed again: a person let it pass. */
   held: ['sealed', 'rejected', 'quarantined', 'retired'],
-  rejected: ['retired'],
+  /** Sealed again: what refused it was waived. */
+  rejected: ['sealed', 'retired'],
   /** Sealed again: its canary ended without a verdict. */
   candidate: ['sealed', 'held', 'rejected', 'active', 'retained', 'quarantined', 'retired'],
   active: ['retained', 'quarantined'],

@@ -2,6 +2,7 @@ import type pg from 'pg'
 import type { Manifest } from '../../schemas/manifest.ts'
 import type { Pointer, VersionRef } from '../../schemas/pointer.ts'
 import type { VersionState } from '../core/version-state.ts'
+import { takeOver } from './absorb.ts'
 import { activeHold } from './active-hold.ts'
 import { appliedStore } from './applied-store.ts'
 import { lockDataset } from './dataset-lock.ts'
@@ -9,6 +10,7 @@ import { putHold } from './hold.ts'
 import { putQuarantine } from './quarantine.ts'
 import { raiseEpoch } from './raise-epoch.ts'
 import { record } from './record.ts'
+import { followState } from './set-version-state.ts'
 import { type Db, transaction } from './transaction.ts'
 import { versions } from './versions.ts'
 
@@ -77,6 +79,8 @@ export async function adoptStore(
         if (rows.has(tag) || adopted.includes(tag)) continue
         await adopt({ tag, state: 'swept', ref: null, manifest: null }, 'named by the pointer; nothing of it is left')
       }
+      // With what they quarantine and hold; then the pointer's word for all of it.
+      if (isOlder) await takeOver(client, { dataset, store: store.url, entries: pointer.breakGlass })
       await followPointer(client, pointer, store.url)
     }
     if (isOlder || isNew) await leaveWhatIsGone(client, { dataset, store, to: isNew ? 'swept' : 'retired' })
@@ -151,7 +155,7 @@ async function followPointer(client: pg.ClientBase, pointer: Pointer, url: strin
   const rows = await versions(client, dataset)
   // The one that is no longer active first: at no moment are two (versions_one_active).
   for (const { tag, state } of rows.toSorted((a, b) => Number(a.tag === active) - Number(b.tag === active)))
-    await setState(client, { dataset, tag, from: state, to: target(tag, state), why })
+    await followState(client, { dataset, tag, from: state, to: target(tag, state), why })
   if (hold !== null && (await activeHold(client, dataset)) === null) {
     await putHold(client, dataset, hold)
     await record(client, { dataset, actor: null, kind: 'hold', detail: { ...hold, why } })
@@ -167,21 +171,8 @@ async function leaveWhatIsGone(
   for (const { tag, state } of await versions(client, dataset)) {
     const isLeft = store.tags.includes(tag) || tag === store.pointer?.active?.tag
     if (isLeft || kept.includes(state)) continue
-    await setState(client, { dataset, tag, from: state, to, why: `not in ${store.url}` })
+    await followState(client, { dataset, tag, from: state, to, why: `not in ${store.url}` })
   }
-}
-
-/** Not `changeState`: what was decided elsewhere need not be a step from what is known here. */
-async function setState(
-  client: pg.ClientBase,
-  { dataset, tag, from, to, why }: { dataset: string; tag: string; from: VersionState; to: VersionState; why: string },
-): Promise<void> {
-  if (from === to) return
-  await client.query(
-    `update snapflip.versions set state = $3, state_at = clock_timestamp() where dataset = $1 and tag = $2`,
-    [dataset, tag, to],
-  )
-  await record(client, { dataset, actor: null, kind: `version.${to}`, version: tag, detail: { from, why } })
 }
 
 /** The last flip as the pointer remembers it, so that the registry knows from now on what it would have to bring back. */
@@ -191,7 +182,7 @@ async function adoptFlip(client: pg.ClientBase, pointer: Pointer, url: string): 
   const from = pointer.flips[1]?.tag ?? null
   const kind = from !== null && pointer.quarantined.includes(from) ? 'rollback' : 'flip'
   const detail = { store: url, adopted: true }
-  const values = [flipId, dataset, kind, from, active.tag, epoch.registry, JSON.stringify(detail)]
+  const values = [flipId, dataset, kind, from, active.tag, epoch.registry, epoch.breakGlass, JSON.stringify(detail)]
   const { rowCount } = await client.query(ADOPT_FLIP, values)
   if (rowCount === 0) return
   await record(client, {
@@ -204,6 +195,6 @@ async function adoptFlip(client: pg.ClientBase, pointer: Pointer, url: string): 
 }
 
 const ADOPT_FLIP = `
-  insert into snapflip.flips (id, dataset, kind, from_tag, to_tag, epoch, reason, actor, outcome, settled_at, detail)
-  values ($1, $2, $3, $4, $5, $6, 'found in the store', session_user, 'confirmed', clock_timestamp(), $7)
+  insert into snapflip.flips (id, dataset, kind, from_tag, to_tag, epoch, epoch_break_glass, reason, actor, outcome, settled_at, detail)
+  values ($1, $2, $3, $4, $5, $6, $7, 'found in the store', session_user, 'confirmed', clock_timestamp(), $8)
   on conflict do nothing`

@@ -22,7 +22,7 @@ export async function appliedStore(db: Db, dataset: string): Promise<AppliedStor
          select epoch, detail ->> 'store' as url
            from snapflip.flips
           where dataset = name and outcome = 'confirmed'
-          order by epoch desc
+          order by epoch desc, epoch_break_glass desc
           limit 1
        ) as last_flip on true
       where name = $1`,

@@ -1,6 +1,8 @@
+import type { Epoch } from '../../schemas/pointer.ts'
 import { type Db, select } from './transaction.ts'
 
-export type FlipKind = 'flip' | 'rollback'
+/** A drill is a flip that rehearses a rollback, or the way back from one. */
+export type FlipKind = 'flip' | 'rollback' | 'drill'
 export type FlipResult = 'confirmed' | 'refused' | 'failed'
 export type BakeOutcome = 'baked' | 'failed' | 'cutShort'
 
@@ -12,6 +14,8 @@ export interface FlipRow {
   to: string
   /** The registry's part of the epoch. */
   epoch: number
+  /** 0, save for a rollback that was made without the registry. */
+  breakGlass: number
   refreshId: string | null
   reason: string | null
   actor: string
@@ -26,14 +30,24 @@ export interface FlipRow {
   bakeOutcome: BakeOutcome | null
 }
 
+/** In the order of epochs. */
+export const NEWEST_FIRST = 'epoch desc, epoch_break_glass desc'
+
+export function epochOf({ epoch, breakGlass }: FlipRow): Epoch {
+  return { registry: epoch, breakGlass }
+}
+
 /** The dataset's flips and rollbacks, newest first. */
 export async function flips(db: Db, dataset: string, limit = 100): Promise<FlipRow[]> {
-  return readFlips(db, 'where dataset = $1 order by epoch desc limit $2', [dataset, limit])
+  return readFlips(db, `where dataset = $1 order by ${NEWEST_FIRST} limit $2`, [dataset, limit])
 }
 
 /** Those that were made, newest first. */
 export async function confirmedFlips(db: Db, dataset: string, limit: number): Promise<FlipRow[]> {
-  return readFlips(db, `where dataset = $1 and outcome = 'confirmed' order by epoch desc limit $2`, [dataset, limit])
+  return readFlips(db, `where dataset = $1 and outcome = 'confirmed' order by ${NEWEST_FIRST} limit $2`, [
+    dataset,
+    limit,
+  ])
 }
 
 /** Intents whose outcome is not known, oldest first: it must be read from the store before anything is cleaned up. */
@@ -63,13 +77,13 @@ export async function cutShort(db: Db, dataset: string): Promise<ReadonlySet<str
 
 /** Those that `which` (a where clause with its order) picks. */
 export async function readFlips(db: Db, which: string, values: readonly unknown[]): Promise<FlipRow[]> {
-  const rows = await select<Omit<FlipRow, 'epoch'> & { epoch: string }>(
+  const rows = await select<Omit<FlipRow, 'epoch' | 'breakGlass'> & { epoch: string; breakGlass: string }>(
     db,
-    `select id as "flipId", dataset, kind, from_tag as "from", to_tag as "to", epoch, refresh_id as "refreshId", reason,
+    `select id as "flipId", dataset, kind, from_tag as "from", to_tag as "to", epoch, epoch_break_glass as "breakGlass", refresh_id as "refreshId", reason,
             actor, intended_at as "intendedAt", outcome, settled_at as "settledAt", detail,
             bake_until as "bakeUntil", bake_outcome as "bakeOutcome"
        from snapflip.flips ${which}`,
     values,
   )
-  return rows.map((row) => ({ ...row, epoch: Number(row.epoch) }))
+  return rows.map((row) => ({ ...row, epoch: Number(row.epoch), breakGlass: Number(row.breakGlass) }))
 }

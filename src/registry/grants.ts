@@ -83,6 +83,8 @@ export const WORKER_WRITES: Readonly<Record<string, readonly string[]>> = {
     'alerts',
     'alert_deliveries',
     'compacted',
+    'pins',
+    'drills',
   ],
   'insert, delete': ['gate_results', 'watermarks'],
   insert: ['ruled_out_flips'],
@@ -101,6 +103,7 @@ ${Object.entries(WORKER_WRITES)
   .join(
     '',
   )}grant execute on function snapflip.record(text, text, text, text, jsonb), snapflip.begin_lineage() to snapflip_worker;
+grant execute on function snapflip.waive(text, text, text, timestamptz, text) to snapflip_worker;
 `
 
 /** Rights on the sources: reading, which is all a build does. Row security must let the worker see every row, or builds fail. */

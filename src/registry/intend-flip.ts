@@ -142,15 +142,17 @@ export function requireSameManifest(
   )
 }
 
-/** Readers never get a version whose gates did not pass. */
+/** Readers never get a version whose gates did not pass; what a waiver let pass counts for as long as it lasts. */
 export async function requirePassed(client: pg.ClientBase, { dataset, tag, state }: VersionRow): Promise<void> {
   const hold = await activeHold(client, dataset)
   if (hold !== null) throw onHold(dataset, hold)
   const { rows } = await client.query<{ results: number; failed: string[] }>(
     `select count(*)::integer as results,
-            coalesce(array_agg(gate order by position) filter (where verdict in ('hold', 'reject')), '{}') as failed
-       from snapflip.gate_results
-      where dataset = $1 and tag = $2`,
+            coalesce(array_agg(gate_results.gate order by position) filter (
+              where verdict in ('hold', 'reject') and coalesce(until <= clock_timestamp(), true)
+            ), '{}') as failed
+       from snapflip.gate_results left join snapflip.waivers on waivers.id = waiver
+      where gate_results.dataset = $1 and gate_results.tag = $2`,
     [dataset, tag],
   )
   const { results, failed } = rows[0] ?? { results: 0, failed: [] }

@@ -3,7 +3,7 @@ import { emptyPointer } from '../core/pointer.ts'
 import { VERSION_STATES } from '../core/version-state.ts'
 import { activeHold } from './active-hold.ts'
 import { appliedStore } from './applied-store.ts'
-import { confirmedFlips, cutShort } from './flips.ts'
+import { confirmedFlips, cutShort, epochOf } from './flips.ts'
 import { type Db, select } from './transaction.ts'
 import type { VersionRow } from './version.ts'
 import { versions } from './versions.ts'
@@ -38,7 +38,7 @@ export async function knownPointer(db: Db, dataset: string): Promise<Pointer | n
     ...emptyPointer(dataset),
     active: refOf(active),
     previous: refOf(previous),
-    epoch: { registry: last.epoch, breakGlass: 0 },
+    epoch: epochOf(last),
     flipId: last.flipId,
     flips: made.map(({ flipId, to }) => ({ flipId, tag: to })),
     hold: await activeHold(db, dataset),

@@ -40,5 +40,7 @@ const LACKING = `
       union all
       select 'execute on snapflip.begin_lineage', has_function_privilege('snapflip.begin_lineage()', 'execute')
       union all
+      select 'execute on snapflip.waive', has_function_privilege('snapflip.waive(text, text, text, timestamptz, text)', 'execute')
+      union all
       select 'temporary on the database', has_database_privilege(current_database(), 'temporary')
     ) as rights`

@@ -41,7 +41,8 @@ export async function recordGates(
     if (stateAfter(before) !== null) return before
     await client.query('delete from snapflip.gate_results where dataset = $1 and tag = $2', [dataset, tag])
     await client.query(INSERT, [refreshId, dataset, tag, JSON.stringify(results)])
-    const { verdict, why } = judgementOf(results)
+    const kept = await gateResults(client, dataset, tag)
+    const { verdict, why } = judgementOf(kept)
     await record(client, {
       dataset,
       actor: null,
@@ -50,16 +51,22 @@ export async function recordGates(
       detail: {
         refreshId,
         verdict,
-        results: results.map(({ gate, index, verdict, summary }) => ({ gate, index, verdict, summary })),
+        results: kept.map(({ gate, index, verdict, summary, waived }) => ({
+          gate,
+          index,
+          verdict,
+          summary,
+          ...(waived === null ? {} : { waived }),
+        })),
       },
     })
-    const to = stateAfter(results)
+    const to = stateAfter(kept)
     if (to !== null) {
       await requireNoOpenFlip(client, dataset, tag)
       const from = await changeState(client, { dataset, tag, to })
       await record(client, { dataset, actor: null, kind: `version.${to}`, version: tag, detail: { from, why } })
     }
-    return results
+    return kept
   })
 }
 
@@ -69,11 +76,19 @@ function stateAfter(results: readonly GateResult[]): 'held' | 'rejected' | null 
   return verdict === 'hold' ? 'held' : verdict === 'reject' ? 'rejected' : null
 }
 
+/** A waiver is for what the version holds: whichever tag it has. */
 const INSERT = `
   insert into snapflip.gate_results
-    (refresh_id, dataset, tag, position, gate, index, verdict, summary, actual, limit_, sample_keys)
+    (refresh_id, dataset, tag, position, gate, index, verdict, summary, actual, limit_, sample_keys, waiver)
   select $1, $2, $3, position, result ->> 'gate', result ->> 'index', result ->> 'verdict', result ->> 'summary',
-         result -> 'actual', result -> 'limit', array(select jsonb_array_elements_text(result -> 'sampleKeys'))
+         result -> 'actual', result -> 'limit', array(select jsonb_array_elements_text(result -> 'sampleKeys')),
+         case when result ->> 'verdict' in ('hold', 'reject') then (
+           select waivers.id
+             from snapflip.waivers join snapflip.versions using (dataset, digest)
+            where waivers.dataset = $2 and versions.tag = $3 and gate = result ->> 'gate' and until > clock_timestamp()
+            order by until desc, id desc
+            limit 1
+         ) end
     from jsonb_array_elements($4::jsonb) with ordinality as given (result, position)`
 
 async function requireSealedWith(

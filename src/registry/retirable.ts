@@ -44,7 +44,7 @@ export const NEEDED = `
   (select left_behind.tag from snapflip.versions as left_behind
     where left_behind.dataset = $1 and left_behind.state = 'retained'
       and left_behind.tag = (
-        select from_tag from snapflip.flips where dataset = $1 and outcome = 'confirmed' order by epoch desc limit 1
+        select from_tag from snapflip.flips where dataset = $1 and outcome = 'confirmed' order by epoch desc, epoch_break_glass desc limit 1
       ))
   union all
   (select target.tag from snapflip.versions as target join snapflip.versions as active

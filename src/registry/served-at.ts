@@ -25,19 +25,20 @@ export interface Served {
 export async function servedAt(db: Db, dataset: string, at: Date): Promise<Served> {
   const [flip = null] = await readFlips(
     db,
-    `where dataset = $1 and outcome = 'confirmed' and settled_at <= $2 order by epoch desc limit 1`,
+    `where dataset = $1 and outcome = 'confirmed' and settled_at <= $2 order by epoch desc, epoch_break_glass desc limit 1`,
     [dataset, at],
   )
-  const epoch = flip?.epoch ?? 0
+  const epoch = [flip?.epoch ?? 0, flip?.breakGlass ?? 0]
   const [next = null] = await readFlips(
     db,
-    `where dataset = $1 and outcome = 'confirmed' and epoch > $2 order by epoch limit 1`,
-    [dataset, epoch],
+    `where dataset = $1 and outcome = 'confirmed' and (epoch, epoch_break_glass) > ($2, $3) order by epoch, epoch_break_glass limit 1`,
+    [dataset, ...epoch],
   )
   const [underWay = null] = await readFlips(
     db,
-    `where dataset = $1 and epoch > $2 and intended_at <= $3 and (outcome is null or outcome = 'confirmed') order by epoch limit 1`,
-    [dataset, epoch, at],
+    `where dataset = $1 and (epoch, epoch_break_glass) > ($2, $3) and intended_at <= $4 and (outcome is null or outcome = 'confirmed')
+      order by epoch, epoch_break_glass limit 1`,
+    [dataset, ...epoch, at],
   )
   const [version = null] = flip === null ? [] : await versions(db, dataset, { tags: [flip.to] })
   const refreshId = version?.refreshId ?? null

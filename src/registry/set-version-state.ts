@@ -48,6 +48,19 @@ export async function changeState(
   return state
 }
 
+/** What was decided elsewhere (in a store, by another registry) need not be a step from what is known here. */
+export async function followState(
+  client: pg.ClientBase,
+  { dataset, tag, from, to, why }: { dataset: string; tag: string; from: VersionState; to: VersionState; why: string },
+): Promise<void> {
+  if (from === to) return
+  await client.query(
+    `update snapflip.versions set state = $3, state_at = clock_timestamp() where dataset = $1 and tag = $2`,
+    [dataset, tag, to],
+  )
+  await record(client, { dataset, actor: null, kind: `version.${to}`, version: tag, detail: { from, why } })
+}
+
 const CHANGE = `
   update snapflip.versions
      set state = $3, state_at = clock_timestamp()

@@ -50,7 +50,7 @@ export async function settleFlip(db: Db, settlement: FlipSettlement): Promise<vo
       }
       if (hold !== undefined) await putHold(client, flip.dataset, hold)
       await settleCanary(client, flip)
-      await client.query(CUT_SHORT, [flip.dataset, flip.epoch])
+      await client.query(CUT_SHORT, [flip.dataset, flipId])
     }
     await client.query(SETTLE, [flipId, outcome, JSON.stringify(detail)])
     await record(client, {
@@ -86,8 +86,11 @@ const CUT_SHORT = `
   update snapflip.flips
      set bake_outcome = 'cutShort', bake_ended_at = clock_timestamp()
    where dataset = $1 and bake_until is not null and bake_outcome is null
-     and epoch < (select max(epoch) from snapflip.flips
-                   where dataset = $1 and (outcome = 'confirmed' or epoch = $2))`
+     and exists (
+       select from snapflip.flips as later
+        where later.dataset = $1 and (later.epoch, later.epoch_break_glass) > (flips.epoch, flips.epoch_break_glass)
+          and (later.outcome = 'confirmed' or later.id = $2)
+     )`
 
 /** Every flip ends the canary in the pointer. */
 async function settleCanary(client: pg.ClientBase, { dataset, flipId, kind, to, epoch }: FlipRow): Promise<void> {
@@ -103,10 +106,14 @@ function quarantinedBy(flip: FlipRow, { quarantine = [] }: FlipSettlement): stri
   return [...new Set([...left, ...quarantine])]
 }
 
-async function wasOvertaken(client: pg.ClientBase, flip: FlipRow): Promise<boolean> {
+/** Whether one with a higher epoch was made: then that one's version is active. */
+export async function wasOvertaken(
+  client: pg.ClientBase,
+  flip: Pick<FlipRow, 'dataset' | 'epoch' | 'breakGlass'>,
+): Promise<boolean> {
   const { rowCount } = await client.query(
-    `select from snapflip.flips where dataset = $1 and epoch > $2 and outcome = 'confirmed' limit 1`,
-    [flip.dataset, flip.epoch],
+    `select from snapflip.flips where dataset = $1 and (epoch, epoch_break_glass) > ($2, $3) and outcome = 'confirmed' limit 1`,
+    [flip.dataset, flip.epoch, flip.breakGlass],
   )
   return rowCount !== 0
 }

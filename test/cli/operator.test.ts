@@ -57,10 +57,22 @@ test('a reason that says nothing is refused before anything is asked for', async
     ['refresh', project.dataset],
     ['quarantine', project.dataset, second],
     ['release', project.dataset, second],
+    ['waive', project.dataset, second, 'drift', '--until', '2099-01-01'],
   ]) {
     const ran = await project.run([...args, '--reason', ' '])
     expect(ran).toMatchObject({ code: 2, stderr: expect.stringMatching(/USAGE: .*--reason.*Expected some words/) })
   }
+})
+
+test('a waiver without a reason, or of a gate that refused nothing, changes nothing', async () => {
+  const args = ['waive', project.dataset, second, 'drift', '--until', '2099-01-01']
+  expect(await project.run(args)).toMatchObject({ code: 2, stderr: expect.stringContaining('--reason') })
+  const passed = await project.run([...args, '--reason', 'why not'])
+  expect(passed).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/Expected a gate that refused v\S+ of shop\w+ \(none did\), found "drift"/),
+  })
+  expect((await project.database.pool.query('select from snapflip.waivers')).rowCount).toBe(0)
 })
 
 test('a hold says whose hold it replaces', async () => {

@@ -44,7 +44,7 @@ const cases: [file: string, specifier: string, verdict: 'allowed' | 'refused'][]
   ['activities/a.ts', '../src/registry/flip.ts', 'allowed'],
   ['activities/a.ts', '../src/cli/main.ts', 'refused'],
   ['src/cli/a.ts', '../../activities/flip.ts', 'refused'],
-  ['src/cli/rollback.ts', '../../activities/flip.ts', 'allowed'],
+  ['src/cli/rollback-direct.ts', '../../activities/flip.ts', 'allowed'],
   ['src/cli/hold.ts', '../../activities/hold.ts', 'allowed'],
   ['src/cli/quarantine.ts', '../../activities/quarantine.ts', 'allowed'],
   ['src/local/a.ts', '../registry/migrate.ts', 'refused'],

@@ -1,47 +1,15 @@
 import { existsSync } from 'node:fs'
-import { readdir, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { Command, CommanderError } from 'commander'
+import { CommanderError } from 'commander'
 import { describe, expect, it, test } from 'vitest'
-import { VERBS } from '../../src/cli/verbs.ts'
+import { commandLine } from '../../src/cli/program.ts'
 import { RUNBOOKS } from '../../src/observe/alert.ts'
-
-const root = fileURLToPath(new URL('../..', import.meta.url))
-const pages = [
-  'README.md',
-  ...(await readdir(join(root, 'docs'))).map((name) => `docs/${name}`),
-  ...(await readdir(join(root, 'runbooks'), { recursive: true })).map((name) => `runbooks/${name}`),
-].filter((name) => name.endsWith('.md'))
-
-/** A command line quoted on a page. One in a block is run as it stands; one in a sentence may leave out what the sentence is not about. */
-interface Quoted {
-  page: string
-  line: string
-  whole: boolean
-}
-
-const quoted: Quoted[] = []
-for (const page of pages) {
-  const text = await readFile(join(root, page), 'utf8')
-  for (const [, block = ''] of text.matchAll(/^[ \t]*```[a-z]*\n([\s\S]*?)^[ \t]*```/gm)) {
-    for (const [, line = ''] of block.matchAll(/^[ \t]*(?:\$ )?(?:npx )?(snapflip (?!:).*)$/gm))
-      quoted.push({ page, line, whole: true })
-  }
-  const prose = text.replace(/^[ \t]*```[\s\S]*?^[ \t]*```/gm, '')
-  for (const [, line = ''] of prose.matchAll(/`(?:npx )?(snapflip [^`]+)`/g)) quoted.push({ page, line, whole: false })
-}
-
-/** The words as a shell would give them, without a comment at the end. */
-function wordsOf(line: string): string[] {
-  const words = [...line.matchAll(/"([^"]*)"|(#.*)|(\S+)/g)].filter(([, , comment]) => comment === undefined)
-  return words.map(([, inQuotes, , bare]) => inQuotes ?? bare ?? '').filter((word) => word !== '&')
-}
+import { quoted, root, runbooks, wordsOf } from './quoted-commands.ts'
 
 /** What commander says against it; null when it parses. Nothing is run. */
 function refusal(line: string, whole: boolean): string | null {
-  const program = new Command('snapflip').enablePositionalOptions().exitOverride()
-  for (const declare of VERBS) declare(program)
+  const program = commandLine()
   for (const command of [program, ...program.commands]) {
     command.exitOverride().configureOutput({ writeOut: () => undefined, writeErr: () => undefined })
     if (command !== program) command.action(() => undefined)
@@ -63,7 +31,7 @@ describe('an alert', () => {
   })
 })
 
-describe.each([...new Set(Object.values(RUNBOOKS))])('%s', (page) => {
+describe.each(runbooks)('%s', (page) => {
   it('begins with the tempting wrong move, then symptom, confirm, act, verify, undo', async () => {
     const text = await readFile(join(root, page), 'utf8')
     const headings = [...text.matchAll(/^## (.*)$/gm)].map(([, heading]) => heading)

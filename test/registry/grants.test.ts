@@ -16,12 +16,14 @@ import { recordEvent } from '../../src/registry/record.ts'
 import { reopenDeliveries } from '../../src/registry/reopen-deliveries.ts'
 import { resume } from '../../src/registry/resume.ts'
 import { retire, swept } from '../../src/registry/retire.ts'
+import { sealVersion } from '../../src/registry/seal-version.ts'
 import { settleDelivery } from '../../src/registry/settle-delivery.ts'
 import { status } from '../../src/registry/status.ts'
 import { undeliveredAlerts } from '../../src/registry/undelivered-alerts.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
+import { waive } from '../../src/registry/waive.ts'
 import { postgresVersions, type TestDatabase, testDatabase, uniqueName } from '../support/services.ts'
-import { applyShop, DATASET, definition, flipped, move } from './shop.ts'
+import { allocate, applyShop, DATASET, definition, flipped, gate, judge, move, open, seal } from './shop.ts'
 
 describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
   let database: TestDatabase
@@ -93,6 +95,18 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
     await journalledGenerations(worker, { dataset: DATASET, store: 'hot', generations: [] })
     await verifyHistory(worker)
     await worker.query('select from "Odd Shop"."Products", products')
+  })
+
+  it('let a person waive, as themselves and by the function alone', async () => {
+    const worker = await loggedInAs('snapflip_worker')
+    const refreshId = await open(worker)
+    const { tag } = await allocate(worker, refreshId)
+    await sealVersion(worker, seal(tag))
+    await judge(worker, refreshId, tag, [gate('reject', 'drift')])
+    const until = new Date(Date.now() + 3_600_000)
+    const { by } = await waive(worker, { dataset: DATASET, tag, gate: 'drift', until, reason: 'seen' })
+    expect(logins).toContain(by)
+    await expect(worker.query('update snapflip.waivers set until = now()')).rejects.toThrow('permission denied')
   })
 
   it('let the worker prune, and note how far', async () => {

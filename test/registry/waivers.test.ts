@@ -1,0 +1,103 @@
+import { randomUUID } from 'node:crypto'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { gateResults } from '../../src/registry/gate-results.ts'
+import { intendFlip } from '../../src/registry/intend-flip.ts'
+import { reopenWaived } from '../../src/registry/reopen-waived.ts'
+import { sealVersion } from '../../src/registry/seal-version.ts'
+import { version } from '../../src/registry/version.ts'
+import { waive } from '../../src/registry/waive.ts'
+import { type TestDatabase, testDatabase } from '../support/services.ts'
+import { allocate, applyShop, close, DATASET, gate, judge, open, seal } from './shop.ts'
+
+let database: TestDatabase
+beforeEach(async () => {
+  database = await testDatabase()
+  await applyShop(database.pool)
+})
+afterEach(() => database.drop())
+
+const digest = 'ab'.repeat(32)
+
+/** Builds a version of this content and has it judged. */
+async function judged(results: Parameters<typeof judge>[3]): Promise<{ refreshId: string; tag: string }> {
+  const { pool } = database
+  const refreshId = await open(pool)
+  const { tag } = await allocate(pool, refreshId)
+  await sealVersion(pool, seal(tag, { digest }))
+  await judge(pool, refreshId, tag, results)
+  return { refreshId, tag }
+}
+const refusedBy = [gate('reject', 'changeVolume'), gate('hold', 'drift'), gate('pass')]
+const forAnHour = (tag: string, name: string) =>
+  waive(database.pool, { dataset: DATASET, tag, gate: name, until: new Date(Date.now() + 3_600_000), reason: 'seen' })
+const flipTo = (tag: string, refreshId: string) =>
+  intendFlip(database.pool, {
+    flipId: randomUUID(),
+    dataset: DATASET,
+    kind: 'flip',
+    from: null,
+    to: tag,
+    reason: null,
+    actor: null,
+    refreshId,
+  })
+
+it('a waiver is for one gate: the others still refuse the version', async () => {
+  const { refreshId, tag } = await judged(refusedBy)
+  await close(database.pool, refreshId, 'REJECTED', tag)
+  await forAnHour(tag, 'changeVolume')
+  const next = await open(database.pool)
+  expect(await reopenWaived(database.pool, { dataset: DATASET, refreshId: next, parent: null })).toBeNull()
+  await forAnHour(tag, 'drift')
+  expect(await reopenWaived(database.pool, { dataset: DATASET, refreshId: next, parent: 'v20260518-09' })).toBeNull()
+  expect(await reopenWaived(database.pool, { dataset: DATASET, refreshId: next, parent: null })).toMatchObject({
+    tag,
+    state: 'sealed',
+    refreshId: next,
+  })
+})
+
+it('a waiver holds for the content: another tag with the same digest passes, until it ends', async () => {
+  const first = await judged(refusedBy)
+  await close(database.pool, first.refreshId, 'REJECTED', first.tag)
+  await forAnHour(first.tag, 'changeVolume')
+  await forAnHour(first.tag, 'drift')
+  const { refreshId, tag } = await judged(refusedBy)
+  expect(await version(database.pool, DATASET, tag)).toMatchObject({ state: 'sealed' })
+  expect(
+    (await gateResults(database.pool, DATASET, tag)).map(({ verdict, waived }) => [verdict, waived?.reason]),
+  ).toEqual([
+    ['reject', 'seen'],
+    ['hold', 'seen'],
+    ['pass', undefined],
+  ])
+  await database.pool.query(
+    "update snapflip.waivers set since = since - interval '2 hours', until = until - interval '2 hours' where gate = 'drift'",
+  )
+  await expect(flipTo(tag, refreshId)).rejects.toMatchObject({
+    code: 'PREFLIP_REFUSED',
+    message: expect.stringContaining('a verdict against it from drift'),
+  })
+  await database.pool.query("update snapflip.waivers set until = until + interval '2 hours'")
+  await flipTo(tag, refreshId)
+})
+
+it('a waiver for other content lets nothing pass', async () => {
+  const first = await judged(refusedBy)
+  await close(database.pool, first.refreshId, 'REJECTED', first.tag)
+  await forAnHour(first.tag, 'changeVolume')
+  await forAnHour(first.tag, 'drift')
+  await database.pool.query('update snapflip.waivers set digest = $1', ['cd'.repeat(32)])
+  const { tag } = await judged(refusedBy)
+  expect(await version(database.pool, DATASET, tag)).toMatchObject({ state: 'rejected' })
+})
+
+it('integrity cannot be waived, and who waives is who is connected', async () => {
+  const { tag } = await judged([gate('reject')])
+  await expect(forAnHour(tag, 'integrity')).rejects.toMatchObject({
+    code: 'USAGE',
+    message: expect.stringContaining('cannot be waived'),
+  })
+  const direct = "select snapflip.waive($1, $2, 'integrity', now() + interval '1 hour', 'x')"
+  await expect(database.pool.query(direct, [DATASET, tag])).rejects.toThrow('expected a gate that refused')
+})
