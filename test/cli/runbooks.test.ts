@@ -1,23 +1,71 @@
 import { CommanderError } from 'commander'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { printError } from '../../src/cli/print-error.ts'
 import { commandLine } from '../../src/cli/program.ts'
 import { type Answer, ended } from '../../src/cli/verb.ts'
-import { ERRORS } from '../../src/core/errors.ts'
+import { ERRORS, type ErrorCode } from '../../src/core/errors.ts'
+import { freePort } from '../../src/local/free-port.ts'
+import { waitUntil } from '../../src/local/wait-until.ts'
 import { quoted, runbooks, wordsOf } from '../house/quoted-commands.ts'
 import { type Project, testProject } from './project.ts'
 import type { startSnapflip } from './run.ts'
 
 /**
- * Every command of a runbook's blocks is run, in the page's order, on real services; `shop`, `products 42` and the two tags stand for the test's own.
- * A command ends with 0, but for those named here.
+ * Every command of a runbook's blocks is run, in the page's order, on real services; `shop`, `products 42` and the two tags stand for the test's
+ * own. All end with 0, but for those named here.
  */
-const ENDS: Record<string, Record<string, number>> = {
-  // The command before went there.
+const STAGES: Record<string, Stage> = {
   'runbooks/bad-version.md': {
-    'snapflip rollback shop --to v20260518-01 --reason "last good one"': ERRORS.CONFLICT.exit,
+    // The command before went there.
+    ends: { 'snapflip rollback shop --to v20260518-01 --reason "last good one"': ['CONFLICT'] },
+  },
+  'runbooks/changelog-growing.md': {
+    // It is one or the other.
+    before: { 'snapflip refresh shop --full --reason "after the bulk load"': () => apply() },
+  },
+  'runbooks/failed-gate.md': {
+    begin: async () => {
+      await project.database.pool.query(
+        'create table kept as select * from products; delete from products where id > 700',
+      )
+      newer = tagOf((await run('snapflip refresh shop')).answer)
+    },
+    // The source was not corrected here.
+    ends: { 'snapflip refresh shop --reason "import corrected"': ['REJECTED'] },
+    end: async () => {
+      await project.database.pool.query(
+        'insert into products select * from kept on conflict do nothing; drop table kept',
+      )
+      newer = tagOf((await run('snapflip refresh shop')).answer)
+      await run('snapflip waive shop v20260518-02 changeVolume --until 2126-01-01 --reason "rows are back"')
+      await run('snapflip refresh shop')
+    },
+  },
+  'runbooks/postgres-down.md': {
+    before: {
+      'snapflip status shop': async () => {
+        const nowhere = `postgres://shop@127.0.0.1:${await freePort()}/shop`
+        await project.define((definition) => ({ ...scheduled(definition), database: nowhere }))
+      },
+      'snapflip resume shop --reason "database is back"': () => project.define(scheduled),
+    },
+    ends: {
+      'snapflip status shop': ['POSTGRES_UNREACHABLE'],
+      'snapflip doctor': ['POSTGRES_UNREACHABLE'],
+    },
   },
 }
+
+interface Stage {
+  begin?: () => Promise<void>
+  /** What happens before a command, the first time that the page has it. */
+  before?: Record<string, () => Promise<void>>
+  /** How a command ends the first time, the second time … */
+  ends?: Record<string, readonly (ErrorCode | null)[]>
+  end?: () => Promise<void>
+}
+
+type Definition = Project['definition']
 
 let project: Project
 let worker: ReturnType<typeof startSnapflip>
@@ -25,15 +73,27 @@ let older = ''
 let newer = ''
 
 beforeAll(async () => {
+  // Progress and notes are for whoever sits before it.
+  vi.spyOn(process.stderr, 'write').mockReturnValue(true)
   project = await testProject()
-  expect((await run('snapflip apply --yes')).code).toBe(0)
+  await project.define(scheduled)
+  await apply()
   worker = project.start(['worker', '--work-dir', `${project.folder}/work`])
-  await run('snapflip refresh shop')
 })
 afterAll(async () => {
   worker.kill('SIGTERM')
   await worker.ended
 })
+
+function scheduled(definition: Definition): Definition {
+  const dataset = definition.datasets[project.dataset]
+  if (dataset !== undefined) dataset.schedule = { everyMs: 86_400_000 }
+  return definition
+}
+
+async function apply(): Promise<void> {
+  expect((await run('snapflip apply --yes')).code).toBe(0)
+}
 
 /** In this process: what a process of its own adds is shown elsewhere. */
 async function run(line: string): Promise<{ code: number; answer: Answer | null }> {
@@ -41,6 +101,7 @@ async function run(line: string): Promise<{ code: number; answer: Answer | null 
     .slice(1)
     .map((word) => (word === 'shop' ? project.dataset : word))
     .map((word) => (word === 'v20260518-01' ? older : word === 'v20260518-02' ? newer : word))
+  if (words[0] === 'worker') return runWorker()
   ended.length = 0
   try {
     await commandLine().parseAsync([...words, '--config', `${project.folder}/snapflip.config.json`], { from: 'user' })
@@ -52,31 +113,46 @@ async function run(line: string): Promise<{ code: number; answer: Answer | null 
   }
 }
 
-/** Two versions, the newer one active and no hold: where every page begins. */
-async function begin(): Promise<void> {
-  await run('snapflip resume shop --reason "the next page"')
-  const pages = runbooks.length
-  for (const tag of ['older', 'newer'] as const) {
-    await project.database.pool.query('update products set price_cents = price_cents + 1 where id <= $1', [pages])
-    const { answer } = await run('snapflip refresh shop')
-    expect(answer?.json).toMatchObject({ status: 'FLIPPED' })
-    if (tag === 'older') older = tagOf(answer)
-    else newer = tagOf(answer)
-  }
+async function runWorker(): Promise<{ code: number; answer: null }> {
+  const another = project.start(['worker', '--work-dir', `${project.folder}/another`])
+  await waitUntil('another worker to poll', () => (another.seen.stderr.includes('worker polls') ? true : undefined))
+  another.kill('SIGTERM')
+  return { code: (await another.ended).code, answer: null }
 }
 
 const tagOf = (answer: Answer | null) => (answer?.json as { tag: string } | undefined)?.tag ?? ''
+
+/** Two versions, the newer one active and no hold: where every page begins. */
+async function begin(): Promise<void> {
+  await run('snapflip resume shop --reason "the next page"')
+  const made = []
+  while (made.length < 2) {
+    await project.database.pool.query('update products set price_cents = price_cents + 1 where id <= 10')
+    const { answer } = await run('snapflip refresh shop')
+    expect(answer?.json).toMatchObject({ status: 'FLIPPED' })
+    made.push(tagOf(answer))
+  }
+  ;[older = '', newer = ''] = made
+}
 
 describe.each(runbooks)('%s', (page) => {
   const lines = quoted.filter((each) => each.page === page && each.whole).map(({ line }) => line)
 
   test('its commands do what they are there for', async () => {
+    const stage = STAGES[page] ?? {}
     await begin()
-    const wrong = []
+    await stage.begin?.()
+    const found: string[] = []
+    const times = new Map<string, number>()
     for (const line of lines) {
+      const time = times.get(line) ?? 0
+      times.set(line, time + 1)
+      if (time === 0) await stage.before?.[line]?.()
       const { code } = await run(line)
-      if (code !== (ENDS[page]?.[line] ?? 0)) wrong.push(`${line}: ${code}`)
+      const wanted = stage.ends?.[line]?.[time] ?? null
+      if (code !== (wanted === null ? 0 : ERRORS[wanted].exit)) found.push(`${line}: ${code}`)
     }
-    expect(wrong).toEqual([])
+    await stage.end?.()
+    expect(found).toEqual([])
   })
 })
