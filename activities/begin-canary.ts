@@ -6,6 +6,7 @@ import { intendCanary } from '../src/registry/intend-canary.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
+import { followAll } from './follow.ts'
 import type { FlipFrom } from './parent.ts'
 
 export interface CanaryRequest {
@@ -24,7 +25,7 @@ export interface CanaryRequest {
 export const beginCanary =
   (deps: Deps) =>
   ({ refreshId, dataset, from, version, canaryId, policy }: CanaryRequest): Promise<{ from: FlipFrom }> =>
-    asActivity(async () => {
+    asActivity(async (tell, signal) => {
       const { tag, manifest: manifestSha256 } = version
       const store = await deps.store(dataset)
       const share = policy.probe.only ? null : policy.share
@@ -47,6 +48,7 @@ export const beginCanary =
         { kind: 'canary', canaryId, expected: from, version, share: canary.share, salt: canary.salt, since, epoch },
         { dataset },
       )
+      await followAll(deps, { dataset, tell, signal })
       deps.log.info({ dataset, step: 'canary', version: tag, share, epoch, canaryId }, 'canary begun')
       return { from: { tag: from.tag, epoch } }
     })

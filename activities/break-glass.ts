@@ -4,7 +4,7 @@ import type { BreakGlassChange } from '../src/core/pointer.ts'
 import { decodeManifest, manifestHash } from '../src/snapshot/manifest.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { showVersion } from '../src/stores/show-version.ts'
-import { damageOf, type Looking } from './reconcile.ts'
+import { damageOf, type Looking } from './damage.ts'
 
 export interface BreakGlassRequest extends Looking {
   flipId: string

@@ -3,17 +3,18 @@ import type { PointerChange } from '../src/core/pointer.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { absorbBreakGlass } from './absorb.ts'
-import type { Deps } from './deps.ts'
+import type { Looking } from './damage.ts'
+import { type FollowDeps, followAll } from './follow.ts'
 import { reconcile } from './reconcile.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 import { throughRestarts } from './through-restarts.ts'
 
 /** What a person's change of the pointer needs of the world: `Deps`, or what the command line opened. */
-export type ChangeDeps = Pick<Deps, 'pool' | 'store' | 'log' | 'alert'>
+export type ChangeDeps = FollowDeps
 
 /**
  * Changes the pointer for a person. In a Redis that restarted or failed over, where nothing is written before somebody has looked, it looks first, as
- * a refresh would.
+ * a refresh would. The further stores take the change over, as far as they answer.
  */
 export async function changeRepaired(
   deps: ChangeDeps,
@@ -24,6 +25,7 @@ export async function changeRepaired(
   await throughRepair(deps, store, { dataset, by, step: change.kind }, () =>
     changePointer(store.pointer, change, { dataset }),
   )
+  await followAll(deps, lookingFor(deps, { dataset, step: change.kind }))
 }
 
 /** Work of a person that sets the pointer, whatever restarted. */
@@ -35,12 +37,19 @@ export async function throughRepair<T>(
 ): Promise<T> {
   return throughRestarts(work, () =>
     reconcile(deps, store, {
-      dataset,
       rollback: { flipId: randomUUID(), actor: by, reason: null, hold: null, to: null },
-      tell: (progress) => deps.log.info({ dataset, step }, progress),
-      signal: new AbortController().signal,
+      ...lookingFor(deps, { dataset, step }),
     }),
   )
+}
+
+/** A person waits for it: nothing is cut off. */
+function lookingFor(deps: ChangeDeps, { dataset, step }: { dataset: string; step: string }): Looking {
+  return {
+    dataset,
+    tell: (progress) => deps.log.info({ dataset, step }, progress),
+    signal: new AbortController().signal,
+  }
 }
 
 /** What is in the store alone, a rollback whose reply was lost or one that was made without the registry, is in the registry afterwards. */

@@ -3,7 +3,7 @@ import type { Config, DatasetDefinition } from '../schemas/config.ts'
 import { SnapflipError } from '../src/core/errors.ts'
 import type { RaiseAlert } from '../src/observe/alert.ts'
 import type { Logger } from '../src/observe/log.ts'
-import type { Store } from '../src/stores/ports.ts'
+import type { FurtherStore, Store } from '../src/stores/ports.ts'
 
 /** All that activities use of the world; composed once, in `src/worker.ts`. */
 export interface Deps {
@@ -12,8 +12,10 @@ export interface Deps {
   pool: Pool
   /** A connection of its own with the builder's pinned settings, for a watermark and what is read at it. The caller ends it. */
   builder(): Promise<Client>
-  /** The dataset's store, opened once a worker. */
+  /** The dataset's first store, opened once a worker: the one that versions are built in. */
   store(dataset: string): Promise<Store>
+  /** The stores that it is published to beside the first, in the declared order. */
+  furtherStores(dataset: string): Promise<FurtherStore[]>
   log: Logger
   alert: RaiseAlert
   /** Where builds keep their runs; a retry on the same machine goes on from them. */
@@ -37,9 +39,8 @@ export function datasetOf(config: Config, dataset: string): DatasetDefinition {
   return definition
 }
 
-/** The URL of the dataset's store, credentials and all: never to be told. */
-export function storeUrl(config: Config, dataset: string): string {
-  const [name] = datasetOf(config, dataset).stores
+/** The URL of a store of the dataset (the first without a name), credentials and all: never to be told. */
+export function storeUrl(config: Config, dataset: string, name = datasetOf(config, dataset).stores[0]): string {
   const url = name === undefined ? undefined : config.stores[name]
   if (url !== undefined) return url
   const known = Object.keys(config.stores).join(', ')

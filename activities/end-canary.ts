@@ -4,9 +4,11 @@ import { endCanary as recordEnd } from '../src/registry/end-canary.ts'
 import { openFlips } from '../src/registry/flips.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
+import type { Looking } from './damage.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
-import { type Looking, repair } from './reconcile.ts'
+import { followAll } from './follow.ts'
+import { repair } from './reconcile.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 import { throughRestarts } from './through-restarts.ts'
 
@@ -43,6 +45,7 @@ async function takeBack(deps: Deps, store: Store, looking: Looking, canary: Cana
   if (share !== null) {
     await change({ kind: 'fence', epoch: { registry: canary.epoch, breakGlass: 0 } })
     await change({ kind: 'endCanary', canaryId })
+    await followAll(deps, looking)
   }
   for (const { epoch, to } of await openFlips(deps.pool, dataset)) {
     if (to === tag) await change({ kind: 'fence', epoch: { registry: epoch, breakGlass: 0 } })

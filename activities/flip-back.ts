@@ -9,12 +9,15 @@ import { goodBefore } from '../src/registry/good-before.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { absorbBreakGlass } from './absorb.ts'
+import { buildBack } from './build-back.ts'
 import type { ChangeDeps } from './change-repaired.ts'
+import { stands } from './copy-version.ts'
+import type { Looking } from './damage.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { makeFlip } from './flip.ts'
 import { readManifest } from './parent.ts'
-import { type Looking, reconcile } from './reconcile.ts'
+import { reconcile } from './reconcile.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 import { throughRestarts } from './through-restarts.ts'
 
@@ -36,6 +39,8 @@ export interface FlippedBack {
   searchable: boolean
   /** How what readers then get is watched, where that is declared. */
   bake?: BakePolicy
+  /** The further stores, which follow; absent where there are none. */
+  stores?: string[]
 }
 
 /**
@@ -82,7 +87,10 @@ async function takeBackOnce(
   const { flipId } = asked
   const request = parseRequest(asked.request)
   const { dataset } = request
-  const { bake } = datasetOf(deps.config, dataset)
+  const {
+    bake,
+    stores: [, ...stores],
+  } = datasetOf(deps.config, dataset)
   const store = await deps.store(dataset)
   const actor = await asked.actor()
   await requireStore(deps.pool, { dataset, url: store.url })
@@ -107,7 +115,15 @@ async function takeBackOnce(
   const { from, to } = flip
   const back = repaired ?? `${dataset} is back from ${from} at ${to}; ${from} is quarantined`
   const summary = `${back}, ${dataset} is on hold until \`snapflip resume ${dataset}\``
-  return { dataset, from, to, epoch: epochOf(flip), summary, ...(bake && { bake }) }
+  return {
+    dataset,
+    from,
+    to,
+    epoch: epochOf(flip),
+    summary,
+    ...(bake && { bake }),
+    ...(stores.length > 0 && { stores }),
+  }
 }
 
 /** What the repair told when that was the rollback; null when the flip was. */
@@ -157,7 +173,7 @@ async function move(
   }
   const target = earlier?.to ?? to ?? (await targetOf(deps, dataset, pointer, from))
   const bakeMs = datasetOf(deps.config, dataset).bake?.forMs
-  const ref = await retainedRef(deps, store, dataset, target)
+  const ref = await retainedRef(deps, store, { dataset, tell, signal }, target)
   const { watermark } = await versionRow(deps.pool, dataset, target)
   await makeFlip(deps, store, {
     intent: { flipId, dataset, kind: 'rollback', from, to: target, reason, actor, ...(bakeMs && { bakeMs }) },
@@ -194,8 +210,9 @@ async function targetOf(deps: TakeBackDeps, dataset: string, pointer: Pointer, f
   )
 }
 
-/** The target as the registry knows it, if its manifest is in the store as it was sealed. */
-async function retainedRef(deps: TakeBackDeps, store: Store, dataset: string, tag: string): Promise<VersionRef> {
+/** The target as the registry knows it, if its manifest is in the store as it was sealed, or another store has it to be copied back. */
+async function retainedRef(deps: TakeBackDeps, store: Store, looking: Looking, tag: string): Promise<VersionRef> {
+  const { dataset } = looking
   const row = await versionRow(deps.pool, dataset, tag)
   if (row.digest === null || row.manifestSha256 === null) {
     throw new SnapflipError('UNKNOWN_VERSION', `Expected a sealed version of ${dataset}, found ${tag} ${row.state}.`, {
@@ -204,6 +221,7 @@ async function retainedRef(deps: TakeBackDeps, store: Store, dataset: string, ta
     })
   }
   const ref = { tag, ordinal: row.ordinal, digest: row.digest, manifest: row.manifestSha256 }
-  await readManifest(store, dataset, ref)
-  return ref
+  const back = (await stands(store, ref)) ? null : await buildBack(deps, store, looking, ref, [])
+  await readManifest(store, dataset, back?.ref ?? ref)
+  return back?.ref ?? ref
 }

@@ -6,12 +6,14 @@ import { endCanary } from './end-canary.ts'
 import { finish } from './finish.ts'
 import { flip } from './flip.ts'
 import { flipBack } from './flip-back.ts'
+import { degrade, follow } from './follow.ts'
 import { gates } from './gates.ts'
 import { hold } from './hold.ts'
 import { plan } from './plan.ts'
 import { preflip } from './preflip.ts'
 import { discard, retire } from './retire.ts'
 import { settle } from './settle.ts'
+import { stage } from './stage.ts'
 import { verify, verifyRollback } from './verify.ts'
 import { watchBake } from './watch-bake.ts'
 import { watchCanary } from './watch-canary.ts'
@@ -25,8 +27,11 @@ export function createActivities(deps: Deps) {
     beginCanary: beginCanary(deps),
     watchCanary: watchCanary(deps),
     endCanary: endCanary(deps),
+    stage: stage(deps),
     preflip: preflip(deps),
     flip: flip(deps),
+    follow: follow(deps),
+    degrade: degrade(deps),
     verify: verify(deps),
     watchBake: watchBake(deps),
     retire: retire(deps),

@@ -3,8 +3,8 @@ import { isSnapflipError } from '../src/core/errors.ts'
 import { verifyVersion } from '../src/snapshot/verify.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { type Adoption, adoptionOf } from './adoption.ts'
+import type { Looking } from './damage.ts'
 import { readManifest } from './parent.ts'
-import type { Looking } from './reconcile.ts'
 import { readThroughSdk } from './verify.ts'
 
 /** What readers have after a rollback that was made without a worker. */

@@ -4,6 +4,7 @@ import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { compareEpoch, formatEpoch, NO_EPOCH } from '../src/core/pointer.ts'
 import { decodeManifest } from '../src/snapshot/manifest.ts'
 import type { Store } from '../src/stores/ports.ts'
+import { whileLeased } from './while-leased.ts'
 
 /** The manifest a reference names, checked against it. Throws VERSION_RETIRED when the store has none. */
 export async function readManifest(
@@ -36,9 +37,6 @@ export interface Parent {
   manifest: Manifest
 }
 
-/** Three renewals may be lost before the lease ends. */
-const LEASE_TTL_MS = 60_000
-
 /** The pointer's active version and epoch when the refresh was planned: what its flip expects to find still. */
 export interface FlipFrom {
   tag: string | null
@@ -57,13 +55,7 @@ export async function withParent<T>(
 ): Promise<T> {
   const { tag } = from
   if (tag === null) return work(null)
-  const lease = { id: `build:${refreshId}`, tag, kind: 'build', ttlMs: LEASE_TTL_MS } as const
-  await store.leases.put(lease)
-  const renewal = setInterval(() => {
-    // A renewal that fails is tried again; a lease that ended is noticed when the version is sealed.
-    store.leases.put(lease).catch(() => undefined)
-  }, LEASE_TTL_MS / 4)
-  try {
+  return whileLeased(store, { id: `build:${refreshId}`, tag }, async () => {
     const pointer = (await store.pointer.read())?.pointer ?? null
     const active = requireStillActive(pointer, dataset, { ...from, tag })
     // Quarantined while active: the store has lost part of it, so readers have nothing better, but a build has its source.
@@ -74,10 +66,7 @@ export async function withParent<T>(
       throw error
     })
     return await work(manifest === null ? null : { ref: active, manifest })
-  } finally {
-    clearInterval(renewal)
-    await store.leases.drop(lease.id)
-  }
+  })
 }
 
 /** Throws CONFLICT when another flip or rollback came since the refresh was planned. */

@@ -1,4 +1,5 @@
 import { ApplicationFailure } from '@temporalio/activity'
+import type { DatasetDefinition } from '../schemas/config.ts'
 import type { Pointer } from '../schemas/pointer.ts'
 import { refreshRequestSchema, WORKFLOW_ID } from '../schemas/refresh.ts'
 import type { BakePolicy, CanaryPolicy } from '../schemas/watch.ts'
@@ -12,6 +13,7 @@ import { absorbBreakGlass } from './absorb.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { endLeftCanary } from './end-canary.ts'
 import { asActivity } from './failure.ts'
+import { followAll } from './follow.ts'
 import type { FlipFrom } from './parent.ts'
 import { repair } from './reconcile.ts'
 import { settleOpenFlips } from './settle-flips.ts'
@@ -33,6 +35,8 @@ export interface Plan {
   /** Only where they are declared; a first version has nothing to be compared with. */
   canary?: CanaryPolicy
   bake?: BakePolicy
+  /** Where else the version is published, in this order; absent where one store is declared. */
+  stores?: { names: string[]; onFailure: 'rollback' | 'degrade' }
 }
 
 /** Opens the refresh: one a dataset. What an earlier one left undecided is settled first, and a store that lost something repaired. */
@@ -56,6 +60,8 @@ async function planRefresh(
   // Before the refresh is opened: one that is refused, because of a hold say, leaves the store repaired even so.
   const repaired = await repair(deps, store, { dataset, tell, signal })
   const absorbed = await absorbBreakGlass(deps, store, dataset)
+  // Nothing is copied here: that would keep readers of the first store waiting for fresh data.
+  await followAll(deps, { dataset, tell, signal })
   await openOnce(deps, { ...asked, dataset, reason: reason ?? null, full: full ?? false })
 
   await endLeftCanary(deps, store, { dataset, tell, signal }, asked.refreshId)
@@ -66,7 +72,11 @@ async function planRefresh(
   const summary = [repaired?.summary, absorbed, beginning(pointer)].filter((part) => part != null).join('; ')
   const { canary, bake } = definition
   const watches = { ...(canary && from.tag !== null && { canary }), ...(bake && { bake }) }
-  return { dataset, from, summary, searchable: deps.searchable, ...watches }
+  return { dataset, from, summary, searchable: deps.searchable, ...watches, ...publishedTo(definition) }
+}
+
+function publishedTo({ stores: [, ...names], publish }: DatasetDefinition): Pick<Plan, 'stores'> {
+  return names.length === 0 ? {} : { stores: { names, onFailure: publish?.onFailure ?? 'degrade' } }
 }
 
 function beginning(pointer: Pointer | null): string {

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Epoch, Hold, Pointer, VersionRef } from '../schemas/pointer.ts'
 import { assertedPointer, isBehind, isUnsettled } from '../src/core/asserted-pointer.ts'
-import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
+import { SnapflipError } from '../src/core/errors.ts'
 import { applyChange, formatEpoch, tooNewToChange } from '../src/core/pointer.ts'
 import { appliedStore } from '../src/registry/applied-store.ts'
 import { canaryOf } from '../src/registry/canaries.ts'
@@ -13,25 +13,18 @@ import { raiseEpoch } from '../src/registry/raise-epoch.ts'
 import { settleFlip } from '../src/registry/settle-flip.ts'
 import type { VersionRow } from '../src/registry/version.ts'
 import { versions } from '../src/registry/versions.ts'
-import { verifyVersion } from '../src/snapshot/verify.ts'
 import type { PointerRead, Store } from '../src/stores/ports.ts'
 import { adoptFromStore } from './adopt.ts'
+import { buildBack } from './build-back.ts'
+import { damageOf, type Looking } from './damage.ts'
 import type { Deps } from './deps.ts'
-import { readManifest } from './parent.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 
 /** Another reconciler, or what it let through, came first: each time the store is looked at anew. */
 const ATTEMPTS = 4
 
 /** What a repair needs of the world: `Deps`, or what the command line opened. */
-export type ReconcileDeps = Pick<Deps, 'pool' | 'log' | 'alert'>
-
-/** Reading a version again, block by block. */
-export interface Looking {
-  dataset: string
-  tell: (progress: string) => void
-  signal: AbortSignal
-}
+export type ReconcileDeps = Pick<Deps, 'pool' | 'log' | 'alert' | 'furtherStores'>
 
 export interface Reconciling extends Looking {
   /** The flip that found the store restarted, and is made after the repair. */
@@ -43,6 +36,7 @@ export interface Reconciling extends Looking {
 /** What the store's pointer names now: the version it should, another that is whole, or nothing that can be built upon. */
 export type Reconciled =
   | { outcome: 'asserted'; summary: string }
+  | { outcome: 'restored'; summary: string }
   | { outcome: 'moved'; from: string; to: VersionRef; epoch: Pointer['epoch']; summary: string }
   | { outcome: 'lost'; summary: string }
 
@@ -56,7 +50,7 @@ interface Fault {
 
 /**
  * Brings a store's pointer back to what the registry last confirmed, when the store restarted, failed over, came back empty or came back
- * older. Only a version whose every block is there is asserted again; else the newest whole one, by a recorded rollback; else the next build
+ * older. Only a version whose every block is there is asserted again; else it is copied back from a further store; else the newest whole one, by a recorded rollback; else the next build
  * starts from the source alone, above every epoch that was issued. Before that, a registry that is older than the store learns what that has.
  * Null: nothing was wrong with the store.
  */
@@ -139,6 +133,13 @@ async function mend(deps: ReconcileDeps, store: Store, asked: Reconciling, fault
     return (await assert(store, fault, fault.claimed)) ? { outcome: 'asserted', summary } : null
   }
 
+  const restored = await restore(deps, store, asked, fault, damage)
+  if (restored !== null) {
+    const { claimed, summary } = restored
+    await told(deps, asked, fault, 'restored', active.tag, summary)
+    return (await assert(store, fault, claimed)) ? { outcome: 'restored', summary } : null
+  }
+
   const rows = await versions(deps.pool, dataset)
   const lost: Array<{ tag: string; why: string }> = []
   if (rows.some((row) => row.tag === active.tag)) {
@@ -158,6 +159,31 @@ async function mend(deps: ReconcileDeps, store: Store, asked: Reconciling, fault
   return await startAnew(deps, store, asked, fault, { active, damage, lost })
 }
 
+/**
+ * Copies back what readers are on and what a rollback goes to, from a further store that has them. Null: none has the version that readers are on, and
+ * another one, or the source, must do.
+ */
+async function restore(
+  deps: ReconcileDeps,
+  store: Store,
+  asked: Reconciling,
+  fault: Fault,
+  damage: string,
+): Promise<{ claimed: Pointer; summary: string } | null> {
+  const { dataset, rollback } = asked
+  const { claimed } = fault
+  const { active, previous } = claimed
+  const back = active === null ? null : await buildBack(deps, store, asked, active, [])
+  if (active === null || back === null) return null
+  const target = previous === null ? null : await buildBack(deps, store, asked, previous, [back.ref])
+  const row = rollback.to === null ? undefined : (await versions(deps.pool, dataset, { tags: [rollback.to] }))[0]
+  const ref = refOf(row)
+  if (ref !== null && ref.tag !== active.tag && ref.tag !== previous?.tag)
+    await buildBack(deps, store, asked, ref, [back.ref])
+  const summary = `${foundOf(fault, store)}; ${active.tag} was not whole there (${damage}) and is copied back from ${back.from}`
+  return { claimed: { ...claimed, active: back.ref, previous: target?.ref ?? null }, summary }
+}
+
 /** Retained versions, the one asked for first, then as a rollback would take them: what came before, newest first. */
 function candidates(rows: readonly VersionRow[], claimed: Pointer, to: string | null): VersionRow[] {
   const ordinal = claimed.active?.ordinal ?? 0
@@ -166,23 +192,6 @@ function candidates(rows: readonly VersionRow[], claimed: Pointer, to: string | 
     .filter((row) => row.state === 'retained' && row.tag !== claimed.active?.tag)
     .filter((row) => !claimed.quarantined.includes(row.tag) && !claimed.retired.includes(row.tag))
     .sort((a, b) => rank(a) - rank(b) || b.ordinal - a.ordinal)
-}
-
-/** What of the version is not in the store as it was sealed; null when every block is. Reads them all: about 1 s a million entries. */
-export async function damageOf(
-  store: Store,
-  { dataset, tell, signal }: Looking,
-  ref: VersionRef,
-): Promise<string | null> {
-  try {
-    const manifest = await readManifest(store, dataset, ref)
-    const onProgress = ({ blocks }: { blocks: number }) => tell(`checking ${ref.tag}: ${blocks} blocks`)
-    const { problems } = await verifyVersion(store.data, manifest, { signal, onProgress })
-    return problems[0]?.message ?? null
-  } catch (error) {
-    if (!isSnapflipError(error, 'CORRUPT') && !isSnapflipError(error, 'VERSION_RETIRED')) throw error
-    return error.message
-  }
 }
 
 /** A rollback whose pointer is set in one step with the repair: at no moment does it name the version that is not whole. Null: another came first. */

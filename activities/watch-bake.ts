@@ -10,11 +10,13 @@ import { endBake } from '../src/registry/end-bake.ts'
 import { goodBefore } from '../src/registry/good-before.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
+import type { Looking } from './damage.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { measureDrift } from './drift.ts'
 import { asActivity } from './failure.ts'
+import { followAll } from './follow.ts'
 import { readManifest } from './parent.ts'
-import { type Looking, repair } from './reconcile.ts'
+import { repair } from './reconcile.ts'
 import { throughRestarts } from './through-restarts.ts'
 
 export interface BakeRequest {
@@ -69,6 +71,7 @@ export const watchBake =
         () => changePointer(store.pointer, { kind: 'baked', flipId }, { dataset }),
         () => repair(deps, store, looking),
       )
+      await followAll(deps, looking)
       deps.log.info({ dataset, version: tag, step: 'bake', flipId }, judged.summary)
       return { outcome: 'baked', summary: `baked: ${judged.summary}` }
     })

@@ -14,6 +14,7 @@ import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
+import { followAll } from './follow.ts'
 import { probeVersions } from './probe.ts'
 import { repair } from './reconcile.ts'
 import { throughRestarts } from './through-restarts.ts'
@@ -54,6 +55,7 @@ export const watchCanary =
             () => changePointer(store.pointer, { kind: 'endCanary', canaryId }, { dataset }),
             () => repair(deps, store, { dataset, tell, signal }),
           )
+          await followAll(deps, { dataset, tell, signal })
         }
       }
       const results = await gateResults(deps.pool, dataset, canary.tag)

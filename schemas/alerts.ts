@@ -11,6 +11,7 @@ const ALERT_KINDS = [
   'ROLLBACK_UNHEALTHY',
   'STORE_REBOUND',
   'GATE_REFUSED',
+  'STORE_DEGRADED',
 ] as const
 export type AlertKind = (typeof ALERT_KINDS)[number]
 

@@ -54,8 +54,16 @@ export type TableIndex = z.infer<typeof tableIndexSchema>
 export type IndexDefinition = z.infer<typeof indexSchema>
 
 export const datasetSchema = z.strictObject({
-  /** Names of `stores`; the first serves reads by default. */
+  /**
+   * Names of `stores`. Versions are built in the first, which serves reads by default; the others get them by copy, in this order, and are what the
+   * first is built back from.
+   */
   stores: z.array(nameSchema).min(1),
+  /**
+   * What becomes of a version that cannot be published to one of the further stores: it goes back everywhere, or that store stays behind until the
+   * reconciler brings it up (the default).
+   */
+  publish: z.strictObject({ onFailure: z.enum(['rollback', 'degrade']) }).optional(),
   indexes: z
     .record(nameSchema, indexSchema)
     .refine((indexes) => Object.keys(indexes).length > 0, 'expected at least one index'),

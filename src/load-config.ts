@@ -68,10 +68,14 @@ export function parseConfig(written: unknown, name: string, unset: ReadonlySet<s
   )
 }
 
+function sameStore({ stores }: Config, a: string, b: string): boolean {
+  return a === b || (stores[a] !== undefined && stores[a] === stores[b])
+}
+
 /** What one part of the definition says about another. */
 function crossProblems(config: Config): string[] {
   const problems = databaseProblems(config.database)
-  for (const [dataset, { stores, indexes }] of Object.entries(config.datasets)) {
+  for (const [dataset, { stores, publish, indexes }] of Object.entries(config.datasets)) {
     for (const [position, store] of stores.entries()) {
       if (config.stores[store] !== undefined) continue
       const known = Object.keys(config.stores).join(', ') || 'none'
@@ -79,13 +83,15 @@ function crossProblems(config: Config): string[] {
         `datasets.${dataset}.stores[${position}]: expected a name of \`stores\` (${known}), found "${store}"`,
       )
     }
-    if (stores.length > 1) {
-      throw new SnapflipError(
-        'DEFINITION_INVALID',
-        `datasets.${dataset}.stores: expected one store, found ${stores.length} (${stores.join(', ')}). Several stores for one dataset are not supported yet; name one.`,
-        { dataset, stores },
+    const twice = stores.find((store, position) =>
+      stores.some((other, at) => at < position && sameStore(config, store, other)),
+    )
+    if (twice !== undefined)
+      problems.push(
+        `datasets.${dataset}.stores: expected every store once, found "${twice}" again, or another name of it`,
       )
-    }
+    if (publish !== undefined && stores.length === 1)
+      problems.push(`datasets.${dataset}.publish: expected only where several stores are named, found one`)
     for (const [index, definition] of Object.entries(indexes)) {
       if ('events' in definition || definition.order === undefined || definition.many) continue
       problems.push(

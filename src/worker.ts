@@ -10,7 +10,7 @@ import {
   type WorkflowBundleOption,
 } from '@temporalio/worker'
 import type { Deps } from '../activities/deps.ts'
-import { storeUrl } from '../activities/deps.ts'
+import { datasetOf, storeUrl } from '../activities/deps.ts'
 import { type Activities, createActivities } from '../activities/index.ts'
 import type { Config } from '../schemas/config.ts'
 import { connectBuilder } from './changelog/session.ts'
@@ -60,6 +60,16 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
   const target = temporalTarget(config.temporal)
   const pool = await connectRegistry(config.database)
   const stores = new Map<string, Promise<Store>>()
+  const opened = (dataset: string, name = datasetOf(config, dataset).stores[0]): Promise<Store> => {
+    const key = `${dataset}/${name}`
+    const known = stores.get(key)
+    if (known !== undefined) return known
+    const opening = openStore(storeUrl(config, dataset, name), { dataset })
+    stores.set(key, opening)
+    // A store that could not be opened is tried anew by the next activity.
+    opening.catch(() => stores.delete(key))
+    return opening
+  }
   const alerts = new Alerts({ pool, config: config.alerts, log })
   const metrics = new WorkerMetrics()
   const closers: Array<() => Promise<unknown>> = [() => alerts.close(), () => pool.end()]
@@ -80,15 +90,13 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
       pool,
       builder: () => connectBuilder(config.database),
       starter: (workflowId, runId) => starterOf(connection, target.namespace, { workflowId, runId }),
-      store: (dataset) => {
-        const known = stores.get(dataset)
-        if (known !== undefined) return known
-        const opened = openStore(storeUrl(config, dataset), { dataset })
-        stores.set(dataset, opened)
-        // A store that could not be opened is tried anew by the next activity.
-        opened.catch(() => stores.delete(dataset))
-        return opened
-      },
+      store: (dataset) => opened(dataset),
+      furtherStores: (dataset) =>
+        Promise.all(
+          datasetOf(config, dataset)
+            .stores.slice(1)
+            .map(async (name) => ({ name, store: await opened(dataset, name) })),
+        ),
       log,
       alert: metrics.countAlerts(alerts.raise),
       workDir: options.workDir ?? join(tmpdir(), 'snapflip'),

@@ -64,6 +64,28 @@ export const long = proxyActivities<Activities>({
   cancellationType,
 })
 
+/** Of further stores: one that does not answer for some ten seconds is left behind, and brought up by a later refresh or rollback. */
+const soon = { ...retry, maximumAttempts: 5 }
+
+/** Sets a further store's pointer: never behind builds that wait for a slot. */
+export const follows = proxyActivities<Activities>({
+  startToCloseTimeout: '24 hours',
+  heartbeatTimeout,
+  retry: soon,
+  cancellationType,
+})
+
+/** Reads and writes as many blocks as a build. */
+export function copies() {
+  return proxyActivities<Activities>({
+    taskQueue: buildsQueue(workflowInfo().taskQueue),
+    startToCloseTimeout: '24 hours',
+    heartbeatTimeout,
+    retry: soon,
+    cancellationType,
+  })
+}
+
 /** As `long`, on slots of their own: what reads or writes every row. However many wait for a slot, a rollback does not. */
 export function heavy() {
   return proxyActivities<Activities>({

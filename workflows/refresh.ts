@@ -14,6 +14,7 @@ import { failureCode, failureMessage } from '../src/core/failure.ts'
 import { afterwards, first, heavy, long, patient, quick } from './activities.ts'
 import { type BakeEnd, bake } from './bake.ts'
 import { failed } from './failed.ts'
+import { followEach, followIn, type Published, stageIn } from './further-stores.ts'
 import { Steps } from './steps.ts'
 import { failureOf, reported, takeBack, tellFailed } from './take-back.ts'
 
@@ -36,6 +37,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   let canaryAsked = false
   let flipAsked = false
   let flipped = false
+  let stores: Published | undefined
 
   try {
     const plan = await steps.take('plan', 'looking at what changed', () =>
@@ -43,6 +45,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     )
     planned = true
     let { from } = plan
+    stores = plan.stores
     steps.searchable = plan.searchable
     steps.tell({ snapflipDataset: plan.dataset })
 
@@ -58,6 +61,12 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     )
     if (judged.verdict === 'hold') return await end('HELD', judged.summary)
     if (judged.verdict === 'reject') return await end('REJECTED', judged.summary)
+
+    const staged =
+      stores &&
+      (await steps.take('stage', `copying ${version.tag} to ${stores.names.join(', ')}`, () =>
+        stageIn(dataset, stores as Published, version),
+      ))
 
     // approval: a person's yes, bound to digest and manifest, goes here.
     const { canary, bake: watched } = plan
@@ -83,6 +92,8 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
       ),
     )
     flipped = true
+    if (staged !== undefined)
+      await steps.take('follow', `flipping ${staged.names.join(', ')}`, () => followIn(dataset, staged))
 
     const read = await steps.take('verify', `reading ${version.tag} back`, () =>
       CancellationScope.nonCancellable(() => long.verify({ dataset, version })),
@@ -102,6 +113,9 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   }
 
   async function end(status: RefreshStatus, summary: string): Promise<RefreshOutcome> {
+    // What a further store lacks is brought there now: for the time being no version will be.
+    const isBehind = status === 'NOTHING_NEW' || status === 'HELD' || status === 'REJECTED'
+    if (isBehind) await followEach(dataset, stores?.names)
     const outcome = await quick.finish({ refreshId, dataset, status, tag, summary, durationsMs: steps.durationsMs })
     steps.progress = { ...steps.progress, step: 'done', summary }
     steps.tell({ snapflipOutcome: status })
@@ -145,7 +159,8 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   }
 
   async function afterFlip(error: unknown, summary: string): Promise<RefreshOutcome> {
-    if (failureCode(error) === 'VERIFY_FAILED') {
+    const code = failureCode(error)
+    if (code === 'VERIFY_FAILED' || code === 'NOT_PUBLISHED') {
       const taken = await takeBack({ ...undone, tag: tag as string, flipId, summary })
       return await end(taken.status, taken.summary)
     }

@@ -4,6 +4,7 @@ import { failureMessage } from '../src/core/failure.ts'
 import { afterwards, first, long, patient } from './activities.ts'
 import type { bake } from './bake.ts'
 import { failed } from './failed.ts'
+import { followEach } from './further-stores.ts'
 import { Steps } from './steps.ts'
 
 /**
@@ -31,9 +32,10 @@ export async function rollback(request: RollbackRequest): Promise<RollbackOutcom
     )
     steps.searchable = back.searchable
     steps.tell({ snapflipDataset: back.dataset, snapflipVersion: back.to, snapflipOutcome: 'ROLLED_BACK' })
-    const read = await steps.take('verify', `reading ${back.to} back`, () =>
-      long.verifyRollback({ dataset: back.dataset, tag: back.to }),
-    )
+    const others = followEach(back.dataset, back.stores)
+    const read = await steps
+      .take('verify', `reading ${back.to} back`, () => long.verifyRollback({ dataset: back.dataset, tag: back.to }))
+      .finally(() => others)
     if (back.bake !== undefined && read.isActive) {
       // Whoever asked for the rollback does not wait for it.
       await startChild<typeof bake>('bake', {

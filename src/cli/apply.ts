@@ -5,13 +5,14 @@ import { resolveSource } from '../changelog/definition.ts'
 import type { Source } from '../changelog/source.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { applyDefinition } from '../registry/apply-definition.ts'
+import { applyFurtherStores } from '../registry/apply-further-stores.ts'
 import { applyStore } from '../registry/apply-store.ts'
 import { migrate, migrationsPending } from '../registry/migrate.ts'
 import { recordEvent } from '../registry/record.ts'
 import { manifestHash } from '../snapshot/manifest.ts'
 import { applySchedule } from './apply-schedule.ts'
 import { droppedText, notInFile } from './dropped.ts'
-import { migrationsText, named, plansOf, planText } from './plan.ts'
+import { checkStores, migrationsText, named, plansOf, planText } from './plan.ts'
 import { type DatasetPlan, requireRoom } from './plan-of.ts'
 import type { Session } from './session.ts'
 import { requireTables } from './used-tables.ts'
@@ -41,7 +42,7 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
   const names = await named(session, datasets)
   const pool = await session.database()
   // Stores first: they need none of snapflip's tables, and a wrong one shall change nothing.
-  for (const name of names) await (await session.store(name)).check()
+  for (const name of names) await checkStores(session, name)
   const migrations = await migrationsPending(pool)
   for (const name of names) await requireTables(pool, name, await session.dataset(name))
   const asks = options.yes !== true && session.json !== true && process.stdin.isTTY === true
@@ -79,18 +80,32 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
         return bytes !== null && manifestHash(bytes) === manifestSha256
       },
     })
+    const further = (await session.furtherStores(dataset)).map(({ name, store }) => ({ name, url: store.url }))
+    const stores = await applyFurtherStores(pool, { dataset, stores: further, by: session.actor })
     if (attached.length > 0)
       await recordEvent(pool, { dataset, actor: session.actor, kind: 'capture.attached', detail: { tables: attached } })
     const detached = unused.length === 0 ? [] : await detach(client, unused)
     if (detached.length > 0)
       await recordEvent(pool, { dataset, actor: session.actor, kind: 'capture.removed', detail: { tables: detached } })
     if (schedule !== null) await applySchedule(session, dataset, definition.schedule)
-    results.push({ dataset, definition: number, changed, movedFrom, store: store.url, attached, detached, schedule })
+    results.push({
+      dataset,
+      definition: number,
+      changed,
+      movedFrom,
+      store: store.url,
+      stores,
+      attached,
+      detached,
+      schedule,
+    })
   }
-  const text = results.map(({ dataset, definition, changed, movedFrom, store, attached, detached, schedule }) =>
+  const text = results.map(({ dataset, definition, changed, movedFrom, store, stores, attached, detached, schedule }) =>
     [
       `${dataset}: ${changed ? `definition ${definition} applied` : `definition ${definition} was applied before`}`,
       ...(movedFrom === null ? [] : [`moved from ${movedFrom} to ${store}`]),
+      ...(stores.added.length > 0 ? [`published to ${stores.added.join(', ')} from the next refresh on`] : []),
+      ...(stores.removed.length > 0 ? [`${stores.removed.join(', ')} followed no more`] : []),
       ...(attached.length > 0 ? [`capture attached to ${attached.join(', ')}`] : []),
       ...(detached.length > 0 ? [`capture taken off ${detached.join(', ')}`] : []),
       ...(schedule === null || schedule === 'as applied' ? [] : [`schedule ${SCHEDULE_DONE[schedule]}`]),
@@ -100,7 +115,10 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
 }
 
 const changes = (plan: DatasetPlan) =>
-  plan.definition !== 'as applied' || plan.store.movedFrom !== null || plan.attach.length + plan.detach.length > 0
+  plan.definition !== 'as applied' ||
+  plan.store.movedFrom !== null ||
+  plan.attach.length + plan.detach.length > 0 ||
+  plan.furtherStores.add.length + plan.furtherStores.remove.length > 0
 
 const SCHEDULE_DONE = { make: 'made', change: 'changed', remove: 'removed' } as const
 

@@ -10,6 +10,7 @@ export function changeDeps(session: Session, pool: Pool): ChangeDeps {
   return {
     pool,
     store: (name) => session.store(name),
+    furtherStores: (name) => session.furtherStores(name),
     log,
     // Recorded here, and delivered by a worker: the secrets of sinks are where that runs.
     alert: async (alert) => {

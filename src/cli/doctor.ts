@@ -19,6 +19,7 @@ import { lookAtAlerts } from './alerts-checks.ts'
 import { bad, type Check, checked, good } from './check.ts'
 import { disagreement } from './disagreement.ts'
 import { temporalOf, workersPolling } from './follow.ts'
+import { furtherStandings, standingText } from './further-standing.ts'
 import { grantsText, sourceNames } from './grants.ts'
 import { hideCredentials } from './print-error.ts'
 import type { Session } from './session.ts'
@@ -187,7 +188,7 @@ async function lookAtStores(session: Session): Promise<Check[]> {
     }
     checks.push(
       await checked(`store ${name}`, async () => {
-        const store = await session.store(first[0])
+        const store = await session.store(first[0], name)
         await store.check()
         const free = await store.freeBytes()
         if (free !== null && free < FREE_BYTES_MIN) {
@@ -200,7 +201,11 @@ async function lookAtStores(session: Session): Promise<Check[]> {
         return `${store.url}: writable, keeps what it is given${free === null ? '' : `, ${formatBytes(free)} free`}`
       }),
     )
-    for (const [dataset] of using) {
+    for (const [dataset, definition] of using) {
+      if (definition.stores[0] !== name) {
+        checks.push(await checked(`pointer ${dataset} in ${name}`, () => lookAtFurther(session, dataset, name)))
+        continue
+      }
       checks.push(
         await checked(`pointer ${dataset}`, async () => {
           const store = await session.store(dataset)
@@ -224,6 +229,18 @@ async function lookAtStores(session: Session): Promise<Check[]> {
     }
   }
   return checks
+}
+
+async function lookAtFurther(session: Session, dataset: string, name: string): Promise<string> {
+  const standings = await furtherStandings(session, dataset, { registryAnswers: true })
+  const standing = standings.find((one) => one.name === name)
+  if (standing === undefined || standing.state === null) return 'nothing published yet'
+  if (standing.state !== 'degraded' && standing.error === null) return `at ${standingText(standing)}`
+  throw new SnapflipError(
+    'STORE_DEGRADED',
+    `Expected ${name} to hold what the first store of ${dataset} says, found it ${standingText(standing)} Once it answers, \`snapflip refresh ${dataset}\` brings it up.`,
+    { dataset, store: name },
+  )
 }
 
 async function lookAtTemporal(session: Session): Promise<Check[]> {

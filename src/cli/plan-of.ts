@@ -14,6 +14,7 @@ import { currentSnapshot } from '../changelog/window.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { appliedStore } from '../registry/applied-store.ts'
 import { currentDefinition } from '../registry/current-definition.ts'
+import { furtherStores } from '../registry/further-stores.ts'
 import type { Db } from '../registry/transaction.ts'
 import { nextParent } from './next-parent.ts'
 import type { Session } from './session.ts'
@@ -55,6 +56,8 @@ export interface DatasetPlan {
     neededBytes: number | null
     fits: boolean
   }
+  /** Stores that it is published to beside the first: those to come, and those that the definition does not name any more. */
+  furtherStores: { declared: string[]; add: string[]; remove: string[] }
 }
 
 /** What applying the definition would change, and what the next refresh would do. Changes nothing. @throws SnapflipError DEFINITION_INVALID … */
@@ -111,6 +114,18 @@ export async function planOf(
       neededBytes,
       fits: freeBytes === null || (neededBytes ?? 0) <= freeBytes,
     },
+    furtherStores: await furtherStoresOf(session, registry, dataset),
+  }
+}
+
+async function furtherStoresOf(session: Session, registry: Db, dataset: string): Promise<DatasetPlan['furtherStores']> {
+  const declared = await session.furtherStores(dataset)
+  const known = (await furtherStores(registry, dataset)).filter(({ state }) => state !== 'removed')
+  const urls = declared.map(({ store }) => store.url)
+  return {
+    declared: declared.map(({ name }) => name),
+    add: declared.filter(({ store }) => !known.some((row) => row.store === store.url)).map(({ name }) => name),
+    remove: known.filter((row) => !urls.includes(row.store)).map(({ name, store }) => `${name} (${store})`),
   }
 }
 

@@ -57,17 +57,24 @@ export async function plansOf(
   const client = rehearsal ?? (await session.builder())
   const plans: DatasetPlan[] = []
   for (const name of names) {
-    await (await session.store(name)).check()
+    await checkStores(session, name)
     plans.push(await planOf(session, client, registry, name))
   }
   return plans
+}
+
+/** Of the dataset, all: a store that cannot keep what it is given is told before anything is changed. */
+export async function checkStores(session: Session, dataset: string): Promise<void> {
+  await (await session.store(dataset)).check()
+  for (const { store } of await session.furtherStores(dataset)) await store.check()
 }
 
 export function migrationsText(migrations: readonly string[]): string {
   return `snapflip's tables: to be made or changed by ${migrations.join(', ')}.`
 }
 
-export function planText({ dataset, definition, attach, detach, lost, indexes, schedule, store }: DatasetPlan): string {
+export function planText(plan: DatasetPlan): string {
+  const { dataset, definition, attach, detach, lost, indexes, schedule, store, furtherStores } = plan
   const lines = [`${dataset}: definition ${definition}`]
   if (store.movedFrom !== null)
     lines.push(
@@ -78,6 +85,8 @@ export function planText({ dataset, definition, attach, detach, lost, indexes, s
   for (const name of detach) lines.push(`  - capture on ${name}`)
   if (attach.length + detach.length === 0) lines.push('  capture as it must be')
   if (schedule !== null) lines.push(`  schedule ${schedule === 'as applied' ? 'as applied' : `to ${schedule}`}`)
+  for (const name of furtherStores.add) lines.push(`  + store ${name}: the next refresh copies the version there`)
+  for (const name of furtherStores.remove) lines.push(`  - store ${name}: followed no more; what lies there stays`)
   const rows = indexes.map(({ index, from, build, reason, entries, bytes }) => [
     index,
     from ?? 'events',

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { breakGlass } from '../../activities/break-glass.ts'
 import { takeBack } from '../../activities/flip-back.ts'
+import { followAll, takeOverUnregistered } from '../../activities/follow.ts'
 import { lookAfter } from '../../activities/look-after.ts'
 import { isSnapflipError, type SnapflipError } from '../core/errors.ts'
 import { formatEpoch } from '../core/pointer.ts'
@@ -54,6 +55,7 @@ async function byRegistry(session: Session, request: Request, flipId: string): P
   const actor = await sessionUser(pool)
   const asked = { flipId, request, actor: async () => actor }
   const { from, to, epoch, summary } = await takeBack(deps, asked, { tell: () => undefined, signal })
+  await followAll(deps, { dataset: request.dataset, tell: () => undefined, signal })
   return { by: 'registry', from, to, epoch: formatEpoch(epoch), actor, rebound: false, summary: `${summary}.` }
 }
 
@@ -75,6 +77,13 @@ async function inStoreAlone(session: Session, { dataset, reason, to }: Request, 
     const [now, before] = [pointer?.flips[0]?.tag ?? 'none', pointer?.flips[1]?.tag ?? 'none']
     const summary = `${dataset} is back at ${now}: the rollback was made before PostgreSQL went away; the registry reads that from the store.`
     return { by: 'registry', from: before, to: now, epoch, actor: session.actor, rebound: false, summary }
+  }
+  for (const further of await session.furtherStores(dataset)) {
+    const isUp = await takeOverUnregistered(store, further, dataset).catch(() => false)
+    if (!isUp)
+      session.note(
+        `${further.name} (${further.store.url}) could not take it over: its readers stay where they are until a refresh.`,
+      )
   }
   const { from, epoch, rebound } = entry
   const bound = rebound

@@ -4,7 +4,7 @@ import type { Client, Pool } from 'pg'
 import type { DatasetDefinition } from '../../schemas/config.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { type LoadedConfig, loadConfig } from '../load-config.ts'
-import type { Store } from '../stores/ports.ts'
+import type { FurtherStore, Store } from '../stores/ports.ts'
 import { connectTemporal } from './temporal.ts'
 
 /**
@@ -75,26 +75,43 @@ export class Session {
     return client
   }
 
-  async storeUrl(dataset: string): Promise<{ name: string; url: string }> {
-    const [name] = (await this.dataset(dataset)).stores
-    const url = name === undefined ? undefined : (await this.config()).stores[name]
-    // The definition's own check has seen to it.
-    if (name === undefined || url === undefined) throw new SnapflipError('INTERNAL', `No store for ${dataset}.`)
-    return { name, url }
+  /** The first store's without a name. @throws SnapflipError USAGE for a store that the dataset does not name. */
+  async storeUrl(dataset: string, asked?: string): Promise<{ name: string; url: string }> {
+    const { stores } = await this.dataset(dataset)
+    const name = asked ?? (stores[0] as string)
+    const url = stores.includes(name) ? (await this.config()).stores[name] : undefined
+    if (url !== undefined) return { name, url }
+    throw new SnapflipError(
+      'USAGE',
+      `Expected a store of ${dataset} (${stores.join(', ')}), found ${JSON.stringify(name)}.`,
+      { dataset, store: name },
+    )
   }
 
-  /** The dataset's store. Opening does not connect: the first call does. */
-  store(dataset: string): Promise<Store> {
-    const known = this.#stores.get(dataset)
+  /** A store of the dataset, the first without a name. Opening does not connect: the first call does. */
+  async store(dataset: string, name?: string): Promise<Store> {
+    const { stores } = await this.dataset(dataset)
+    return this.#opened(dataset, name ?? (stores[0] as string))
+  }
+
+  /** The stores that the dataset is published to beside its first, in the declared order. */
+  async furtherStores(dataset: string): Promise<FurtherStore[]> {
+    const [, ...names] = (await this.dataset(dataset)).stores
+    return Promise.all(names.map(async (name) => ({ name, store: await this.#opened(dataset, name) })))
+  }
+
+  #opened(dataset: string, name: string): Promise<Store> {
+    const key = `${dataset}/${name}`
+    const known = this.#stores.get(key)
     if (known !== undefined) return known
     const opened = (async () => {
-      const { url } = await this.storeUrl(dataset)
+      const { url } = await this.storeUrl(dataset, name)
       const { openStore } = await import('../stores/open.ts')
       const store = await openStore(url, { dataset })
       this.#closers.push(() => store.close())
       return store
     })()
-    this.#stores.set(dataset, opened)
+    this.#stores.set(key, opened)
     return opened
   }
 

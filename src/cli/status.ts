@@ -7,6 +7,7 @@ import { knownPointer } from '../registry/known-pointer.ts'
 import { type DatasetStatus, status as statusOf } from '../registry/status.ts'
 import { disagreement } from './disagreement.ts'
 import { workersPolling } from './follow.ts'
+import { type FurtherStanding, furtherStandings, standingText } from './further-standing.ts'
 import type { Session } from './session.ts'
 import { card, formatTime, table } from './table.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
@@ -34,6 +35,8 @@ interface Standing {
   /** Between the two. */
   differs: SnapflipError | null
   progress: RefreshProgress | null
+  /** Where it is published beside the first store. */
+  stores: FurtherStanding[]
 }
 
 async function run(session: Session, _options: CommonOptions, dataset: string | undefined): Promise<Answer> {
@@ -64,6 +67,7 @@ async function run(session: Session, _options: CommonOptions, dataset: string | 
         registry:
           known === undefined ? { value: null, error: registry.error as SnapflipError } : { value: known, error: null },
         progress: known?.openRefresh == null ? null : await progressOf(temporal.value?.client ?? null, name),
+        stores: await furtherStandings(session, name, { registryAnswers: known?.applied === true }),
       }
     }),
   )
@@ -112,14 +116,14 @@ async function progressOf(
     .catch(() => null)
 }
 
-function toJson({ dataset, pointer, registry, progress }: Standing) {
-  return { dataset, pointer: pointer.value, registry: registry.value, progress }
+function toJson({ dataset, pointer, registry, progress, stores }: Standing) {
+  return { dataset, pointer: pointer.value, registry: registry.value, progress, stores }
 }
 
 function overview(standings: readonly Standing[]): string {
   if (standings.length === 0) return 'The definition has no datasets yet.'
   return table(
-    ['dataset', 'active', 'fresh as of', 'epoch', 'refresh', 'hold'],
+    ['dataset', 'active', 'fresh as of', 'epoch', 'refresh', 'hold', 'behind'],
     standings.map((standing) => [
       standing.dataset,
       activeOf(standing),
@@ -127,6 +131,7 @@ function overview(standings: readonly Standing[]): string {
       standing.pointer.value === null ? null : formatEpoch(standing.pointer.value.epoch),
       refreshOf(standing),
       holdOf(standing),
+      behind(standing),
     ]),
   )
 }
@@ -143,6 +148,12 @@ function refreshOf({ registry, progress }: Standing): string | null {
   if (!applied) return 'not applied yet'
   if (openRefresh !== null) return `${progress?.step ?? 'open'} since ${formatTime(openRefresh.openedAt)}`
   return lastRefresh === null ? null : `${lastRefresh.status} ${formatTime(lastRefresh.closedAt)}`
+}
+
+/** Names of the stores that readers should not be on. */
+function behind({ stores }: Standing): string | null {
+  const names = stores.filter(({ state, error }) => state === 'degraded' || error !== null).map(({ name }) => name)
+  return names.join(', ') || null
 }
 
 /** The store's word counts for flips; the registry's for starting refreshes. */
@@ -166,6 +177,7 @@ function detail(standing: Standing): string {
     ['epoch', pointer.value === null ? null : formatEpoch(pointer.value.epoch)],
     ['hold', hold === null ? null : `by ${hold.by} since ${formatTime(hold.at)}: ${hold.reason}`],
     ['quarantined', pointer.value?.quarantined.join(', ') || null],
+    ...standing.stores.map((further) => [`store ${further.name}`, standingText(further)] as const),
     ['versions', counts.join(', ') || null],
     [
       'refresh',

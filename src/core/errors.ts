@@ -89,6 +89,24 @@ export const ERRORS = {
     exit: 5,
     retryable: true,
   },
+  COPY_FAILED: {
+    meaning: 'A version that was copied to a further store does not read back there.',
+    http: 503,
+    exit: 5,
+    retryable: true,
+  },
+  NOT_PUBLISHED: {
+    meaning: 'A version could not be published to every store of the dataset, and is taken back.',
+    http: 503,
+    exit: 5,
+    retryable: false,
+  },
+  STORE_DEGRADED: {
+    meaning: 'A further store of the dataset is behind its first.',
+    http: 503,
+    exit: 5,
+    retryable: true,
+  },
   STORE_REBOUND: {
     meaning: 'The Redis that holds the pointer is not the one it was bound to (restart or failover).',
     http: 503,

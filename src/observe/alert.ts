@@ -32,4 +32,5 @@ export const RUNBOOKS: Record<AlertKind, string> = {
   ROLLBACK_UNHEALTHY: 'runbooks/bad-version.md',
   STORE_REBOUND: 'runbooks/store-rebound.md',
   GATE_REFUSED: 'runbooks/failed-gate.md',
+  STORE_DEGRADED: 'runbooks/store-degraded.md',
 }

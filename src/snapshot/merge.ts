@@ -16,17 +16,13 @@ import {
   emptyLocationPage,
   encodeAuditPage,
   encodeLocationPage,
-  encodeNode,
   type LocationPage,
   locationAt,
-  NODE_CHILDREN,
   PAGE_BLOCKS,
   pageCount,
   rowsAt,
   setLocation,
-  spanAt,
   type TreeKind,
-  treeDepth,
 } from './page.ts'
 import { prefetch } from './prefetch.ts'
 import {
@@ -41,7 +37,8 @@ import {
 import { type RepackPlan, repackBlocks } from './repack.ts'
 import type { Runs } from './runs.ts'
 import { type SourceDelta, SourceTally } from './sources.ts'
-import { Tree, treeRoot } from './tree.ts'
+import { Tree } from './tree.ts'
+import { writeTree } from './write-tree.ts'
 
 /** Parent blocks read at a time; the next batch is read while one is merged. */
 const READ_BLOCKS = 256
@@ -621,34 +618,15 @@ class Merge {
     put('audit', encodeAuditPage(draft.audit))
   }
 
-  /** Writes the nodes above the pages that were written, level by level, up to the root. */
-  async #writeTree(kind: TreeKind): Promise<IndexManifest['location']> {
-    const depth = treeDepth(this.#bits)
-    const parent = this.#parent?.[kind]
-    let written = this.#leaves[kind]
-    if (parent !== undefined) for (const ref of await parent.refs(0, [...written.keys()])) this.#sources.count(ref, -1)
-    for (let level = 1; level <= depth; level++) {
-      const positions = [...new Set(Array.from(written.keys(), (position) => Math.floor(position / NODE_CHILDREN)))]
-      const formers = parent === undefined ? undefined : await parent.nodes(level, positions)
-      if (parent !== undefined) for (const ref of await parent.refs(level, positions)) this.#sources.count(ref, -1)
-      const above = new Map<number, ChildRef>()
-      positions.forEach((position, i) => {
-        const first = position * spanAt(level)
-        const children = Array.from({ length: rowsAt(this.#bits, level, first) }, (_, n) => {
-          const child = written.get(position * NODE_CHILDREN + n) ?? formers?.[i]?.children[n]
-          if (child === undefined) throw new Error(`level ${level - 1} lacks ${position * NODE_CHILDREN + n}`)
-          return child
-        })
-        const object = encodeNode({ kind, level, first, children })
-        this.#queue.add(object, (location) => {
-          this.#sources.count(location, 1)
-          above.set(position, { ...location, sha256: sha256(object) })
-        })
-      })
-      await this.#queue.drain()
-      written = above
-    }
-    return treeRoot(written.get(0) as ChildRef, depth)
+  #writeTree(kind: TreeKind): Promise<IndexManifest['location']> {
+    return writeTree({
+      kind,
+      bits: this.#bits,
+      leaves: this.#leaves[kind],
+      parent: this.#parent?.[kind],
+      queue: this.#queue,
+      sources: this.#sources,
+    })
   }
 }
 

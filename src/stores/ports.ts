@@ -25,6 +25,13 @@ export interface Store {
   close(): Promise<void>
 }
 
+/** A store that follows a dataset's first one: versions come there by copy, and its pointer says what the first store's says. */
+export interface FurtherStore {
+  /** As the definition calls it. */
+  name: string
+  store: Store
+}
+
 /** Immutable data: blocks, pages and manifests. Nothing put here is ever overwritten. */
 export interface DataStore {
   /**

@@ -123,14 +123,21 @@ describe('a definition that cannot be used is refused', () => {
     expect(error.message).toMatch(expected)
   })
 
-  test('several stores for one dataset, which are not supported yet', async () => {
+  test.each([
+    ['a store that is named twice', { hot: 'redis://h/0' }, ['hot', 'hot']],
+    ['a store that is named under two names', { hot: 'redis://h/0', warm: 'redis://h/0' }, ['hot', 'warm']],
+  ])('%s', async (_what, stores, names) => {
+    const error = await refusalOf({ ...PLAIN, stores, datasets: { shop: { ...PLAIN.datasets.shop, stores: names } } })
+    expect(error.code).toBe('CONFIG_INVALID')
+    expect(error.message).toMatch(/datasets.shop.stores: expected every store once/)
+  })
+
+  test('what to do when publishing fails, where there is one store', async () => {
     const error = await refusalOf({
       ...PLAIN,
-      stores: { hot: 'redis://h/0', cold: 'file:./x' },
-      datasets: { shop: { ...PLAIN.datasets.shop, stores: ['hot', 'cold'] } },
+      datasets: { shop: { ...PLAIN.datasets.shop, publish: { onFailure: 'rollback' } } },
     })
-    expect(error.code).toBe('DEFINITION_INVALID')
-    expect(error.message).toMatch(/several stores .* not supported yet/i)
+    expect(error.message).toMatch(/publish: expected only where several stores are named, found one/)
   })
 
   test.each([

@@ -44,8 +44,8 @@ export interface World {
   rollback(request?: Partial<RollbackRequest>): Promise<RollbackOutcome>
   hold(reason?: string): Promise<void>
   resume(): Promise<void>
-  store(): Promise<Store>
-  pointer(): Promise<Pointer>
+  store(name?: string): Promise<Store>
+  pointer(name?: string): Promise<Pointer>
   reader(): Promise<Reader>
 }
 
@@ -55,6 +55,8 @@ export interface WorldOptions {
   dataset: Omit<NonNullable<ConfigInput['datasets'][string]>, 'stores'>
   /** URL of the store; a folder without it. */
   storeUrl?: string
+  /** URLs of the stores that it is published to besides, by name. */
+  furtherStores?: Record<string, string>
   version?: '15' | '18'
   /** Of the test's context: concurrent tests have no other. */
   onFinished?: (close: () => Promise<void>) => void
@@ -67,11 +69,14 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
   const folder = await testFolder()
   const dataset = `d${uniqueName()}`
   const storeUrl = options.storeUrl ?? `file:${join(folder.path, 'versions')}`
+  const further = options.furtherStores ?? {}
   const config = configSchema.parse({
     database: database.url,
     temporal,
-    stores: { main: storeUrl },
-    datasets: { [dataset]: { retireAfterMs: 0, ...options.dataset, stores: ['main'] } },
+    stores: { main: storeUrl, ...further },
+    datasets: {
+      [dataset]: { retireAfterMs: 0, ...options.dataset, stores: ['main', ...Object.keys(further)] },
+    },
   } satisfies ConfigInput)
   await database.pool.query(options.schema)
 
@@ -100,9 +105,16 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
     closers.push(() => resource.close())
     return resource
   }
-  let store: Promise<Store> | undefined
+  const stores = new Map<string, Promise<Store>>()
   const { raise } = new Alerts({ pool: database.pool, config: config.alerts, log })
-  const holdDeps = { pool: database.pool, store: () => world.store(), log, alert: raise }
+  const holdDeps = {
+    pool: database.pool,
+    store: () => world.store(),
+    furtherStores: () =>
+      Promise.all(Object.keys(further).map(async (name) => ({ name, store: await world.store(name) }))),
+    log,
+    alert: raise,
+  }
   const world: World = {
     dataset,
     config,
@@ -162,12 +174,15 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
     async resume() {
       await resumeDataset(holdDeps, { dataset, by: 'test', reason: 'a test' })
     },
-    store: () => {
-      store ??= opened(openStore(storeUrl, { dataset }))
-      return store
+    store: (name = 'main') => {
+      const known = stores.get(name)
+      if (known !== undefined) return known
+      const opening = opened(openStore(world.config.stores[name] as string, { dataset }))
+      stores.set(name, opening)
+      return opening
     },
-    async pointer() {
-      const read = await (await world.store()).pointer.read()
+    async pointer(name) {
+      const read = await (await world.store(name)).pointer.read()
       if (read === null) throw new Error(`${dataset} has no pointer`)
       return read.pointer
     },
@@ -180,6 +195,17 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
 /** For `worker`: puts faults, or whatever a test does, around every call of the store. */
 export function around(between: Between): (deps: Deps) => Deps {
   return (deps) => ({ ...deps, store: async (dataset) => faultyStore(await deps.store(dataset), between) })
+}
+
+/** The same around a further store. */
+export function aroundFurther(name: string, between: Between): (deps: Deps) => Deps {
+  return (deps) => ({
+    ...deps,
+    furtherStores: async (dataset) =>
+      (await deps.furtherStores(dataset)).map((further) =>
+        further.name === name ? { name, store: faultyStore(further.store, between) } : further,
+      ),
+  })
 }
 
 let isQuiet = false

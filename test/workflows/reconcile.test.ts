@@ -1,8 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { rm } from 'node:fs/promises'
-import { join } from 'node:path'
 import { Context } from '@temporalio/activity'
-import { Redis } from 'ioredis'
+import type { Redis } from 'ioredis'
 import pg from 'pg'
 import { expect, it, onTestFinished } from 'vitest'
 import type { Deps } from '../../activities/deps.ts'
@@ -12,7 +10,6 @@ import { connectBuilder } from '../../src/changelog/session.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode, failureMessage } from '../../src/core/failure.ts'
 import { compareEpoch, type FlipChange } from '../../src/core/pointer.ts'
-import { type LocalRedis, startRedis } from '../../src/local/redis.ts'
 import { activeHold } from '../../src/registry/active-hold.ts'
 import { applyStore } from '../../src/registry/apply-store.ts'
 import { flips } from '../../src/registry/flips.ts'
@@ -29,40 +26,8 @@ import { openStore } from '../../src/stores/open.ts'
 import type { Store } from '../../src/stores/ports.ts'
 import { FaultPlan, type StoreOperation } from '../stores/faults.ts'
 import { testFolder } from '../support/services.ts'
-import { around, makeWorld, type World, type WorldOptions } from '../support/world.ts'
-
-const SHOP = {
-  schema: `create table products (id integer primary key, sku text not null, price integer not null);
-    insert into products select n, 'sku-' || n, n * 10 from generate_series(1, 300) n`,
-  dataset: { indexes: { products: { from: 'public.products', key: 'id', value: ['sku', 'price'] } } },
-}
-
-/** A world on a Redis of its own that may crash: with its data when it comes back, or without. */
-async function worldOnRedis(more: Partial<WorldOptions['dataset']> = {}): Promise<{
-  world: World
-  redis: Redis
-  restart(options?: { empty: boolean }): Promise<void>
-}> {
-  const folder = await testFolder()
-  let server: LocalRedis = await startRedis({ dataDir: folder.path, settings: { appendfsync: 'always' } })
-  onTestFinished(() => server.stop())
-  const redis = new Redis(server.url)
-  redis.on('error', () => undefined)
-  onTestFinished(() => redis.disconnect())
-  const world = await makeWorld({ ...SHOP, dataset: { ...SHOP.dataset, ...more }, storeUrl: server.url })
-  return {
-    world,
-    redis,
-    async restart({ empty } = { empty: false }) {
-      await server.crash()
-      if (empty) await rm(join(folder.path, 'appendonlydir'), { recursive: true })
-      server = await startRedis({ dataDir: folder.path, port: server.port, settings: { appendfsync: 'always' } })
-      const store = await world.store()
-      await expect.poll(() => store.pointer.read().then(() => true), { timeout: 10_000 }).toBe(true)
-      await expect.poll(() => redis.ping(), { timeout: 10_000 }).toBe('PONG')
-    },
-  }
-}
+import { around, makeWorld, type World } from '../support/world.ts'
+import { SHOP, worldOnRedis } from '../support/world-on-redis.ts'
 
 const alertsOf = (world: World) => world.logged.flatMap((line) => (line.alert === undefined ? [] : [line.alert]))
 

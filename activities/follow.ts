@@ -1,0 +1,233 @@
+import { isDeepStrictEqual } from 'node:util'
+import type { Pointer, VersionRef } from '../schemas/pointer.ts'
+import { SnapflipError } from '../src/core/errors.ts'
+import { followedPointer } from '../src/core/followed-pointer.ts'
+import { copies, forgetCopies } from '../src/registry/copies.ts'
+import { flipOf } from '../src/registry/flips.ts'
+import { recordDegraded, recordFollowed } from '../src/registry/further-store-state.ts'
+import { furtherStores } from '../src/registry/further-stores.ts'
+import { decodeManifest, manifestHash } from '../src/snapshot/manifest.ts'
+import type { FurtherStore, PointerRead, Store } from '../src/stores/ports.ts'
+import { copyToFurtherStore, stands } from './copy-version.ts'
+import { damageOf, type Looking } from './damage.ts'
+import type { Deps } from './deps.ts'
+import { asActivity } from './failure.ts'
+
+/** Another change of one of the two pointers came first: each time both are read anew. */
+const ATTEMPTS = 8
+
+export interface FollowRequest {
+  dataset: string
+  /** As the definition calls it. */
+  store: string
+}
+
+/** What following needs of the world: `Deps`, or what the command line opened. */
+export type FollowDeps = Pick<Deps, 'pool' | 'log' | 'alert' | 'store' | 'furtherStores'>
+
+/** Brings a further store up: copies there what it lacks of what readers are on and may go back to, and sets its pointer to what the first store's says. */
+export const follow =
+  (deps: Deps) =>
+  ({ dataset, store }: FollowRequest): Promise<void> =>
+    asActivity(async (tell, signal) => {
+      const further = await furtherStoreOf(deps, dataset, store)
+      await bringUp(deps, further, { dataset, tell, signal })
+    })
+
+/** Records that a further store stays behind, and tells of it, once for as long as it does. */
+export const degrade =
+  (deps: Deps) =>
+  ({ dataset, store, why }: FollowRequest & { why: string }): Promise<void> =>
+    asActivity(async () => leaveBehind(deps, dataset, await furtherStoreOf(deps, dataset, store), why))
+
+/** @throws SnapflipError CONFIG_INVALID when the definition of this worker does not name it. */
+export async function furtherStoreOf(deps: FollowDeps, dataset: string, name: string): Promise<FurtherStore> {
+  const further = await deps.furtherStores(dataset)
+  const found = further.find((one) => one.name === name)
+  if (found !== undefined) return found
+  const known = further.map((one) => one.name).join(', ') || 'none'
+  throw new SnapflipError(
+    'CONFIG_INVALID',
+    `Expected ${name} among the further stores of ${dataset}, found ${known}.`,
+    {
+      dataset,
+    },
+  )
+}
+
+/**
+ * After a change of the first store's pointer: every further store that has the version takes it over. What cannot be done now is recorded and told,
+ * and done by the next refresh or rollback; nobody is kept waiting for it.
+ */
+export async function followAll(deps: FollowDeps, looking: Looking): Promise<void> {
+  const stores = await deps.furtherStores(looking.dataset)
+  if (stores.length === 0) return
+  const first = await deps.store(looking.dataset)
+  const isKnown = await first.pointer.read().then(
+    () => true,
+    // It fails the work that this follows, or what comes next; no further store is behind for that.
+    () => false,
+  )
+  if (!isKnown) return
+  for (const further of stores) {
+    try {
+      const lacks = await takeOver(deps, further, looking)
+      if (lacks !== null) deps.log.info({ ...named(looking, further), lacks: lacks.tag }, 'not brought up yet')
+    } catch (error) {
+      await leaveBehind(deps, looking.dataset, further, error instanceof Error ? error.message : String(error))
+    }
+  }
+}
+
+async function bringUp(deps: FollowDeps, further: FurtherStore, looking: Looking): Promise<void> {
+  const { dataset } = looking
+  const from = await deps.store(dataset)
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+    const lacks = await takeOver(deps, further, looking)
+    const wanted = lacks ?? (await rollbackTarget(deps, from, further, dataset))
+    if (wanted === null) return
+    await copyToFurtherStore(deps, { ...looking, from, to: further.store, ref: wanted })
+  }
+  throw cameFirst(dataset, further)
+}
+
+/** What a rollback would go to and the store lacks: it shall not have to be copied while people wait. */
+async function rollbackTarget(
+  deps: FollowDeps,
+  from: Store,
+  { store }: FurtherStore,
+  dataset: string,
+): Promise<VersionRef | null> {
+  const previous = (await from.pointer.read())?.pointer.previous ?? null
+  if (previous === null || !(await stands(from, previous))) return null
+  return (await copies(deps.pool, { dataset, url: store.url })).has(previous.tag) ? null : previous
+}
+
+/** Sets the further store's pointer to what the first store's says. Returns the version that it lacks for that; null: it is set. */
+async function takeOver(deps: FollowDeps, further: FurtherStore, looking: Looking): Promise<VersionRef | null> {
+  const { dataset } = looking
+  const { name, store } = further
+  const first = await deps.store(dataset)
+  await forgetLost(deps, further, looking)
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+    // Its own pointer before the first store's: what is written over it is then newer than all that was written into it before.
+    const own = await store.pointer.read()
+    const pointer = (await first.pointer.read())?.pointer
+    if (pointer?.active == null) return null
+    await requireOurs(deps, further, dataset, own)
+    const known = await copies(deps.pool, { dataset, url: store.url })
+    const next = followedPointer(
+      { ...pointer, active: pointer.active },
+      own?.pointer ?? null,
+      (tag) => known.get(tag) ?? null,
+    )
+    if (next.outcome === 'behind') return next.lacks
+    if (next.outcome === 'refused') throw new SnapflipError(next.code, next.message, next.details)
+    if (!(await set(store, own, next.pointer))) continue
+    const { flipId } = pointer
+    await recordFollowed(deps.pool, { dataset, name, url: store.url, flipId, tag: pointer.active.tag, actor: null })
+    return null
+  }
+  throw cameFirst(dataset, further)
+}
+
+/**
+ * The same where the registry does not answer (after a break-glass rollback): which copies there are is told by their manifests, which were put when
+ * they had been read back. False: the version is not there.
+ */
+export async function takeOverUnregistered(first: Store, { store }: FurtherStore, dataset: string): Promise<boolean> {
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+    const own = await store.pointer.read()
+    const pointer = (await first.pointer.read())?.pointer
+    // A store that nothing was published to yet may be another's.
+    if (pointer?.active == null || own === null) return false
+    const { active, previous, candidate, pin } = pointer
+    const known = new Map<string, VersionRef>()
+    for (const ref of [active, previous, candidate?.version, pin?.version]) {
+      const bytes = ref == null ? null : await store.data.readManifest(ref.tag)
+      if (ref == null || bytes === null) continue
+      if (decodeManifest(bytes, { dataset, tag: ref.tag }).digest !== ref.digest) continue
+      known.set(ref.tag, { ...ref, manifest: manifestHash(bytes) })
+    }
+    const next = followedPointer({ ...pointer, active }, own.pointer, (tag) => known.get(tag) ?? null)
+    if (next.outcome === 'behind') return false
+    if (next.outcome === 'refused') throw new SnapflipError(next.code, next.message, next.details)
+    if (await store.pointer.swap(own.token, next.pointer)) return true
+  }
+  throw cameFirst(dataset, { store })
+}
+
+/** False: another write came first. */
+async function set(store: Store, own: PointerRead | null, next: Pointer): Promise<boolean> {
+  const isBound = await store.pointer.isBound()
+  if (own !== null && isBound && isDeepStrictEqual(own.pointer, next)) return true
+  if (own !== null && !isBound) return store.pointer.rebind(own.token, next)
+  return store.pointer.swap(own?.token ?? null, next)
+}
+
+/**
+ * A Redis that restarted, failed over or came back empty, and a store whose pointer is older than what was set there, may have lost any of what it
+ * acknowledged: every copy is read whole before it counts again.
+ */
+async function forgetLost(deps: FollowDeps, { store }: FurtherStore, looking: Looking): Promise<void> {
+  const { dataset } = looking
+  const { url } = store
+  const row = (await furtherStores(deps.pool, dataset)).find((one) => one.store === url)
+  const own = (await store.pointer.read())?.pointer ?? null
+  const isOlder = row?.flipId != null && !(own?.flips.some(({ flipId }) => flipId === row.flipId) ?? false)
+  if (!isOlder && (await store.pointer.isBound())) return
+  for (const copy of (await copies(deps.pool, { dataset, url })).values()) {
+    const damage = await damageOf(store, looking, copy)
+    if (damage === null) continue
+    await forgetCopies(deps.pool, { dataset, url, tags: [copy.tag], why: damage })
+    deps.log.warn({ dataset, step: 'follow', store: url, version: copy.tag, damage }, 'a copy is not whole any more')
+  }
+}
+
+/** A place that another registry publishes to is left alone: its readers would be on other data. */
+async function requireOurs(
+  deps: FollowDeps,
+  { name, store }: FurtherStore,
+  dataset: string,
+  own: PointerRead | null,
+): Promise<void> {
+  const flipId = own?.pointer.flipId ?? null
+  if (flipId === null || (await flipOf(deps.pool, flipId)) !== null) return
+  if (own?.pointer.breakGlass.some((entry) => entry.flipId === flipId)) return
+  throw new SnapflipError(
+    'CONFLICT',
+    `Expected ${store.url} to hold what this registry published, found version ${own?.pointer.active?.tag ?? 'none'} of flip ${flipId}, which it does not know. ` +
+      `Another registry publishes ${dataset} there: correct \`stores.${name}\`.`,
+    { dataset, store: store.url, flipId },
+  )
+}
+
+async function leaveBehind(
+  deps: FollowDeps,
+  dataset: string,
+  { name, store }: FurtherStore,
+  why: string,
+): Promise<void> {
+  const { since } = await recordDegraded(deps.pool, { dataset, name, url: store.url, why })
+  await deps.alert({
+    kind: 'STORE_DEGRADED',
+    dataset,
+    version: null,
+    incident: `${store.url} since ${since.toISOString()}`,
+    summary: `${name} (${store.url}) stays behind the first store of ${dataset}: ${why}`,
+    evidence: { store: store.url, name, why },
+  })
+  deps.log.warn({ dataset, step: 'follow', store: store.url }, why)
+}
+
+function named({ dataset }: Looking, { store }: FurtherStore) {
+  return { dataset, step: 'follow', store: store.url }
+}
+
+function cameFirst(dataset: string, { store }: Pick<FurtherStore, 'store'>): SnapflipError {
+  return new SnapflipError(
+    'CONFLICT',
+    `Pointers of ${dataset} were changed by others while ${store.url} took over what the first store says, expected a turn. The next refresh does it.`,
+    { dataset, store: store.url },
+  )
+}

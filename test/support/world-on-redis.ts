@@ -1,0 +1,44 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Redis } from 'ioredis'
+import { expect, onTestFinished } from 'vitest'
+import { type LocalRedis, startRedis } from '../../src/local/redis.ts'
+import { testFolder } from './services.ts'
+import { makeWorld, type World, type WorldOptions } from './world.ts'
+
+export const SHOP = {
+  schema: `create table products (id integer primary key, sku text not null, price integer not null);
+    insert into products select n, 'sku-' || n, n * 10 from generate_series(1, 300) n`,
+  dataset: { indexes: { products: { from: 'public.products', key: 'id', value: ['sku', 'price'] } } },
+}
+
+/** A world on a Redis of its own that may crash: with its data when it comes back, or without. */
+export async function worldOnRedis(
+  more: Partial<WorldOptions['dataset']> = {},
+  options: Partial<WorldOptions> = {},
+): Promise<{
+  world: World
+  redis: Redis
+  restart(options?: { empty: boolean }): Promise<void>
+}> {
+  const folder = await testFolder()
+  let server: LocalRedis = await startRedis({ dataDir: folder.path, settings: { appendfsync: 'always' } })
+  onTestFinished(() => server.stop())
+  const redis = new Redis(server.url)
+  redis.on('error', () => undefined)
+  onTestFinished(() => redis.disconnect())
+  const dataset = { ...SHOP.dataset, ...more }
+  const world = await makeWorld({ ...SHOP, dataset, storeUrl: server.url, ...options })
+  return {
+    world,
+    redis,
+    async restart({ empty } = { empty: false }) {
+      await server.crash()
+      if (empty) await rm(join(folder.path, 'appendonlydir'), { recursive: true })
+      server = await startRedis({ dataDir: folder.path, port: server.port, settings: { appendfsync: 'always' } })
+      const store = await world.store()
+      await expect.poll(() => store.pointer.read().then(() => true), { timeout: 10_000 }).toBe(true)
+      await expect.poll(() => redis.ping(), { timeout: 10_000 }).toBe('PONG')
+    },
+  }
+}

@@ -1,0 +1,210 @@
+import { join } from 'node:path'
+import { expect, it } from 'vitest'
+import type { Deps } from '../../activities/deps.ts'
+import { SnapflipError } from '../../src/core/errors.ts'
+import { open } from '../../src/index.ts'
+import { furtherStores } from '../../src/registry/further-stores.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
+import { decodeManifest } from '../../src/snapshot/manifest.ts'
+import { verifyVersion } from '../../src/snapshot/verify.ts'
+import type { StoreOperation } from '../stores/faults.ts'
+import { testBucket, testFolder, testRedis } from '../support/services.ts'
+import { aroundFurther, makeWorld, type World } from '../support/world.ts'
+import { SHOP, worldOnRedis } from '../support/world-on-redis.ts'
+
+const never = new AbortController().signal
+
+async function refreshWith(world: World, price: number): Promise<string> {
+  await world.pool.query('update products set price = $1 where id <= 20', [price])
+  const outcome = await world.refresh()
+  expect(outcome).toMatchObject({ status: 'FLIPPED' })
+  return outcome.tag as string
+}
+
+/** The version in this store, read whole. */
+async function soundDigest(world: World, name: string, tag: string): Promise<string> {
+  const { data } = await world.store(name)
+  const bytes = await data.readManifest(tag)
+  if (bytes === null) throw new Error(`${name} has no ${tag}`)
+  const { problems, digest } = await verifyVersion(data, decodeManifest(bytes, { dataset: world.dataset, tag }), {
+    signal: never,
+  })
+  expect(problems).toEqual([])
+  return digest
+}
+
+async function priceIn(world: World, name: string): Promise<unknown> {
+  const reader = await open(world.config.stores[name] as string, world.dataset)
+  try {
+    return ((await reader.get('products', 7)) as { price: number }).price
+  } finally {
+    await reader.close()
+  }
+}
+
+const kindsOf = async (world: World) =>
+  (await historyEntries(world.pool, { dataset: world.dataset })).map(({ kind }) => kind).reverse()
+
+const standing = async (world: World) =>
+  (await furtherStores(world.pool, world.dataset)).map(({ name, state, tag }) => ({ name, state, tag }))
+
+/** A worker for which this store fails, in these calls, while `broken`. */
+function failing(name: string, operations: readonly StoreOperation[], broken: () => boolean): (deps: Deps) => Deps {
+  return aroundFurther(name, {
+    run: async (operation, call) => {
+      // Not to be mended by waiting, so that nothing is waited for.
+      if (operations.includes(operation) && broken()) throw new SnapflipError('STORE_UNSUITABLE', 'a fault of the test')
+      return call()
+    },
+  })
+}
+
+async function redisAndFolder(more: object = {}): Promise<World> {
+  const [redis, folder] = [await testRedis(), await testFolder()]
+  return makeWorld({
+    ...SHOP,
+    dataset: { ...SHOP.dataset, ...more },
+    storeUrl: redis.url,
+    furtherStores: { archive: `file:${join(folder.path, 'archive')}` },
+  })
+}
+
+it('a version is staged in every store and then flipped to in the declared order, with the same content everywhere', async () => {
+  const [bucket, redis, folder] = [await testBucket(), await testRedis(), await testFolder()]
+  const world = await makeWorld({
+    ...SHOP,
+    storeUrl: bucket.url,
+    furtherStores: { hot: redis.url, archive: `file:${join(folder.path, 'archive')}` },
+  })
+  await world.worker()
+  const first = await refreshWith(world, 1)
+  const second = await refreshWith(world, 2)
+  const { active, epoch, flips, previous } = await world.pointer()
+  expect(active?.tag).toBe(second)
+  for (const name of ['hot', 'archive']) {
+    const pointer = await world.pointer(name)
+    expect(pointer).toMatchObject({
+      epoch,
+      flips,
+      active: { tag: second, digest: active?.digest },
+      previous: { tag: first },
+    })
+    for (const ref of [pointer.active, pointer.previous])
+      expect(await soundDigest(world, name, ref?.tag as string)).toBe(ref?.digest)
+    expect(pointer.previous?.digest).toBe(previous?.digest)
+    expect(await priceIn(world, name)).toBe(2)
+  }
+  const kinds = await kindsOf(world)
+  const since = kinds.slice(kinds.lastIndexOf('version.sealed'))
+  expect(since.filter((kind) => /^(version.copied|flip|store)/.test(kind))).toEqual([
+    'version.copied',
+    'version.copied',
+    'flip.intended',
+    'flip.confirmed',
+    'store.followed',
+    'store.followed',
+  ])
+  expect(await standing(world)).toEqual([
+    { name: 'archive', state: 'current', tag: second },
+    { name: 'hot', state: 'current', tag: second },
+  ])
+
+  // Nothing new, a hold and a rollback are taken over as well.
+  expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW' })
+  expect((await world.pointer('hot')).freshAsOf).toEqual((await world.pointer()).freshAsOf)
+  await world.hold('to look at it')
+  for (const name of ['hot', 'archive']) expect((await world.pointer(name)).hold?.reason).toBe('to look at it')
+  await world.resume()
+  for (const name of ['hot', 'archive']) expect((await world.pointer(name)).hold).toBeNull()
+  await world.rollback({ reason: 'prices are off' })
+  for (const name of ['main', 'hot', 'archive']) {
+    expect(await world.pointer(name)).toMatchObject({
+      active: { tag: first },
+      quarantined: [second],
+      hold: { reason: 'prices are off' },
+      epoch: (await world.pointer()).epoch,
+    })
+    expect(await priceIn(world, name)).toBe(1)
+  }
+})
+
+it('a store that cannot be copied to stays behind, visibly, and is brought up by the next refresh', async () => {
+  const world = await redisAndFolder()
+  let broken = false
+  await world.worker(failing('archive', ['writer.finish', 'pointer.swap'], () => broken))
+  const first = await refreshWith(world, 1)
+  broken = true
+  const second = await refreshWith(world, 2)
+  expect((await world.pointer()).active?.tag).toBe(second)
+  expect((await world.pointer('archive')).active?.tag).toBe(first)
+  expect(await standing(world)).toEqual([{ name: 'archive', state: 'degraded', tag: first }])
+  expect(world.logged.flatMap((line) => (line.alert === undefined ? [] : [line.alert]))).toEqual(['STORE_DEGRADED'])
+  expect(await refreshWith(world, 3)).not.toBe(second)
+  // The same incident.
+  expect(world.logged.filter((line) => line.alert === 'STORE_DEGRADED')).toHaveLength(1)
+
+  broken = false
+  const up = await world.refresh()
+  expect(up).toMatchObject({ status: 'NOTHING_NEW' })
+  expect(await world.pointer('archive')).toMatchObject({ active: { tag: up.active }, previous: { tag: second } })
+  expect(await standing(world)).toEqual([{ name: 'archive', state: 'current', tag: up.active }])
+  expect(await priceIn(world, 'archive')).toBe(3)
+})
+
+it('where it is declared, a store that cannot take over the flip takes the version back everywhere', async () => {
+  const world = await redisAndFolder({ publish: { onFailure: 'rollback' } })
+  let broken: StoreOperation | null = null
+  await world.worker(
+    aroundFurther('archive', {
+      run: async (operation, call) => {
+        if (operation === broken) throw new SnapflipError('STORE_UNSUITABLE', 'a fault of the test')
+        return call()
+      },
+    }),
+  )
+  const first = await refreshWith(world, 1)
+  broken = 'pointer.swap'
+  await world.pool.query('update products set price = 2 where id <= 20')
+  const outcome = await world.refresh()
+  expect(outcome).toMatchObject({ status: 'ROLLED_BACK', active: first })
+  expect((await world.pointer()).quarantined).toEqual([outcome.tag])
+  expect((await world.pointer('archive')).active?.tag).toBe(first)
+
+  broken = null
+  await world.resume()
+  expect(await world.pointer('archive')).toMatchObject({ hold: null, quarantined: [outcome.tag] })
+  // Before readers anywhere are on it there is nothing to take back.
+  broken = 'writer.finish'
+  await world.pool.query('update products set price = 3 where id <= 20')
+  await world.refreshFailure()
+  expect((await world.pointer()).active?.tag).toBe(first)
+})
+
+it('a first store that came back empty is built back from a further one, with what a rollback goes to', async () => {
+  const folder = await testFolder()
+  const archive = `file:${join(folder.path, 'archive')}`
+  const { world, restart } = await worldOnRedis({}, { furtherStores: { archive } })
+  await world.worker()
+  const first = await refreshWith(world, 1)
+  const second = await refreshWith(world, 2)
+  const before = await world.pointer()
+  await restart({ empty: true })
+  const outcome = await world.refresh()
+  // Nothing was built, and no epoch was used up.
+  expect(outcome).toMatchObject({ status: 'NOTHING_NEW', active: second })
+  const after = await world.pointer()
+  expect(after).toMatchObject({ epoch: before.epoch, flips: before.flips, quarantined: [] })
+  expect(await soundDigest(world, 'main', second)).toBe(before.active?.digest)
+  expect(await priceIn(world, 'main')).toBe(2)
+  expect(await kindsOf(world)).toContain('version.restored')
+
+  // The next build goes on from it.
+  await world.pool.query('update products set price = 3 where id <= 20')
+  const third = await world.refresh()
+  expect(third.summary).toMatch(/products: \+0 ~20 -0 of 300/)
+
+  await restart({ empty: true })
+  expect(await world.rollback({ to: first })).toMatchObject({ from: third.tag, to: first })
+  expect(await priceIn(world, 'main')).toBe(1)
+  expect(await soundDigest(world, 'main', first)).toBe((await world.pointer('archive')).active?.digest)
+})
