@@ -4,10 +4,12 @@ import type { Epoch, Pointer, VersionRef } from '../../schemas/pointer.ts'
 import { isSnapflipError, SnapflipError } from '../core/errors.ts'
 import { compareEpoch, formatEpoch } from '../core/pointer.ts'
 import type { PointerRead } from '../stores/ports.ts'
+import { FailOver } from './fail-over.ts'
 import { MissingObject } from './missing-object.ts'
 import type { Limits } from './options.ts'
 import type { Source } from './source.ts'
-import { MissingManifest, type OpenVersion, sameContent, sameVersion } from './version.ts'
+import { confirmAt, type Serving, type Standing, unreachable } from './standing.ts'
+import { type OpenVersion, sameContent, sameVersion } from './version.ts'
 
 /** The pointer is polled this often within a follow lag: one poll may fail, or be late. */
 const POLLS_A_LAG = 2.5
@@ -18,8 +20,6 @@ const BACKOFF_MAX_MS = 5_000
 const BACKOFF_FIRST_MS = 50
 /** Each time the pointer has moved on while its version was being opened. */
 const OPEN_ATTEMPTS = 5
-/** A preferred store that failed is left alone this long before it is tried again. */
-const REST_MS = 1_000
 /** A store whose version was found damaged. */
 const DAMAGED_REST_MS = 60_000
 
@@ -31,24 +31,6 @@ export interface FollowerEvents {
   stale: [{ version: VersionRef; ageMs: number; store: string }]
   /** What went wrong, when reads still answer too: a store that does not, a pointer below the epoch that was seen. */
   error: [unknown]
-}
-
-/**
- * How a version came to be served:
- * - `confirmed`: its store's pointer names it, at the highest epoch that was seen.
- * - `kept`: it was confirmed last, and is now read from a store whose pointer does not say so. As old as that confirmation.
- * - `behind`: a pointer names it at a lower epoch than was seen, and the version confirmed last is nowhere to be had. Never confirmed:
- *   it answers with a mark, and only what asks for no freshness.
- */
-type Standing = 'confirmed' | 'kept' | 'behind'
-
-/** What a reader answers from now. Replaced as a whole, so that nobody sees half of a flip. */
-export interface Serving {
-  readonly version: OpenVersion
-  readonly source: Source
-  readonly standing: Standing
-  /** Of a `kept` version: the pointer that confirmed it. */
-  readonly pointer: Pointer
 }
 
 /**
@@ -80,7 +62,7 @@ export class Follower {
   /** Why the last attempt to confirm failed; null when it did not. */
   failing: { error: unknown } | null = null
   #scheduled: Promise<OpenVersion> | null = null
-  #failingOver: { reach: Standing; done: Promise<boolean> } | null = null
+  readonly #failOver: FailOver
   #nap = new AbortController()
   #toldStale = false
 
@@ -88,6 +70,16 @@ export class Follower {
     this.#dataset = dataset
     this.#sources = sources
     this.#limits = limits
+    this.#failOver = new FailOver(sources, {
+      serving: () => this.#serving,
+      newest: () => this.#newest,
+      isClosed: () => this.#closing.signal.aborted,
+      see: (pointer) => this.#see(pointer),
+      isBelowSeen: (pointer) => this.#isBelowSeen(pointer),
+      mayServeBehind: (source, pointer) => this.#mayServeBehind(source, pointer),
+      switchTo: (next, reason) => this.#switchTo(next, reason),
+      tellError: (error) => this.tell('error', error),
+    })
     // Without a listener an 'error' event would be thrown.
     this.events.on('error', () => undefined)
     // Each read that waits for a flip listens.
@@ -120,7 +112,7 @@ export class Follower {
         }
       }
       // A store named a version that it cannot give: another one's is served with a mark, if it is behind that.
-      if (this.#seen !== null && (await this.#failOver(null, failure, 'behind'))) {
+      if (this.#seen !== null && (await this.#failOver.search(null, failure, 'behind'))) {
         void this.#follow()
         return
       }
@@ -176,17 +168,7 @@ export class Follower {
   async failOver(from: Source, reason: unknown, reach: Standing): Promise<boolean> {
     // One store has something else to offer only when what it served is gone.
     if (!this.severalStores && reach !== 'behind' && this.serving.standing !== 'behind') return false
-    for (;;) {
-      if (this.serving.source !== from) return true
-      const running = this.#failingOver
-      if (running === null) break
-      if ((await running.done) || !isWorse(reach, running.reach)) return running.done
-    }
-    const done = this.#failOver(from, reason, reach).finally(() => {
-      this.#failingOver = null
-    })
-    this.#failingOver = { reach, done }
-    return done
+    return this.#failOver.from(from, reason, reach)
   }
 
   /** Resolves at the next flip that is followed, after `ms` at the latest. */
@@ -385,7 +367,7 @@ export class Follower {
       try {
         await this.confirm()
         failures = 0
-        await this.#comeBack()
+        await this.#failOver.comeBack()
       } catch (error) {
         failures++
         const reach = unreachable(error) || this.serving.standing === 'behind' ? 'kept' : 'confirmed'
@@ -396,104 +378,9 @@ export class Follower {
     }
   }
 
-  /** Goes on from another store, or from another version of the same one; the better standing first, then the preferred store. */
-  async #failOver(from: Source | null, reason: unknown, reach: Standing): Promise<boolean> {
-    const silent = unreachable(reason)
-    if (silent && from !== null) from.restUntil = performance.now() + REST_MS
-    const asked = this.#sources.filter((source) => !(silent && source === from))
-    const offers = (await Promise.all(asked.map((source) => this.#ask(source)))).filter((offer) => offer !== null)
-    for (const offer of offers) {
-      const next = await this.#openConfirmed(offer)
-      if (next !== null) return this.#switchTo(next, reason)
-    }
-    if (reach === 'confirmed') return false
-    for (const offer of offers) {
-      const next = await this.#openKept(offer)
-      if (next !== null) return this.#switchTo(next, reason)
-    }
-    if (reach === 'kept') return false
-    for (const offer of offers.toSorted(byEpochDown)) {
-      const next = await this.#openBehind(offer)
-      if (next !== null) return this.#switchTo(next, reason)
-    }
-    return false
-  }
-
-  #switchTo(next: Serving, reason: unknown): boolean {
-    if (this.#closing.signal.aborted) return false
+  #switchTo(next: Serving, reason: unknown): void {
     if (this.#serving !== null && next.source !== this.#serving.source) this.counters.failovers++
     this.#adopt(next, reason)
-    return true
-  }
-
-  /** Returns to a store that is preferred to the one being served from, when it answers and is not behind. */
-  async #comeBack(): Promise<void> {
-    for (const source of this.#sources) {
-      if (source === this.serving.source) return
-      if (performance.now() < source.restUntil) continue
-      source.restUntil = performance.now() + REST_MS
-      const offer = await this.#ask(source)
-      const next = offer === null ? null : await this.#openConfirmed(offer)
-      if (next === null) continue
-      this.#switchTo(next, null)
-      return
-    }
-  }
-
-  /** What a store says now; null when it does not answer. */
-  #ask(source: Source): Promise<Offer | null> {
-    return this.#orTell(source, async () => {
-      const sentAt = performance.now()
-      const pointer = (await source.store.pointer.read())?.pointer ?? null
-      if (pointer?.active != null) this.#see(pointer)
-      return { source, sentAt, pointer }
-    })
-  }
-
-  async #openConfirmed({ source, pointer, sentAt }: Offer): Promise<Serving | null> {
-    const active = pointer?.active ?? null
-    if (pointer === null || active === null || this.#isBelowSeen(pointer)) return null
-    if (source.isDamaged(active, performance.now())) return null
-    return this.#orTell(source, async () => {
-      const version = await source.open(active)
-      // A later flip was followed meanwhile.
-      if (this.#newest !== null && compareEpoch(pointer.epoch, this.#newest.pointer.epoch) < 0) return null
-      confirmAt(version, sentAt)
-      return { version, source, standing: 'confirmed', pointer }
-    })
-  }
-
-  /** The version that was confirmed last, where it is retained. */
-  async #openKept({ source, pointer }: Offer): Promise<Serving | null> {
-    const newest = this.#newest
-    if (newest === null || (source === this.serving.source && this.serving.standing !== 'behind')) return null
-    const { ref, confirmedAt } = newest.version
-    if (pointer?.retired.includes(ref.tag) || pointer?.quarantined.includes(ref.tag)) return null
-    return this.#orTell(source, async () => {
-      const version = await source.open({ tag: ref.tag }).catch(unlessMissing)
-      if (version === null || !sameContent(version.ref, ref) || source.isDamaged(version.ref, performance.now()))
-        return null
-      confirmAt(version, confirmedAt)
-      return { version, source, standing: 'kept', pointer: newest.pointer }
-    })
-  }
-
-  async #openBehind({ source, pointer }: Offer): Promise<Serving | null> {
-    if (pointer === null || !this.#mayServeBehind(source, pointer)) return null
-    return this.#orTell(source, async () => {
-      const version = await source.open(pointer.active as VersionRef)
-      return { version, source, standing: 'behind', pointer }
-    })
-  }
-
-  async #orTell<T>(source: Source, look: () => Promise<T>): Promise<T | null> {
-    try {
-      return await look()
-    } catch (error) {
-      source.restUntil = performance.now() + REST_MS
-      if (!this.#closing.signal.aborted) this.tell('error', error instanceof MissingObject ? error.asCorrupt() : error)
-      return null
-    }
   }
 
   /** Whether a store that did not answer a read does not answer for its pointer either. */
@@ -501,38 +388,6 @@ export class Follower {
     if (this.failing !== null) return unreachable(this.failing.error)
     return this.#confirm(source).then(() => false, unreachable)
   }
-}
-
-interface Offer {
-  source: Source
-  /** performance.now() when the pointer was asked for. */
-  sentAt: number
-  pointer: Pointer | null
-}
-
-function byEpochDown(a: Offer, b: Offer): number {
-  if (a.pointer === null || b.pointer === null) return Number(a.pointer === null) - Number(b.pointer === null)
-  return compareEpoch(b.pointer.epoch, a.pointer.epoch)
-}
-
-/** A store need not have a version that its pointer does not name. */
-function unlessMissing(error: unknown): null {
-  if (error instanceof MissingManifest) return null
-  throw error
-}
-
-const STANDINGS: readonly Standing[] = ['confirmed', 'kept', 'behind']
-
-function isWorse(a: Standing, b: Standing): boolean {
-  return STANDINGS.indexOf(a) > STANDINGS.indexOf(b)
-}
-
-function unreachable(error: unknown): boolean {
-  return isSnapflipError(error, 'STORE_UNREACHABLE')
-}
-
-function confirmAt(version: OpenVersion, sentAt: number): void {
-  if (sentAt > version.confirmedAt) version.confirmedAt = sentAt
 }
 
 /** Worth waiting for at the start: the world may change by itself. */

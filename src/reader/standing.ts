@@ -1,0 +1,36 @@
+import type { Pointer } from '../../schemas/pointer.ts'
+import { isSnapflipError } from '../core/errors.ts'
+import type { Source } from './source.ts'
+import type { OpenVersion } from './version.ts'
+
+/**
+ * How a version came to be served:
+ * - `confirmed`: its store's pointer names it, at the highest epoch that was seen.
+ * - `kept`: it was confirmed last, and is now read from a store whose pointer does not say so. As old as that confirmation.
+ * - `behind`: a pointer names it at a lower epoch than was seen, and the version confirmed last is nowhere to be had. Never confirmed:
+ *   it answers with a mark, and only what asks for no freshness.
+ */
+export type Standing = 'confirmed' | 'kept' | 'behind'
+
+const STANDINGS: readonly Standing[] = ['confirmed', 'kept', 'behind']
+
+export function isWorse(a: Standing, b: Standing): boolean {
+  return STANDINGS.indexOf(a) > STANDINGS.indexOf(b)
+}
+
+/** What a reader answers from now. Replaced as a whole, so that nobody sees half of a flip. */
+export interface Serving {
+  readonly version: OpenVersion
+  readonly source: Source
+  readonly standing: Standing
+  /** Of a `kept` version: the pointer that confirmed it. */
+  readonly pointer: Pointer
+}
+
+export function confirmAt(version: OpenVersion, sentAt: number): void {
+  if (sentAt > version.confirmedAt) version.confirmedAt = sentAt
+}
+
+export function unreachable(error: unknown): boolean {
+  return isSnapflipError(error, 'STORE_UNREACHABLE')
+}
