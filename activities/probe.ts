@@ -70,7 +70,7 @@ async function atVersions(
   work: (pins: { candidate: Pinned; active: Pinned }) => Promise<void>,
 ): Promise<void> {
   const own = await openStore(storeUrl(deps.config, dataset), { dataset })
-  const reader = await openReader([own], dataset).catch(async (error: unknown) => {
+  const reader = await openReader([own], dataset, { reportMs: 0 }).catch(async (error: unknown) => {
     await own.close()
     throw error
   })

@@ -94,13 +94,14 @@ export async function readThroughSdk(
   const manifest = await readManifest(store, dataset, version)
   const parent = await parentOf(store, manifest)
   const own = await openStore(storeUrl(deps.config, dataset), { dataset })
-  const reader = await openReader([own], dataset).catch(async (error: unknown) => {
+  const reader = await openReader([own], dataset, { reportMs: 0 }).catch(async (error: unknown) => {
     await own.close()
     throw error
   })
   let keysRead = 0
   try {
-    const pin = await reader.pin()
+    // By its tag: a version beyond the dataset's budget is refused to others, and has to be read here all the same.
+    const pin = await reader.pin({ version: reader.version.tag })
     if (pin.version.manifest !== version.manifest) return null
     for (const name of Object.keys(manifest.indexes)) {
       const expected = await entriesOf(store, manifest, name, parent?.indexes[name])

@@ -1,5 +1,6 @@
 import type { IndexManifest } from '../../schemas/manifest.ts'
 import { isSnapflipError, SnapflipError } from '../core/errors.ts'
+import { readersOn } from '../core/readers-on.ts'
 import type { Pin } from '../reader/pin.ts'
 import type { Session } from './session.ts'
 import { unknownVersion } from './unknown-version.ts'
@@ -16,9 +17,13 @@ export async function readerOf(
 ): Promise<{ pin: Pin; definition: IndexManifest }> {
   const { url } = await session.storeUrl(dataset)
   const { open } = await import('../reader/open.ts')
-  const reader = await open(url, dataset, { start: 'fail' })
+  // What is read here by hand is no reader's vote.
+  const reader = await open(url, dataset, { start: 'fail', reportMs: 0 })
   session.onClose(() => reader.close())
-  const pin = await reader.pin(tag === undefined ? {} : { version: tag }).catch(async (error: unknown) => {
+  // Not by chance the candidate of a canary, as another reader may.
+  const pointer = (await (await session.store(dataset)).pointer.read())?.pointer
+  const named = tag ?? (pointer === undefined ? null : readersOn(pointer, Date.now()))?.tag
+  const pin = await reader.pin(named === undefined ? {} : { version: named }).catch(async (error: unknown) => {
     if (tag === undefined || !isSnapflipError(error, 'UNKNOWN_VERSION')) throw error
     throw unknownVersion(dataset, tag, await (await session.store(dataset)).data.listManifests())
   })

@@ -205,6 +205,13 @@ export const ERRORS = {
     exit: 14,
     retryable: true,
   },
+  VERSION_EXPIRED: {
+    meaning:
+      'The version is known to be current only up to longer ago than its budget, beyond which the dataset refuses.',
+    http: 503,
+    exit: 14,
+    retryable: true,
+  },
   READER_CLOSED: { meaning: 'The reader or pin was closed.', http: 500, exit: 14, retryable: false },
   HISTORY_BROKEN: { meaning: 'The history chain does not verify.', http: 500, exit: 15, retryable: false },
   KEY_NOT_FOUND: { meaning: 'The version has no entry for the key.', http: 404, exit: 16, retryable: false },

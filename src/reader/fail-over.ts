@@ -1,5 +1,6 @@
 import type { Pointer, VersionRef } from '../../schemas/pointer.ts'
 import { compareEpoch } from '../core/pointer.ts'
+import { readersOn } from '../core/readers-on.ts'
 import { MissingObject } from './missing-object.ts'
 import type { Source } from './source.ts'
 import { confirmAt, isWorse, type Serving, type Standing, unreachable } from './standing.ts'
@@ -17,7 +18,7 @@ export interface Following {
   isClosed(): boolean
   see(pointer: Pointer): void
   isBelowSeen(pointer: Pointer): boolean
-  mayServeBehind(source: Source, pointer: Pointer): boolean
+  mayServeBehind(source: Source, named: VersionRef): boolean
   switchTo(next: Serving, reason: unknown): void
   tellError(error: unknown): void
 }
@@ -105,16 +106,16 @@ export class FailOver {
   }
 
   async #openConfirmed({ source, pointer, sentAt }: Offer): Promise<Serving | null> {
-    const active = pointer?.active ?? null
-    if (pointer === null || active === null || this.#following.isBelowSeen(pointer)) return null
-    if (source.isDamaged(active, performance.now())) return null
+    const named = pointer === null ? null : readersOn(pointer, Date.now())
+    if (pointer === null || named === null || this.#following.isBelowSeen(pointer)) return null
+    if (source.isDamaged(named, performance.now())) return null
     return this.#orTell(source, async () => {
-      const version = await source.open(active)
+      const version = await source.open(named)
       const newest = this.#following.newest()
       // A later flip was followed meanwhile.
       if (newest !== null && compareEpoch(pointer.epoch, newest.pointer.epoch) < 0) return null
       confirmAt(version, sentAt)
-      return { version, source, standing: 'confirmed', pointer }
+      return { version, source, standing: 'confirmed', pointer, readAt: sentAt, aside: null }
     })
   }
 
@@ -130,15 +131,16 @@ export class FailOver {
       if (version === null || !sameContent(version.ref, ref) || source.isDamaged(version.ref, performance.now()))
         return null
       confirmAt(version, confirmedAt)
-      return { version, source, standing: 'kept', pointer: newest.pointer }
+      return { ...newest, version, source, standing: 'kept', aside: null }
     })
   }
 
-  async #openBehind({ source, pointer }: Offer): Promise<Serving | null> {
-    if (pointer === null || !this.#following.mayServeBehind(source, pointer)) return null
+  async #openBehind({ source, pointer, sentAt }: Offer): Promise<Serving | null> {
+    const named = pointer === null ? null : readersOn(pointer, Date.now())
+    if (pointer === null || named === null || !this.#following.mayServeBehind(source, named)) return null
     return this.#orTell(source, async () => {
-      const version = await source.open(pointer.active as VersionRef)
-      return { version, source, standing: 'behind', pointer }
+      const version = await source.open(named)
+      return { version, source, standing: 'behind', pointer, readAt: sentAt, aside: null }
     })
   }
 

@@ -1,14 +1,16 @@
 import { EventEmitter } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Epoch, Pointer, VersionRef } from '../../schemas/pointer.ts'
+import type { Epoch, Pointer, Ttl, VersionRef } from '../../schemas/pointer.ts'
 import { isSnapflipError, SnapflipError } from '../core/errors.ts'
 import { compareEpoch, formatEpoch } from '../core/pointer.ts'
+import { currentUpTo, isExpired, pinInForce, readersOn } from '../core/readers-on.ts'
 import type { PointerRead } from '../stores/ports.ts'
 import { FailOver } from './fail-over.ts'
 import { MissingObject } from './missing-object.ts'
 import type { Limits } from './options.ts'
+import { isOnCandidateSide } from './side.ts'
 import type { Source } from './source.ts'
-import { confirmAt, type Serving, type Standing, unreachable } from './standing.ts'
+import { type Aside, confirmAt, type Serving, type Standing, unreachable } from './standing.ts'
 import { type OpenVersion, sameContent, sameVersion } from './version.ts'
 
 /** The pointer is polled this often within a follow lag: one poll may fail, or be late. */
@@ -20,6 +22,8 @@ const BACKOFF_MAX_MS = 5_000
 const BACKOFF_FIRST_MS = 50
 /** Each time the pointer has moved on while its version was being opened. */
 const OPEN_ATTEMPTS = 5
+/** A candidate that could not be opened is left alone this long before it is tried again. */
+const ASIDE_REST_MS = 1_000
 /** A store whose version was found damaged. */
 const DAMAGED_REST_MS = 60_000
 
@@ -29,6 +33,8 @@ export interface FollowerEvents {
   flip: [{ from: VersionRef | null; to: VersionRef; epoch: Epoch; store: string }]
   /** The pointer could not be refreshed within the follow lag; once until it can again. */
   stale: [{ version: VersionRef; ageMs: number; store: string }]
+  /** The version is known to be current only up to longer ago than the dataset's budget; once until it is within it again. */
+  expired: [{ version: VersionRef; currentUpTo: Date; budgetMs: number; store: string }]
   /** What went wrong, when reads still answer too: a store that does not, a pointer below the epoch that was seen. */
   error: [unknown]
 }
@@ -65,6 +71,13 @@ export class Follower {
   readonly #failOver: FailOver
   #nap = new AbortController()
   #toldStale = false
+  #toldExpired = false
+  #openingAside = false
+  #asideRestUntil = 0
+  /** Called with what is served now, after each pointer that was followed. */
+  onServing: (serving: Serving) => void = () => undefined
+  /** Called when the candidate of a canary could not be opened. */
+  onCandidateFailure: (canaryId: string) => void = () => undefined
 
   constructor(dataset: string, sources: readonly Source[], limits: Limits) {
     this.#dataset = dataset
@@ -76,7 +89,7 @@ export class Follower {
       isClosed: () => this.#closing.signal.aborted,
       see: (pointer) => this.#see(pointer),
       isBelowSeen: (pointer) => this.#isBelowSeen(pointer),
-      mayServeBehind: (source, pointer) => this.#mayServeBehind(source, pointer),
+      mayServeBehind: (source, named) => this.#mayServeBehind(source, named),
       switchTo: (next, reason) => this.#switchTo(next, reason),
       tellError: (error) => this.tell('error', error),
     })
@@ -135,7 +148,8 @@ export class Follower {
 
   /** As `confirm`, when `gone` was retired before it could be pinned. */
   confirmGone(gone: OpenVersion): Promise<OpenVersion> {
-    return this.serving.version === gone ? this.#confirm(this.serving.source) : Promise.resolve(this.serving.version)
+    const { version, aside, source } = this.serving
+    return gone === version || gone === aside?.version ? this.#confirm(source) : Promise.resolve(version)
   }
 
   /** What answers a read that a version could not answer. Throws why it could not, when there is nothing else. */
@@ -225,7 +239,8 @@ export class Follower {
         } catch (error) {
           if (!(error instanceof MissingObject)) throw error
           // Retired while it was being opened, when the pointer has moved on; else damaged.
-          const still = (await source.store.pointer.read())?.pointer.active
+          const pointer = (await source.store.pointer.read())?.pointer
+          const still = pointer === undefined ? null : readersOn(pointer, Date.now())
           if (attempt === OPEN_ATTEMPTS || still?.tag === error.where.tag) throw error.asCorrupt()
         }
       }
@@ -241,34 +256,82 @@ export class Follower {
 
   async #consider(source: Source, read: PointerRead | null, sentAt: number): Promise<OpenVersion> {
     const pointer = read?.pointer ?? null
-    const active = pointer?.active ?? null
+    const named = pointer === null ? null : readersOn(pointer, Date.now())
     const serving = this.#serving
-    if (pointer === null || active === null) throw this.#noActiveVersion(source)
+    if (pointer === null || named === null) throw this.#noActiveVersion(source)
     this.#see(pointer)
     if (this.#isBelowSeen(pointer)) {
-      await this.#followBehind(source, pointer)
+      await this.#followBehind(source, pointer, named)
       throw this.#belowSeen(source, pointer)
     }
-    if (serving?.source === source && sameVersion(active, serving.version.ref)) {
-      confirmAt(serving.version, sentAt)
-      this.#adopt({ version: serving.version, source, standing: 'confirmed', pointer })
-      return serving.version
-    }
     const warmUntil = performance.now() + this.#limits.followLagMs / POLLS_A_LAG
-    const version = await source.open(active, serving?.version ?? null, warmUntil)
+    const open = openHere(serving, source, named)
+    const version = open ?? (await source.open(named, serving?.version ?? null, warmUntil))
     const now = this.#serving
-    if (now !== null && now !== serving) {
-      // Another read of a pointer was followed meanwhile. What it found is at least as new, or this one decides anew.
-      if (now.source !== source) return now.version
-      if (now.standing === 'confirmed' && compareEpoch(now.pointer.epoch, pointer.epoch) >= 0) {
-        // The later flip came after our read of the earlier one, so its version was active after `sentAt` too.
-        confirmAt(now.version, sentAt)
-        return now.version
-      }
+    if (now !== null && now !== serving && now.source !== source) {
+      // Another store is served from meanwhile. What was found there is at least as new, or this one decides anew.
+      return now.version
+    }
+    if (now !== null && this.#isOvertaken(now, pointer, sentAt)) {
+      // A later flip came after our read of the earlier one, so its version was active after `sentAt` too.
+      confirmAt(now.version, sentAt)
+      return now.version
     }
     confirmAt(version, sentAt)
-    this.#adopt({ version, source, standing: 'confirmed', pointer })
+    this.#adopt({
+      version,
+      source,
+      standing: 'confirmed',
+      pointer,
+      readAt: sentAt,
+      aside: this.#asideOf(source, pointer, sentAt),
+    })
     return version
+  }
+
+  /** A later flip is followed already; or, as a pin or a canary is no flip, what a later read of the pointer found. */
+  #isOvertaken(now: Serving, pointer: Pointer, sentAt: number): boolean {
+    if (now.standing !== 'confirmed') return false
+    const order = compareEpoch(now.pointer.epoch, pointer.epoch)
+    return order > 0 || (order === 0 && now.readAt > sentAt)
+  }
+
+  /** The candidate of a canary, once it is open here; until then the active version answers, and following it waits for nothing. */
+  #asideOf(source: Source, pointer: Pointer, sentAt: number): Aside | null {
+    const candidate = pinInForce(pointer, Date.now()) === null ? pointer.candidate : null
+    if (candidate === null) return null
+    const before = this.#serving?.aside ?? null
+    if (before?.version.source !== source || !sameVersion(before.version.ref, candidate.version)) {
+      void this.#openAside(source, candidate, sentAt)
+      return null
+    }
+    confirmAt(before.version, sentAt)
+    return this.#aside(before.version, candidate)
+  }
+
+  async #openAside(source: Source, candidate: Aside['candidate'], sentAt: number): Promise<void> {
+    if (this.#openingAside || performance.now() < this.#asideRestUntil) return
+    this.#openingAside = true
+    try {
+      const version = await source.open(candidate.version)
+      version.isCandidate = true
+      confirmAt(version, sentAt)
+      const now = this.#serving
+      const still = now?.source === source ? now.pointer.candidate : null
+      if (now !== null && still?.canaryId === candidate.canaryId && now.standing === 'confirmed')
+        this.#adopt({ ...now, aside: this.#aside(version, still) })
+    } catch (error) {
+      this.#asideRestUntil = performance.now() + ASIDE_REST_MS
+      if (this.#closing.signal.aborted || unreachable(error)) return
+      this.onCandidateFailure(candidate.canaryId)
+      this.tell('error', error instanceof MissingObject ? error.asCorrupt() : error)
+    } finally {
+      this.#openingAside = false
+    }
+  }
+
+  #aside(version: OpenVersion, candidate: Aside['candidate']): Aside {
+    return { version, candidate, isOwn: isOnCandidateSide(this.#limits.key, candidate) }
   }
 
   #see(pointer: Pointer): void {
@@ -284,18 +347,19 @@ export class Follower {
   }
 
   /** A reader that already answers from behind goes forward with the pointer it answers by. */
-  async #followBehind(source: Source, pointer: Pointer): Promise<void> {
+  async #followBehind(source: Source, pointer: Pointer, named: VersionRef): Promise<void> {
     const { serving } = this
+    const readAt = performance.now()
     if (serving.source !== source || serving.standing !== 'behind') return
-    if (compareEpoch(pointer.epoch, serving.pointer.epoch) <= 0 || !this.#mayServeBehind(source, pointer)) return
-    const version = await source.open(pointer.active as VersionRef, serving.version)
-    if (this.#serving === serving) this.#adopt({ version, source, standing: 'behind', pointer })
+    if (compareEpoch(pointer.epoch, serving.pointer.epoch) <= 0 || !this.#mayServeBehind(source, named)) return
+    const version = await source.open(named, serving.version)
+    if (this.#serving === serving) this.#adopt({ version, source, standing: 'behind', pointer, readAt, aside: null })
   }
 
   /** Never a version that readers were taken back from, as far as was seen. */
-  #mayServeBehind(source: Source, { active }: Pointer): boolean {
-    if (active === null || this.#seen?.pointer.quarantined.includes(active.tag)) return false
-    return !source.isDamaged(active, performance.now())
+  #mayServeBehind(source: Source, named: VersionRef): boolean {
+    if (this.#seen?.pointer.quarantined.includes(named.tag)) return false
+    return !source.isDamaged(named, performance.now())
   }
 
   #belowSeen(source: Source, pointer: Pointer): SnapflipError {
@@ -331,6 +395,8 @@ export class Follower {
       this.failing = next.standing === 'confirmed' ? null : { error: failure }
       this.#watch(next.source)
     }
+    this.#expire()
+    this.onServing(next)
     if (before !== null && sameContent(before.version.ref, next.version.ref)) return
     this.counters.flips++
     this.tell('flip', {
@@ -339,6 +405,25 @@ export class Follower {
       epoch: next.pointer.epoch,
       store: next.source.store.url,
     })
+  }
+
+  /** Marks what is served by how long ago it is known to be current; tells once until that is within the budget again. */
+  #expire(): void {
+    const serving = this.#serving
+    if (serving === null) return
+    const { pointer, version, aside, source } = serving
+    for (const open of aside === null ? [version] : [version, aside.version]) {
+      open.currentUpTo = currentUpTo(pointer, open.manifest)
+      open.expired = isExpired(pointer.ttl, open.currentUpTo, Date.now())
+    }
+    if (version.expired && !this.#toldExpired)
+      this.tell('expired', {
+        version: version.ref,
+        currentUpTo: new Date(version.currentUpTo),
+        budgetMs: (pointer.ttl as Ttl).budgetMs,
+        store: source.store.url,
+      })
+    this.#toldExpired = version.expired
   }
 
   #watch(source: Source): void {
@@ -370,6 +455,7 @@ export class Follower {
         await this.#failOver.comeBack()
       } catch (error) {
         failures++
+        this.#expire()
         const reach = unreachable(error) || this.serving.standing === 'behind' ? 'kept' : 'confirmed'
         if (await this.failOver(source, error, reach).catch(() => false)) failures = 0
         const ageMs = performance.now() - this.serving.version.confirmedAt
@@ -388,6 +474,13 @@ export class Follower {
     if (this.failing !== null) return unreachable(this.failing.error)
     return this.#confirm(source).then(() => false, unreachable)
   }
+}
+
+/** The version when it is open already: the one that is served, or the canary's candidate that was flipped to. */
+function openHere(serving: Serving | null, source: Source, named: VersionRef): OpenVersion | null {
+  if (serving === null || serving.source !== source) return null
+  if (sameVersion(named, serving.version.ref)) return serving.version
+  return serving.aside !== null && sameVersion(named, serving.aside.version.ref) ? serving.aside.version : null
 }
 
 /** Worth waiting for at the start: the world may change by itself. */

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { nameSchema } from '../../schemas/name.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { openStore } from '../stores/open.ts'
@@ -8,7 +9,9 @@ import { Follower } from './follower.ts'
 import { type Limits, limitsOf, type ReaderOptions } from './options.ts'
 import { Reader } from './reader.ts'
 import type { ValueTypes } from './reads.ts'
+import { Reporter } from './reporter.ts'
 import { Source } from './source.ts'
+import { type Counting, noCounts } from './tally.ts'
 import type { TreeObject } from './tree.ts'
 import { Values } from './values.ts'
 
@@ -58,18 +61,23 @@ export async function openReader<T extends ValueTypes = ValueTypes>(
     pages: new ByteBudget<TreeObject>(limits.pageCacheBytesMax),
     blocks: limits.blockCacheBytesMax === 0 ? null : newBlockCache(limits.blockCacheBytesMax),
   }
-  const sources = stores.map((store, at) => new Source(dataset, store, caches, `${at}:`))
+  const counting: Counting = { all: noCounts(), recent: limits.reportKeys ? new Map() : null }
+  const sources = stores.map((store, at) => new Source(dataset, store, caches, `${at}:`, counting))
   const follower = new Follower(dataset, sources, limits)
+  const reporter = new Reporter(randomUUID(), limits.reportMs, counting, (error) => follower.tell('error', error))
+  follower.onServing = (serving) => reporter.serve(serving)
+  follower.onCandidateFailure = (canaryId) => reporter.couldNotOpen(canaryId)
   if (options.logger !== undefined) logTo(options.logger, dataset, follower)
   try {
     await follower.start()
   } catch (error) {
     follower.close()
+    reporter.close()
     throw error
   }
   // Keyed by index at run time; T says so to the compiler only.
   const values = new Values(options as ReaderOptions)
-  return new Reader<T>(dataset, follower, sources, limits, values)
+  return new Reader<T>(dataset, follower, sources, limits, values, { counting, reporter })
 }
 
 function logTo(logger: NonNullable<ReaderOptions['logger']>, dataset: string, { events }: Follower): void {
@@ -78,6 +86,12 @@ function logTo(logger: NonNullable<ReaderOptions['logger']>, dataset: string, { 
   )
   events.on('stale', ({ version, ageMs, store }) =>
     logger.warn({ dataset, store, version: version.tag, ageMs }, 'the pointer cannot be refreshed'),
+  )
+  events.on('expired', ({ version, currentUpTo, budgetMs, store }) =>
+    logger.warn(
+      { dataset, store, version: version.tag, currentUpTo, budgetMs },
+      'the version is older than its budget',
+    ),
   )
   events.on('error', (error) => logger.warn({ dataset, err: error }, 'the reader met an error'))
 }

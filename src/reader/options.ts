@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import type { ZodType } from 'zod'
 import { SnapflipError } from '../core/errors.ts'
 
@@ -26,6 +27,12 @@ export interface ReaderOptions<T extends Record<string, unknown> = Record<string
   pageCacheBytesMax?: number
   /** Decoded blocks kept in memory; 0 keeps none. Default 0. */
   blockCacheBytesMax?: number
+  /** While a canary runs, this chooses the side that answers: readers with one key are on one side. Default: drawn at random. */
+  key?: string
+  /** How often what was counted is reported to the store, for canaries and bakes; 0: never. Default 5000. */
+  reportMs?: number
+  /** Whether a report names a few keys that were read of late, for probes of a version that nobody reads. Default true. */
+  reportKeys?: boolean
   /** Checks and types the values of an index; a value it refuses is a SHAPE_MISMATCH. */
   schemas?: { [I in keyof T]?: ZodType<T[I]> }
   /** The shape an index must have, as `manifest.indexes[…].shape` has it; another is a SHAPE_MISMATCH. */
@@ -45,6 +52,9 @@ export interface Limits {
   commandTimeoutMs: number
   pageCacheBytesMax: number
   blockCacheBytesMax: number
+  key: string
+  reportMs: number
+  reportKeys: boolean
 }
 
 const MINUTE_MS = 60_000
@@ -62,6 +72,9 @@ export function limitsOf(options: ReaderOptions): Limits {
     commandTimeoutMs: within('commandTimeoutMs', options.commandTimeoutMs ?? 2000, 1, 10 * MINUTE_MS),
     pageCacheBytesMax: within('pageCacheBytesMax', options.pageCacheBytesMax ?? 64 << 20, 0, 2 ** 40),
     blockCacheBytesMax: within('blockCacheBytesMax', options.blockCacheBytesMax ?? 0, 0, 2 ** 40),
+    key: text('key', options.key ?? randomUUID()),
+    reportMs: options.reportMs === 0 ? 0 : within('reportMs', options.reportMs ?? 5000, 100, 60 * MINUTE_MS),
+    reportKeys: oneOf('reportKeys', options.reportKeys ?? true, [true, false]),
   }
 }
 
@@ -72,7 +85,14 @@ function within(name: string, value: number, min: number, max: number): number {
   })
 }
 
-function oneOf<V extends string>(name: string, value: V, known: readonly V[]): V {
+function text(name: string, value: string): string {
+  if (typeof value === 'string' && value !== '') return value
+  throw new SnapflipError('USAGE', `Option ${name} of open is ${JSON.stringify(value)}, expected a text.`, {
+    option: name,
+  })
+}
+
+function oneOf<V extends string | boolean>(name: string, value: V, known: readonly V[]): V {
   if (known.includes(value)) return value
   throw new SnapflipError('USAGE', `Option ${name} of open is ${value}, expected ${known.join(' or ')}.`, {
     option: name,

@@ -148,11 +148,15 @@ export class Pin<T extends ValueTypes = ValueTypes> extends Reads<T> {
   /** A missing object is never a miss: the version was deleted, which only an unprotected one may be, or it is damaged. */
   async #explain(error: unknown): Promise<never> {
     if (this.#ended) throw this.#endedError()
-    if (!(error instanceof MissingObject)) throw error
+    if (!(error instanceof MissingObject)) {
+      this.#version.tally.failed(error)
+      throw error
+    }
     const { protectedUntil } = this.#lease
     const ranOut = this.#lapsed || (protectedUntil > 0 && performance.now() >= protectedUntil)
     if (ranOut || (await isRetired(this.#store, this.#version)))
       throw retired(this.#version.source.dataset, this.#version.ref.tag, this.#store)
+    this.#version.tally.failed(error)
     throw error.asCorrupt()
   }
 
@@ -195,7 +199,7 @@ export class Pin<T extends ValueTypes = ValueTypes> extends Reads<T> {
 }
 
 interface PinHooks {
-  standing(): { ageMs: number; stale: boolean; store: string }
+  standing(): { ageMs: number; stale: boolean; expired: boolean; store: string }
   onEnd(): void
   onError(error: unknown): void
 }

@@ -1,6 +1,8 @@
+import { LATENCY_BOUNDS_MS } from '../../schemas/counters.ts'
 import type { Manifest } from '../../schemas/manifest.ts'
 import { tagSchema, type VersionRef } from '../../schemas/pointer.ts'
 import { isSnapflipError, SnapflipError } from '../core/errors.ts'
+import { isExpired, pinInForce } from '../core/readers-on.ts'
 import { decodeManifest } from '../snapshot/manifest.ts'
 import { bounded } from './bounded.ts'
 import type { Follower, FollowerEvents } from './follower.ts'
@@ -8,10 +10,13 @@ import { type Freshness, parseFreshness } from './freshness.ts'
 import { MissingObject } from './missing-object.ts'
 import type { Limits } from './options.ts'
 import { Pin, type PinOptions, retired, takeLease } from './pin.ts'
-import { Reads, type ValueTypes } from './reads.ts'
+import { type ReadOptions, Reads, type ValueTypes } from './reads.ts'
+import type { Reporter } from './reporter.ts'
+import { isOnCandidateSide } from './side.ts'
 import type { Source } from './source.ts'
+import type { Counting, Counts } from './tally.ts'
 import type { Values } from './values.ts'
-import { MissingManifest, type OpenVersion } from './version.ts'
+import { MissingManifest, type OpenVersion, sameContent } from './version.ts'
 
 /** Each time the version that had to answer was retired meanwhile. */
 const READ_ATTEMPTS = 8
@@ -22,6 +27,8 @@ const AT_LEAST_POLL_MS = 20
 const AT_LEAST_DOUBLINGS = 5
 /** A tag that no store knows may be sealed within a moment, not later: together 620 ms. */
 const UNKNOWN_POLLS = 5
+/** One call in so many is timed; a power of two. */
+const CALLS_TIMED = 16
 /** Tags whose ordinals are remembered for `atLeast`: also after their versions were deleted. */
 const ORDINALS_MAX = 1000
 
@@ -39,13 +46,27 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   readonly #pins = new Set<Pin<T>>()
   readonly #pinning = new Set<Promise<unknown>>()
   readonly #ordinals = new Map<string, number>()
+  readonly #reporter: Reporter
+  readonly #counts: Counts
   #closed = false
   #retries = 0
   #staleAnswers = 0
+  #expiredAnswers = 0
+  #candidateFallbacks = 0
+  #calls = 0
 
   /** For `open`, which has started the follower. */
-  constructor(dataset: string, follower: Follower, sources: readonly Source[], limits: Limits, values: Values) {
+  constructor(
+    dataset: string,
+    follower: Follower,
+    sources: readonly Source[],
+    limits: Limits,
+    values: Values,
+    { counting, reporter }: { counting: Counting; reporter: Reporter },
+  ) {
     super()
+    this.#counts = counting.all
+    this.#reporter = reporter
     this.dataset = dataset
     this.values = values
     this.#follower = follower
@@ -55,13 +76,13 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
     follower.events.on('flip', ({ to }) => this.#remember(to))
   }
 
-  /** The version that answers unpinned reads now. */
+  /** The version that answers unpinned reads now; while a canary runs, those without a key of their own (`for`). */
   get version(): VersionRef {
-    return this.#follower.serving.version.ref
+    return this.#chosen(undefined).ref
   }
 
   get manifest(): Manifest {
-    return this.#follower.serving.version.manifest
+    return this.#chosen(undefined).manifest
   }
 
   /** The store that answers now, without credentials. */
@@ -79,11 +100,26 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
     return this.ageMs > this.#limits.followLagMs
   }
 
+  /** True while the version is known to be current only up to longer ago than the dataset's budget. */
+  get expired(): boolean {
+    return this.#chosen(undefined).expired
+  }
+
+  /** How many of a sample of calls (one in 16) took at most each of `boundsMs`; one more count is of those that took longer. Since `open`. */
+  get latencies(): { readonly boundsMs: readonly number[]; readonly counts: readonly number[] } {
+    return { boundsMs: LATENCY_BOUNDS_MS, counts: [...this.#counts.latencyMs] }
+  }
+
   /** Totals since `open`. */
   get counters(): Readonly<Record<string, number>> {
+    const { latencyMs: _, ...counts } = this.#counts
     const sum = (count: (source: Source) => number) => this.#sources.reduce((total, source) => total + count(source), 0)
     return {
       ...this.#follower.counters,
+      ...this.#reporter.counters,
+      ...counts,
+      candidateFallbacks: this.#candidateFallbacks,
+      expiredAnswers: this.#expiredAnswers,
       retries: this.#retries,
       staleAnswers: this.#staleAnswers,
       pins: this.#pins.size,
@@ -106,6 +142,22 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   }
 
   /**
+   * The application's own signal that what it read is wrong: counts against the version of `about` (an entry, or a key as in `for`), else
+   * against the one that answers now. One reader's word weighs little; a canary or bake is judged over all of them. False: that version
+   * answers no more, so nothing was counted.
+   */
+  reportBad(about: { readonly version?: VersionRef; readonly for?: string } = {}): boolean {
+    const { version, aside } = this.#follower.serving
+    const { version: ref } = about
+    const meant =
+      ref === undefined
+        ? this.#chosen(about.for)
+        : [version, aside?.version].find((open) => open !== undefined && sameContent(open.ref, ref))
+    meant?.tally.wasBad()
+    return meant !== undefined
+  }
+
+  /**
    * Stays on one version until `end`: the active one, or the one with `version`'s tag. Takes a lease, so that the version is not
    * deleted meanwhile; where the store refuses, the pin says `protected: false`. Throws VERSION_RETIRED, UNKNOWN_VERSION.
    */
@@ -122,7 +174,8 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   async #pin(options: PinOptions): Promise<Pin<T>> {
     for (let attempt = 1; ; attempt++) {
       this.#throwIfClosed()
-      const version = options.version === undefined ? await this.#active() : await this.#named(options.version)
+      const version = options.version === undefined ? await this.#active(undefined) : await this.#named(options.version)
+      if (options.version === undefined && version.expired) this.#answerExpired(version)
       // The version was opened by one of our sources.
       const source = version.source as Source
       const lease = await takeLease(source.store, version, options).catch(async (error: unknown) => {
@@ -153,6 +206,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
     if (this.#closed) return
     this.#closed = true
     this.#follower.close()
+    this.#reporter.close()
     await Promise.allSettled(this.#pinning)
     await Promise.all([...this.#pins].map((pin) => pin.end()))
     await Promise.all(this.#sources.map((source) => source.store.close()))
@@ -162,32 +216,56 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
     await this.close()
   }
 
-  protected answer<R>(read: Read<R>, fresh: Freshness | undefined): Promise<R> {
-    if (fresh !== undefined && fresh !== 'any') return this.#answerAs(read, fresh)
-    const { version } = this.#follower.serving
-    if (this.#closed || performance.now() - version.confirmedAt > this.#limits.followLagMs)
-      return this.#answerLate(read)
-    return this.#run(read, version, 1, this.#asDeclared)
+  protected answer<R>(read: Read<R>, options: ReadOptions | undefined): Promise<R> {
+    const key = options?.for
+    const fresh = options?.fresh
+    if (fresh !== undefined && fresh !== 'any') return this.#answerAs(read, fresh, key)
+    const begunAt = performance.now()
+    const version = this.#chosen(key)
+    if (this.#closed || begunAt - version.confirmedAt > this.#limits.followLagMs) return this.#answerLate(read, key)
+    const answer = this.#run(read, version, 1, this.#asDeclared)
+    if ((this.#calls++ & (CALLS_TIMED - 1)) === 0) this.#time(answer, version, begunAt)
+    return answer
   }
 
-  protected standing(version: OpenVersion, begunAt: number): { ageMs: number; stale: boolean; store: string } {
+  #time(answer: Promise<unknown>, { tally }: OpenVersion, begunAt: number): void {
+    answer.then(
+      () => tally.took(performance.now() - begunAt),
+      () => undefined, // told to who asked
+    )
+  }
+
+  /** The version of the side that a key is on, or the reader itself. */
+  #chosen(key: string | undefined): OpenVersion {
+    const { version, aside } = this.#follower.serving
+    if (aside === null) return version
+    const isOnCandidate = key === undefined ? aside.isOwn : isOnCandidateSide(key, aside.candidate)
+    return isOnCandidate ? aside.version : version
+  }
+
+  protected standing(
+    version: OpenVersion,
+    begunAt: number,
+  ): { ageMs: number; stale: boolean; expired: boolean; store: string } {
     // By the version that answered: the one served by now may be another.
     return {
       ageMs: performance.now() - version.confirmedAt,
       stale: begunAt - version.confirmedAt > this.#limits.followLagMs,
+      expired: isExpired(this.#follower.serving.pointer.ttl, version.currentUpTo, Date.now()),
       store: (version.source as Source).store.url,
     }
   }
 
-  async #answerAs<R>(read: Read<R>, fresh: Exclude<Freshness, 'any'>): Promise<R> {
+  async #answerAs<R>(read: Read<R>, fresh: Exclude<Freshness, 'any'>, key: string | undefined): Promise<R> {
     const wanted = parseFreshness(fresh)
     return 'maxStaleMs' in wanted
-      ? this.#answerFresh(read, wanted.maxStaleMs)
-      : this.#answerAtLeast(read, wanted.atLeast)
+      ? this.#answerFresh(read, wanted.maxStaleMs, key)
+      : this.#answerAtLeast(read, wanted.atLeast, key)
   }
 
   #run<R>(read: Read<R>, version: OpenVersion, attempt: number, require: Requirement): Promise<R> {
     try {
+      if (version.expired) this.#answerExpired(version)
       const result = read(version)
       return result instanceof Promise
         ? result.catch((error: unknown) => this.#recover(error, read, version, attempt, require))
@@ -207,25 +285,67 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   ): Promise<R> {
     this.#throwIfClosed()
     if (attempt === READ_ATTEMPTS) throw error instanceof MissingObject ? error.asCorrupt() : error
-    const next = await this.#follower.insteadOf(version, error).finally(() => this.#throwIfClosed())
+    const next = await this.#insteadOf(version, error).finally(() => this.#throwIfClosed())
     require(next)
     this.#retries++
     return this.#run(read, next, attempt + 1, require)
   }
 
-  /** The pointer was not confirmed within the follow lag: once more, then as declared. */
-  async #answerLate<R>(read: Read<R>): Promise<R> {
-    return this.#run(read, await this.#active(), 1, this.#asDeclared)
+  /** What a candidate cannot answer, the active version does, and it counts against the candidate. */
+  async #insteadOf(version: OpenVersion, error: unknown): Promise<OpenVersion> {
+    const { serving } = this.#follower
+    if (version.isCandidate && version !== serving.version) {
+      // That it lacks an index counts where the active version has it: else what was asked is wrong.
+      const lacks = isSnapflipError(error, 'UNKNOWN_INDEX') && serving.version.indexes.has(`${error.details.index}`)
+      if (lacks) version.tally.lacked()
+      else version.tally.failed(error)
+      this.#candidateFallbacks++
+      return serving.version
+    }
+    try {
+      return await this.#follower.insteadOf(version, error)
+    } catch (failure) {
+      version.tally.failed(failure)
+      throw failure
+    }
   }
 
-  async #active(): Promise<OpenVersion> {
+  /** A version beyond its budget: marked and counted, or refused, as the dataset declares. An operator's pin is a person's word and goes before. */
+  #answerExpired(version: OpenVersion): void {
+    const { pointer, source } = this.#follower.serving
+    this.#expiredAnswers++
+    const { ttl } = pointer
+    if (ttl === null || ttl.beyond === 'mark' || pinInForce(pointer, Date.now()) !== null) return
+    const upTo = new Date(version.currentUpTo).toISOString()
+    throw new SnapflipError(
+      'VERSION_EXPIRED',
+      `${version.ref.tag} of ${this.dataset} in ${source.store.url} is known to be current up to ${upTo}, expected at most ${ttl.budgetMs} ms ago (its ttl, which says refuse). ` +
+        `See why it is not refreshed: snapflip status ${this.dataset}`,
+      {
+        dataset: this.dataset,
+        tag: version.ref.tag,
+        currentUpTo: upTo,
+        budgetMs: ttl.budgetMs,
+        store: source.store.url,
+      },
+    )
+  }
+
+  /** The pointer was not confirmed within the follow lag: once more, then as declared. */
+  async #answerLate<R>(read: Read<R>, key: string | undefined): Promise<R> {
+    return this.#run(read, await this.#active(key), 1, this.#asDeclared)
+  }
+
+  async #active(key: string | undefined): Promise<OpenVersion> {
     this.#throwIfClosed()
-    if (!this.stale) return this.#follower.serving.version
+    if (!this.stale) return this.#chosen(key)
     // When it has just failed, the next poll tries again; not every read, which would wait for a time-out each.
     if (this.#follower.failing === null) {
       await bounded(this.#follower.confirm(), this.#limits.commandTimeoutMs, () => undefined).catch(() => undefined)
       this.#throwIfClosed()
     }
+    if (!this.stale) return this.#chosen(key)
+    // Whether the canary goes on is not known: both sides are back on the version that passed every gate.
     const { version } = this.#follower.serving
     this.#asDeclared(version)
     return version
@@ -243,14 +363,14 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   }
 
   /** Reads block and pointer at the same time, and again only when the pointer has moved. */
-  async #answerFresh<R>(read: Read<R>, maxStaleMs: number): Promise<R> {
+  async #answerFresh<R>(read: Read<R>, maxStaleMs: number, key: string | undefined): Promise<R> {
     this.#throwIfClosed()
     const since = performance.now() - maxStaleMs
     let cause: unknown
     const require: Requirement = ({ confirmedAt }) => {
       if (confirmedAt < since) throw this.#tooStale(`read at most ${maxStaleMs} ms before`, cause)
     }
-    const { version } = this.#follower.serving
+    const version = this.#chosen(key)
     if (version.confirmedAt >= since) return this.#run(read, version, 1, require)
     const early = settled(() => read(version))
     await bounded(this.#refresh(), this.#limits.waitMs, () =>
@@ -259,9 +379,10 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
       cause = error
     })
     this.#throwIfClosed()
-    const now = this.#follower.serving.version
+    const now = this.#chosen(key)
     require(now)
     if (now !== version) return this.#run(read, now, 1, require)
+    if (now.expired) this.#answerExpired(now)
     const result = await early
     return 'value' in result ? result.value : this.#recover(result.error, read, version, 1, require)
   }
@@ -276,7 +397,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
     }
   }
 
-  async #answerAtLeast<R>(read: Read<R>, wanted: string | VersionRef): Promise<R> {
+  async #answerAtLeast<R>(read: Read<R>, wanted: string | VersionRef, key: string | undefined): Promise<R> {
     const deadline = performance.now() + this.#limits.waitMs
     const tag = typeof wanted === 'string' ? wanted : wanted.tag
     let ordinal = typeof wanted === 'string' ? null : wanted.ordinal
@@ -292,15 +413,15 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
       failure = undefined
       try {
         ordinal ??= await this.#ordinalOf(tag)
-        if (!reaches(this.#follower.serving.version)) {
+        if (!reaches(this.#chosen(key))) {
           await bounded(this.#refresh(), Math.max(1, deadline - performance.now()), () =>
             this.#tooStale(`at ${tag} or later`, undefined),
           )
         }
-        const { version } = this.#follower.serving
+        const version = this.#chosen(key)
         if (reaches(version)) return await this.#run(read, version, 1, require)
       } catch (error) {
-        if (!isSnapflipError(error) || !error.retryable) throw error
+        if (!isSnapflipError(error) || !error.retryable || error.code === 'VERSION_EXPIRED') throw error
         failure = error
       }
       const leftMs = deadline - performance.now()
@@ -315,7 +436,8 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   /** Place of a version in the registry's order; null when no store knows the tag. A tag's text says nothing about it. */
   async #ordinalOf(tag: string): Promise<number | null> {
     const { pointer } = this.#follower.serving
-    for (const ref of [pointer.active, pointer.previous]) if (ref?.tag === tag) return ref.ordinal
+    for (const ref of [pointer.active, pointer.previous, pointer.candidate?.version])
+      if (ref?.tag === tag) return ref.ordinal
     const known = this.#ordinals.get(tag)
     if (known !== undefined) return known
     if (!tagSchema.safeParse(tag).success) return null
@@ -336,8 +458,8 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   }
 
   async #named(tag: string): Promise<OpenVersion> {
-    const { source, version } = this.#follower.serving
-    if (version.ref.tag === tag) return version
+    const { source, version, aside } = this.#follower.serving
+    for (const open of [version, aside?.version]) if (open?.ref.tag === tag) return open
     if (!tagSchema.safeParse(tag).success) throw this.#unknown(tag)
     try {
       return await source.open({ tag })

@@ -4,12 +4,15 @@ import { lookup, lookupMany } from '../snapshot/block.ts'
 import type { Freshness } from './freshness.ts'
 import { type Key, keyBytes, keysBytes } from './key.ts'
 import { lookUp, lookUpAll, type Take } from './look-up.ts'
+import { countRead } from './tally.ts'
 import type { Values } from './values.ts'
 import type { OpenIndex, OpenVersion } from './version.ts'
 
 export interface ReadOptions {
   /** Of an unpinned read; a pin answers from its one version. */
   fresh?: Freshness
+  /** While a canary runs: this key (a user's, say) chooses the side that answers, and not the reader's own. Calls with one key stay on one side. */
+  for?: string
 }
 
 /** A value with what it comes from. */
@@ -21,6 +24,8 @@ export interface Entry<V> {
   /** True when that, as the read began, was longer than the reader's follow lag. (Of a pin: when its reader cannot refresh the pointer for longer.) */
   stale: boolean
   source: 'store' | 'memory'
+  /** True when the version is known to be current only up to longer ago than the dataset's budget (its `ttl`). */
+  expired: boolean
   /** URL of the store, without credentials. */
   store: string
 }
@@ -34,15 +39,21 @@ export abstract class Reads<T extends ValueTypes> {
   protected abstract readonly values: Values
 
   /** Runs a read on the version that has to answer it, again on the next one if that was retired meanwhile. */
-  protected abstract answer<R>(read: (version: OpenVersion) => R | Promise<R>, fresh: Freshness | undefined): Promise<R>
+  protected abstract answer<R>(
+    read: (version: OpenVersion) => R | Promise<R>,
+    options: ReadOptions | undefined,
+  ): Promise<R>
   /** How current the answer of a read is that began then (performance.now()). */
-  protected abstract standing(version: OpenVersion, begunAt: number): Pick<Entry<unknown>, 'ageMs' | 'stale' | 'store'>
+  protected abstract standing(
+    version: OpenVersion,
+    begunAt: number,
+  ): Pick<Entry<unknown>, 'ageMs' | 'stale' | 'expired' | 'store'>
 
   /** The value of a key in a unique index; undefined when it has none. */
   get<I extends IndexOf<T>>(index: I, key: Key, options?: ReadOptions): Promise<T[I] | undefined> {
     return this.answer(
       (version) => this.#one(version, index, 'unique', key, this.#takeValue) as T[I] | Promise<T[I]>,
-      options?.fresh,
+      options,
     )
   }
 
@@ -56,7 +67,7 @@ export abstract class Reads<T extends ValueTypes> {
       })
       const found = await this.#one(version, index, 'unique', key, take)
       return { ...found, version: version.ref, ...this.standing(version, begunAt) }
-    }, options?.fresh)
+    }, options)
   }
 
   /** The values of several keys of a unique index, in the order asked, all from one version and in one read of the store. */
@@ -69,30 +80,30 @@ export abstract class Reads<T extends ValueTypes> {
       const at = this.#index(version, index, 'unique')
       const bytes = keysBytes(keys, at)
       return lookUpAll(version, at, bytes, this.#takeValue as Take<T[I] | undefined>)
-    }, options?.fresh)
+    }, options)
   }
 
   /** The values of a key in a `many` index, in their order; [] when it has none. */
   list<I extends IndexOf<T>>(index: I, key: Key, options?: ReadOptions): Promise<Array<T[I]>> {
     return this.answer(
       (version) => this.#one(version, index, 'many', key, this.#takeValues) as Array<T[I]> | Promise<Array<T[I]>>,
-      options?.fresh,
+      options,
     )
   }
 
   /** Whether an index of either kind has the key. */
   has(index: IndexOf<T>, key: Key, options?: ReadOptions): Promise<boolean> {
-    return this.answer((version) => this.#one(version, index, null, key, takePresence), options?.fresh)
+    return this.answer((version) => this.#one(version, index, null, key, takePresence), options)
   }
 
   /** The value's JSON as the database wrote it. */
   getBytes(index: IndexOf<T>, key: Key, options?: ReadOptions): Promise<Buffer | undefined> {
-    return this.answer((version) => this.#one(version, index, 'unique', key, takeBytes), options?.fresh)
+    return this.answer((version) => this.#one(version, index, 'unique', key, takeBytes), options)
   }
 
   /** The values' JSON as the database wrote it. */
   listBytes(index: IndexOf<T>, key: Key, options?: ReadOptions): Promise<Buffer[]> {
-    return this.answer((version) => this.#one(version, index, 'many', key, takeAllBytes), options?.fresh)
+    return this.answer((version) => this.#one(version, index, 'many', key, takeAllBytes), options)
   }
 
   /** The values' JSON of several keys of an index of either kind, each key's in their order, in one read of the store; [] for a key without any. */
@@ -101,7 +112,7 @@ export abstract class Reads<T extends ValueTypes> {
       const at = this.#index(version, index, null)
       const bytes = keysBytes(keys, at)
       return lookUpAll(version, at, bytes, takeEveryBytes)
-    }, options?.fresh)
+    }, options)
   }
 
   #one<R>(version: OpenVersion, name: string, kind: OpenIndex['kind'] | null, key: Key, take: Take<R>): R | Promise<R> {
@@ -126,20 +137,27 @@ export abstract class Reads<T extends ValueTypes> {
 
   readonly #takeValue = (raw: Buffer, key: Buffer, index: OpenIndex): unknown => {
     const bytes = lookup(raw, key)
+    countRead(index, key, bytes !== undefined)
     return bytes === undefined ? undefined : this.values.decode(bytes, index)
   }
 
   readonly #takeValues = (raw: Buffer, key: Buffer, index: OpenIndex): unknown[] => {
-    return lookupMany(raw, key).map((bytes) => this.values.decode(bytes, index))
+    const found = lookupMany(raw, key)
+    countRead(index, key, found.length > 0)
+    return found.map((bytes) => this.values.decode(bytes, index))
   }
 }
 
-const takePresence: Take<boolean> = (raw, key, index) =>
-  index.kind === 'unique' ? lookup(raw, key) !== undefined : lookupMany(raw, key).length > 0
+const takePresence: Take<boolean> = (raw, key, index) => {
+  const found = index.kind === 'unique' ? lookup(raw, key) !== undefined : lookupMany(raw, key).length > 0
+  countRead(index, key, found)
+  return found
+}
 
 /** Copies: a view would keep the whole block alive, or change the cached one when its owner writes to it. */
-const takeBytes: Take<Buffer | undefined> = (raw, key) => {
+const takeBytes: Take<Buffer | undefined> = (raw, key, index) => {
   const bytes = lookup(raw, key)
+  countRead(index, key, bytes !== undefined)
   return bytes === undefined ? undefined : Buffer.from(bytes)
 }
 const takeEveryBytes: Take<Buffer[]> = (raw, key, index, cached) => {
@@ -147,4 +165,8 @@ const takeEveryBytes: Take<Buffer[]> = (raw, key, index, cached) => {
   const value = takeBytes(raw, key, index, cached)
   return value === undefined ? [] : [value]
 }
-const takeAllBytes: Take<Buffer[]> = (raw, key) => lookupMany(raw, key).map((bytes) => Buffer.from(bytes))
+const takeAllBytes: Take<Buffer[]> = (raw, key, index) => {
+  const found = lookupMany(raw, key)
+  countRead(index, key, found.length > 0)
+  return found.map((bytes) => Buffer.from(bytes))
+}

@@ -2,6 +2,7 @@ import type { VersionRef } from '../../schemas/pointer.ts'
 import type { Store } from '../stores/ports.ts'
 import { type BlockCache, BlockReader } from './block-reader.ts'
 import type { ByteBudget } from './byte-budget.ts'
+import { type Counting, noCounts } from './tally.ts'
 import { TreeCache, type TreeObject } from './tree.ts'
 import { type OpenVersion, openVersion, type VersionSource } from './version.ts'
 
@@ -11,6 +12,7 @@ export class Source implements VersionSource {
   readonly store: Store
   readonly tree: TreeCache
   readonly blocks: BlockReader
+  readonly counting: Counting
   /** Before this time (performance.now()) the reader does not try to come back to it. */
   restUntil = 0
   #damaged = { manifest: '', until: 0 }
@@ -21,9 +23,11 @@ export class Source implements VersionSource {
     store: Store,
     caches: { pages: ByteBudget<TreeObject>; blocks: BlockCache | null },
     name: string,
+    counting: Counting = { all: noCounts(), recent: null },
   ) {
     this.dataset = dataset
     this.store = store
+    this.counting = counting
     this.tree = new TreeCache(store.data, caches.pages, name)
     this.blocks = new BlockReader(store.data, caches.blocks, name)
   }

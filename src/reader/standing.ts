@@ -1,4 +1,5 @@
-import type { Pointer } from '../../schemas/pointer.ts'
+import type { z } from 'zod'
+import type { candidateSchema, Pointer } from '../../schemas/pointer.ts'
 import { isSnapflipError } from '../core/errors.ts'
 import type { Source } from './source.ts'
 import type { OpenVersion } from './version.ts'
@@ -25,6 +26,18 @@ export interface Serving {
   readonly standing: Standing
   /** Of a `kept` version: the pointer that confirmed it. */
   readonly pointer: Pointer
+  /** performance.now() when that pointer was asked for. */
+  readonly readAt: number
+  /** Null without a canary, and until its candidate is open here: the active version answers both sides then. */
+  readonly aside: Aside | null
+}
+
+/** The candidate's side of a canary. */
+export interface Aside {
+  readonly version: OpenVersion
+  readonly candidate: z.infer<typeof candidateSchema>
+  /** Whether the reader's own key is on this side. */
+  readonly isOwn: boolean
 }
 
 export function confirmAt(version: OpenVersion, sentAt: number): void {

@@ -8,6 +8,7 @@ import { rootRef as refOf } from '../snapshot/tree.ts'
 import type { DataStore } from '../stores/ports.ts'
 import type { BlockReader } from './block-reader.ts'
 import { MissingObject } from './missing-object.ts'
+import { type Counting, type RecentKeys, recentOf, Tally } from './tally.ts'
 import type { TreeCache, TreeObject, TreeRef } from './tree.ts'
 
 /** An index of an open version: what a look-up needs, unpacked once. */
@@ -21,6 +22,8 @@ export interface OpenIndex {
   readonly where: Where
   readonly root: TreeObject
   readonly rootRef: TreeRef
+  readonly tally: Tally
+  readonly recent: RecentKeys | null
 }
 
 /** Where the parts of a version of one store come from. */
@@ -29,6 +32,7 @@ export interface VersionSource {
   readonly data: DataStore
   readonly tree: TreeCache
   readonly blocks: BlockReader
+  readonly counting: Counting
 }
 
 /** A version with its manifest checked and the roots of its trees loaded: any number of calls and pins read it at once. */
@@ -37,8 +41,14 @@ export interface OpenVersion {
   readonly manifest: Manifest
   readonly source: VersionSource
   readonly indexes: ReadonlyMap<string, OpenIndex>
-  /** performance.now() when the last pointer read that named it active was sent. The one thing of it that changes. */
+  readonly tally: Tally
+  /** performance.now() when the last pointer read that named it active, pinned or candidate was sent. This and what follows changes. */
   confirmedAt: number
+  /** Up to when it is known to be current (ms since 1970), and whether that is longer ago than the dataset's budget. */
+  currentUpTo: number
+  expired: boolean
+  /** It was opened for a canary: what it cannot answer, the active version does. */
+  isCandidate: boolean
 }
 
 /**
@@ -59,10 +69,11 @@ export async function openVersion(
     tag: wanted.tag,
     ...(wanted.manifest === undefined ? {} : { sha256: wanted.manifest }),
   })
+  const tally = new Tally(source.counting.all)
   const indexes = new Map<string, OpenIndex>()
   const names = Object.keys(manifest.indexes)
   const opened = await Promise.all(
-    names.map(async (name) => openIndex(source, name, manifest.indexes[name] as IndexManifest, manifest.tag)),
+    names.map(async (name) => openIndex(source, name, manifest.indexes[name] as IndexManifest, manifest.tag, tally)),
   )
   for (const index of opened) indexes.set(index.name, index)
   const ref = {
@@ -71,12 +82,28 @@ export async function openVersion(
     digest: manifest.digest,
     manifest: wanted.manifest ?? manifestHash(bytes),
   }
-  const version = { ref, manifest, source, indexes, confirmedAt: Number.NEGATIVE_INFINITY }
+  const version: OpenVersion = {
+    ref,
+    manifest,
+    source,
+    indexes,
+    tally,
+    confirmedAt: Number.NEGATIVE_INFINITY,
+    currentUpTo: Date.parse(manifest.watermark.at),
+    expired: false,
+    isCandidate: false,
+  }
   if (before !== null && before.source === source) await warm(before, version, warmUntil)
   return version
 }
 
-async function openIndex(source: VersionSource, name: string, index: IndexManifest, tag: string): Promise<OpenIndex> {
+async function openIndex(
+  source: VersionSource,
+  name: string,
+  index: IndexManifest,
+  tag: string,
+  tally: Tally,
+): Promise<OpenIndex> {
   const where = { dataset: source.dataset, index: name, tag }
   const rootRef: TreeRef = {
     ref: refOf(index.location),
@@ -95,6 +122,8 @@ async function openIndex(source: VersionSource, name: string, index: IndexManife
     where,
     root: await source.tree.object(rootRef),
     rootRef,
+    tally,
+    recent: recentOf(source.counting, name),
   }
 }
 

@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import type { IndexManifest, Manifest } from '../../schemas/manifest.ts'
 import type { Pointer, VersionRef } from '../../schemas/pointer.ts'
-import { NO_EPOCH } from '../../src/core/pointer.ts'
+import { NO_EPOCH, type PointerChange } from '../../src/core/pointer.ts'
 import { ADD, encodeKey, REMOVE } from '../../src/snapshot/entry.ts'
 import { contentDigest, encodeManifest, manifestHash } from '../../src/snapshot/manifest.ts'
 import { type MergeResult, mergeRuns } from '../../src/snapshot/merge.ts'
@@ -145,9 +145,30 @@ export class TestDataset {
     return version
   }
 
+  /** Lets a share of the readers answer from a version that is not active. */
+  async canary(version: BuiltVersion, share: number, canaryId = randomUUID()): Promise<string> {
+    const now = await this.pointer()
+    this.#registryEpoch = Math.max(this.#registryEpoch, now?.epoch.registry ?? 0) + 1
+    await this.change({
+      kind: 'canary',
+      canaryId,
+      expected: { tag: now?.active?.tag ?? null, epoch: now?.epoch ?? NO_EPOCH },
+      version: version.ref,
+      share,
+      salt: 'salt',
+      since: new Date().toISOString(),
+      epoch: { registry: this.#registryEpoch, breakGlass: 0 },
+    })
+    return canaryId
+  }
+
+  async change(change: PointerChange): Promise<void> {
+    await changePointer(this.store.pointer, change, { dataset: this.name })
+  }
+
   /** The first step of a deletion: afterwards nobody may take the version. */
   async retire(version: BuiltVersion): Promise<void> {
-    await changePointer(this.store.pointer, { kind: 'retire', tag: version.ref.tag }, { dataset: this.name })
+    await this.change({ kind: 'retire', tag: version.ref.tag })
   }
 
   /** Deletes a retired version unless a lease names it; says whether it did. `regardless` deletes what is leased too. */
@@ -162,7 +183,7 @@ export class TestDataset {
     }
     await sweepVersion(this.store.data, version.manifest, { retained, leaving: [], onDamage })
     await this.store.data.deleteManifest(tag)
-    await changePointer(this.store.pointer, { kind: 'forget', tag }, { dataset: this.name })
+    await this.change({ kind: 'forget', tag })
     return true
   }
 }

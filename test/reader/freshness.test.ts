@@ -19,7 +19,7 @@ async function watchedShop(options: ReaderOptions = {}) {
 }
 
 test('atLeast waits for the version, and gives up after the time it was given', async () => {
-  const { dataset, version, reader } = await watchedShop({ waitMs: 300 })
+  const { dataset, version, reader } = await watchedShop({ waitMs: 1000 })
   const second = await dataset.build(shop(2), version)
   expect(await reader.get('products', 1, { fresh: atLeast(version.ref.tag) })).toEqual({ id: 1, mark: 1 })
   await expect(reader.get('products', 1, { fresh: atLeast(second.ref.tag) })).rejects.toMatchObject({

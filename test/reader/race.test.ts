@@ -8,7 +8,7 @@ const FLIPS = 200
 const TIMEOUT_MS = 900_000
 
 test.each(storeKinds)(
-  'eight readers of a %s store see no mix of two versions, no wrong miss and no late version in flips and rollbacks',
+  'eight readers of a %s store see no mix of two versions, no wrong miss and no late version in flips, canaries and rollbacks',
   { timeout: TIMEOUT_MS },
   async (kind) => {
     const { url, store, dataset } = await testStore(kind)
@@ -24,6 +24,7 @@ test.each(storeKinds)(
     expect(result.reads).toBeGreaterThan(10 * FLIPS)
     expect(result.pins).toBeGreaterThan(FLIPS / 2)
     expect(result.flips).toBeGreaterThan(FLIPS)
+    expect(result.aside).toBeGreaterThan(0)
     expect(result.swept).toBeGreaterThan(FLIPS / 3)
   },
 )

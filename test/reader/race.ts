@@ -14,11 +14,15 @@ const CLOCK_SLACK_MS = 50
 
 export interface RaceResult extends RaceReport {
   swept: number
-  /** Unpinned answers by a version that was not active during the call, nor within the follow lag before it. */
+  /** Unpinned answers by a version that was neither active nor candidate during the call, nor within the follow lag before it. */
   late: string[]
 }
 
-/** Eight readers read without pause while versions are flipped to, rolled back from, retired and swept. */
+/** One version in so many is a candidate for a moment before it is flipped to, or given up. */
+const CANARY_EVERY = 8
+const CANARY_MS = 100
+
+/** Eight readers read without pause, on both sides of canaries, while versions are flipped to, rolled back from, retired and swept. */
 export async function race(options: {
   url: string
   store: Store
@@ -33,10 +37,20 @@ export async function race(options: {
   const flip = async (version: BuiltVersion) => {
     const from = now()
     await dataset.flip(version)
-    const before = timeline.at(-1)
-    if (before !== undefined) before.until = now()
+    for (const before of timeline) before.until = Math.min(before.until, now())
     timeline.push({ ordinal: version.ref.ordinal, from, until: Number.POSITIVE_INFINITY })
     active = version
+  }
+  /** Its readers are on it until it is given up, or until the next flip. */
+  const canary = async (version: BuiltVersion, givenUp: boolean) => {
+    const from = now()
+    const canaryId = await dataset.canary(version, 0.5)
+    const place = timeline.push({ ordinal: version.ref.ordinal, from, until: Number.POSITIVE_INFINITY }) - 1
+    await new Promise((resolve) => setTimeout(resolve, CANARY_MS))
+    if (!givenUp) return
+    await dataset.change({ kind: 'endCanary', canaryId })
+    const ended = timeline[place]
+    if (ended !== undefined) ended.until = now()
   }
   const buildNext = async () => dataset.build(contentOf(dataset.nextOrdinal), active)
   await flip(await buildNext())
@@ -55,7 +69,13 @@ export async function race(options: {
       const previous = dataset.versions.get(pointer?.previous?.tag ?? '')
       // A third of the flips goes back; never twice in a row, so that ordinals rise on the whole.
       const back = count % 3 === 2 && previous !== undefined
-      await flip(back ? previous : await buildNext())
+      const next = back ? previous : await buildNext()
+      if (!back && count % CANARY_EVERY === 0) {
+        const givenUp = count % (2 * CANARY_EVERY) === 0
+        await canary(next, givenUp)
+        if (givenUp) continue
+      }
+      await flip(next)
       swept += await retireOld(dataset, retiring)
     }
   } finally {
@@ -111,6 +131,7 @@ function sum(reports: readonly RaceReport[]): RaceReport {
     pins: total((report) => report.pins),
     retries: total((report) => report.retries),
     flips: total((report) => report.flips),
+    aside: total((report) => report.aside),
     tears: reports.flatMap((report) => report.tears),
     firstErrors: reports.flatMap((report) => report.firstErrors),
     answers: reports.flatMap((report) => report.answers),

@@ -22,6 +22,8 @@ export interface RaceReport {
   answers: Array<[number, number, number]>
   retries: number
   flips: number
+  /** Answers to a request from another version than the reader's own side has. */
+  aside: number
 }
 
 const TEARS_MAX = 20
@@ -37,6 +39,7 @@ const report: RaceReport = {
   answers: [],
   retries: 0,
   flips: 0,
+  aside: 0,
 }
 let stopped = false
 const now = () => performance.timeOrigin + performance.now()
@@ -55,12 +58,15 @@ function answered(begun: number, ordinal: number): void {
 async function readUnpinned(reader: Reader): Promise<void> {
   const begun = now()
   const key = random(STAMPS)
-  const entry = await reader.getEntry('stamps', key)
+  // Half of the requests choose the side of a canary by themselves.
+  const side = random(2) === 0 ? {} : { for: `user-${random(20)}` }
+  const entry = await reader.getEntry('stamps', key, side)
   const { ordinal } = entry.version
+  if (ordinal !== reader.version.ordinal) report.aside++
   answered(begun, ordinal)
   expectSame(`stamps ${key} of ${ordinal}`, entry.value, stampOf(ordinal, key))
   const slowKey = random(SLOW)
-  const slow = await reader.getEntry('slow', slowKey)
+  const slow = await reader.getEntry('slow', slowKey, side)
   expectSame(`slow ${slowKey} of ${slow.version.ordinal}`, slow.value, slowOf(slow.version.ordinal, slowKey))
 }
 

@@ -1,0 +1,29 @@
+import type { Pin, Pointer, Ttl, VersionRef } from '../../schemas/pointer.ts'
+
+/** The operator's pin that readers obey at this time (ms since 1970, by their own clock); null when there is none, or it is over. */
+export function pinInForce({ pin }: Pick<Pointer, 'pin'>, now: number): Pin | null {
+  return pin !== null && now < Date.parse(pin.until) ? pin : null
+}
+
+/** What a pointer has readers answer from, but for those on a canary's side; null when there is nothing yet. */
+export function readersOn(pointer: Pick<Pointer, 'active' | 'pin'>, now: number): VersionRef | null {
+  return pinInForce(pointer, now)?.version ?? pointer.active
+}
+
+/** Up to when a version is known to be current (ms since 1970): its watermark, or later, where it is active and was found still so. */
+export function currentUpTo({ active, freshAsOf }: Pick<Pointer, 'active' | 'freshAsOf'>, version: Known): number {
+  const watermarkAt = Date.parse(version.watermark.at)
+  return active?.tag === version.tag && freshAsOf !== null
+    ? Math.max(watermarkAt, Date.parse(freshAsOf.at))
+    : watermarkAt
+}
+
+interface Known {
+  tag: string
+  watermark: { at: string }
+}
+
+/** Whether that is longer ago than the dataset's budget allows. */
+export function isExpired(ttl: Ttl | null, currentUpToMs: number, now: number): boolean {
+  return ttl !== null && now - currentUpToMs > ttl.budgetMs
+}
