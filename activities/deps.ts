@@ -1,6 +1,7 @@
 import type { Client, Pool } from 'pg'
 import type { Config, DatasetDefinition } from '../schemas/config.ts'
 import { SnapflipError } from '../src/core/errors.ts'
+import type { GateFunctions } from '../src/gates/user-function.ts'
 import type { RaiseAlert } from '../src/observe/alert.ts'
 import type { Logger } from '../src/observe/log.ts'
 import type { FurtherStore, Store } from '../src/stores/ports.ts'
@@ -17,6 +18,8 @@ export interface Deps {
   /** The stores that it is published to beside the first, in the declared order. */
   furtherStores(dataset: string): Promise<FurtherStore[]>
   log: Logger
+  /** Gates that the definition file gives as functions. */
+  functions: GateFunctions
   alert: RaiseAlert
   /** Where builds keep their runs; a retry on the same machine goes on from them. */
   workDir: string

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { urlProblem } from './outbound-url.ts'
+import { allowHosts, refuseUrl, variable, webhookShape } from './webhook.ts'
 
 /** What a person is told of. Each has its runbook (src/observe/alert.ts). */
 const ALERT_KINDS = [
@@ -15,19 +15,8 @@ const ALERT_KINDS = [
 ] as const
 export type AlertKind = (typeof ALERT_KINDS)[number]
 
-/** A secret is named in the definition, never written into it. */
-const variable = z
-  .string()
-  .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'expected the name of an environment variable (letters, digits and _)')
-
-const host = z
-  .string()
-  .regex(/^([a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:]+\])$/i, 'expected a host name or address, without port or path')
-  .toLowerCase()
-
 const common = {
-  /** Hosts, as the URL names them, to which http and addresses that are not public are allowed. */
-  allowHosts: z.array(host).default([]),
+  allowHosts,
   /** Only these kinds, of only these datasets; all without. */
   kinds: z.array(z.enum(ALERT_KINDS)).min(1).optional(),
   datasets: z.array(z.string()).min(1).optional(),
@@ -36,15 +25,10 @@ const common = {
 const webhookSinkSchema = z
   .strictObject({
     kind: z.literal('webhook'),
-    url: z.string(),
-    /** Environment variable with the secret that requests are signed with. */
-    secretEnv: variable,
+    ...webhookShape,
     ...common,
   })
-  .superRefine(({ url, allowHosts }, context) => {
-    const message = urlProblem(url, allowHosts)
-    if (message !== null) context.addIssue({ code: 'custom', path: ['url'], message, input: url })
-  })
+  .superRefine(refuseUrl)
 
 const slackSinkSchema = z.strictObject({
   kind: z.literal('slack'),

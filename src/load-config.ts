@@ -5,6 +5,9 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { type Config, configSchema } from '../schemas/config.ts'
 import { describeProblems } from './config-problems.ts'
 import { isSnapflipError, SnapflipError } from './core/errors.ts'
+import { gateProblems } from './gate-problems.ts'
+import type { GateFunctions } from './gates/user-function.ts'
+import { plainDefinition } from './plain-definition.ts'
 
 /** In this order in each folder. */
 export const FILE_NAMES = [
@@ -16,6 +19,8 @@ export const FILE_NAMES = [
 
 export interface LoadedConfig {
   config: Config
+  /** What the definition cannot hold as JSON. */
+  functions: GateFunctions
   /** Absolute path of the definition. */
   file: string
 }
@@ -37,10 +42,10 @@ export async function loadConfig(file?: string, from: string = process.cwd()): P
   }
   const unset = new Set<string>()
   const written = extname(path) === '.json' ? await readJson(path, unset) : await evaluate(path, unset)
-  const config = parseConfig(written, relative(process.cwd(), path) || path, unset)
+  const { config, functions } = parseDefinition(written, relative(process.cwd(), path) || path, unset)
   const folder = dirname(path)
   const stores = Object.fromEntries(Object.entries(config.stores).map(([name, url]) => [name, anchored(url, folder)]))
-  return { config: { ...config, stores }, file: path }
+  return { config: { ...config, stores }, functions, file: path }
 }
 
 /**
@@ -49,12 +54,27 @@ export async function loadConfig(file?: string, from: string = process.cwd()): P
  * @param name of the file, for messages.
  * @param unset environment variables that it read and that have no value.
  */
-export function parseConfig(written: unknown, name: string, unset: ReadonlySet<string> = new Set()): Config {
-  const parsed = configSchema.safeParse(written, { reportInput: true })
-  const problems = parsed.success ? crossProblems(parsed.data) : describeProblems(parsed.error.issues)
+export function parseConfig(written: unknown, name: string, unset?: ReadonlySet<string>): Config {
+  return parseDefinition(written, name, unset).config
+}
+
+function parseDefinition(
+  written: unknown,
+  name: string,
+  unset: ReadonlySet<string> = new Set(),
+): { config: Config; functions: GateFunctions } {
+  const plain = plainDefinition(written)
+  const parsed = configSchema.safeParse(plain.written, { reportInput: true })
+  const problems = [
+    ...plain.problems,
+    ...(parsed.success
+      ? [...crossProblems(parsed.data), ...gateProblems(parsed.data, plain.functions)]
+      : describeProblems(parsed.error.issues)),
+  ]
   // `process.env.NAME` gives nothing, and within a text the word "undefined"; a definition with a default of its own has neither.
-  const lacking = problems.some((problem) => problem.endsWith('found nothing')) || holdsUndefined(written)
-  if (parsed.success && problems.length === 0 && !(lacking && unset.size > 0)) return parsed.data
+  const lacking = problems.some((problem) => problem.endsWith('found nothing')) || holdsUndefined(plain.written)
+  if (parsed.success && problems.length === 0 && !(lacking && unset.size > 0))
+    return { config: parsed.data, functions: plain.functions }
   const environment =
     lacking && unset.size > 0 ? [`environment: expected ${[...unset].join(', ')} to be set, found no value`] : []
   const all = [...environment, ...problems]

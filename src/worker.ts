@@ -16,6 +16,7 @@ import type { Config } from '../schemas/config.ts'
 import { connectBuilder } from './changelog/session.ts'
 import { SnapflipError } from './core/errors.ts'
 import { buildsQueue } from './core/task-queues.ts'
+import type { GateFunctions } from './gates/user-function.ts'
 import { Alerts } from './observe/alerts.ts'
 import { createLog, type Logger } from './observe/log.ts'
 import { Measurements } from './observe/measurements.ts'
@@ -35,6 +36,8 @@ const ACTIVITIES_MAX = 16
 
 export interface WorkerOptions {
   log?: Logger
+  /** As `loadConfig` gives them. */
+  functions?: GateFunctions
   workDir?: string
   /** A bundle of the workflows made beforehand (scripts/bundle-workflows.ts); by default the package's own, where it has one. */
   workflowBundle?: string
@@ -98,6 +101,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
             .map(async (name) => ({ name, store: await opened(dataset, name) })),
         ),
       log,
+      functions: options.functions ?? new Map(),
       alert: metrics.countAlerts(alerts.raise),
       workDir: options.workDir ?? join(tmpdir(), 'snapflip'),
       searchable,

@@ -7,6 +7,7 @@ import {
   uuid4,
   workflowInfo,
 } from '@temporalio/workflow'
+import type { Judged } from '../activities/gates.ts'
 import type { FlipFrom } from '../activities/parent.ts'
 import { type RefreshOutcome, type RefreshRequest, type RefreshStatus, WORKFLOW_ID } from '../schemas/refresh.ts'
 import type { BakePolicy } from '../schemas/watch.ts'
@@ -60,7 +61,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
       heavy().gates({ refreshId, dataset, version }),
     )
     if (judged.verdict === 'hold') return await end('HELD', judged.summary)
-    if (judged.verdict === 'reject') return await end('REJECTED', judged.summary)
+    if (judged.verdict === 'reject') return await end('REJECTED', await activeTakenBackToo(from.tag, judged))
 
     const staged =
       stores &&
@@ -110,6 +111,15 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     return await CancellationScope.nonCancellable(() =>
       steps.take('compensate', summary, () => compensate(error, summary)),
     )
+  }
+
+  /** A gate may know that what readers are on is as bad as what it refused. */
+  async function activeTakenBackToo(active: string | null, { summary, rollBack }: Judged): Promise<string> {
+    if (rollBack === undefined || active === null) return summary
+    const back = await CancellationScope.nonCancellable(() =>
+      takeBack({ ...undone, tag: active, flipId, summary: rollBack }),
+    )
+    return `${summary}; ${back.status === 'ROLLED_BACK' ? `${active} was taken back too` : back.summary}`
   }
 
   async function end(status: RefreshStatus, summary: string): Promise<RefreshOutcome> {

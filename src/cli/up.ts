@@ -95,7 +95,7 @@ async function run(session: Session, options: Options): Promise<Answer> {
   const run = await migrate(config.database)
   if (run.length > 0) session.note(`Made snapflip's tables: ${run.join(', ')}. Next: snapflip apply`)
   session.note('Worker runs; Ctrl-C ends everything.')
-  await runWorker(config, loaded.file, { workDir: join(folder, 'work') })
+  await runWorker({ ...loaded, config }, { workDir: join(folder, 'work') })
   return { json: { stopped: true, dataDir: dirname(file) }, text: '' }
 }
 

@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from 'commander'
+import type { LoadedConfig } from '../load-config.ts'
 import type { Logger } from '../observe/log.ts'
 import { type MetricsAddress, parseMetricsAddress } from '../observe/metrics-server.ts'
 import type { Session } from './session.ts'
@@ -34,16 +35,15 @@ export function worker(program: Command): void {
 }
 
 async function run(session: Session, options: Options): Promise<Answer> {
-  const { config, file } = await session.loaded()
+  const loaded = await session.loaded()
   await session.registry()
-  await runWorker(config, file, options)
+  await runWorker(loaded, options)
   return { json: { stopped: true }, text: '' }
 }
 
 /** Runs a worker until a signal ends it; it finishes or hands back what it is doing first. */
 export async function runWorker(
-  config: import('../../schemas/config.ts').Config,
-  file: string,
+  { config, functions, file }: LoadedConfig,
   { workDir, metrics }: Options,
 ): Promise<void> {
   const [{ startWorker, quietTemporalRuntime }, { createLog }, { temporalTarget }] = await Promise.all([
@@ -57,6 +57,7 @@ export async function runWorker(
   quietTemporalRuntime(log)
   const running = await startWorker(config, {
     log,
+    functions,
     ...(workDir === undefined ? {} : { workDir }),
     ...(metrics === undefined ? {} : { metrics }),
   })

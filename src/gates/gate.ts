@@ -1,7 +1,10 @@
 import type { IndexEvidence } from '../../schemas/evidence.ts'
 import type { GateLimits } from '../../schemas/gates.ts'
 import type { GateResult, Verdict } from '../../schemas/refresh.ts'
+import type { Change } from '../snapshot/changes.ts'
+import type { KeyAndValue } from '../snapshot/read.ts'
 import type { GoodVersion } from './baseline.ts'
+import type { ColumnShares } from './column-shares.ts'
 
 /** What re-reading an index from its store found, compared with its pages and its manifest. */
 export interface Reread {
@@ -35,6 +38,12 @@ export interface GateSubject {
   evidence: IndexEvidence
   /** What the last good versions changed of this index, newest first, at most so many. */
   history(versions: number): Promise<readonly GoodVersion[]>
+  /** What it holds: about `sample` entries by blocks drawn at random, or all without. */
+  entries(sample?: number): AsyncIterable<readonly KeyAndValue[]>
+  /** What it has otherwise than its parent. */
+  changes(): AsyncIterable<readonly Change[]>
+  /** Shares of the declared columns, counted once for the gates that judge them; null where none are declared. */
+  columns: (() => Promise<ColumnShares>) | null
   /** Reads every block of the index again that this version wrote. */
   reread(): Promise<Reread>
   /** Compares with the source; null for an index whose source cannot be asked (events). */

@@ -39,6 +39,11 @@ async function differingPages(a: Tree, b: Tree): Promise<number[]> {
   return positions
 }
 
+/** Whether entries of the two can be matched by key, place by place. */
+export function isComparable(left: IndexManifest, right: IndexManifest): boolean {
+  return left.kind === right.kind && left.seed === right.seed
+}
+
 /** What changed from `a` to `b`. Equal parts are skipped by their places and checksums, unread. */
 export async function diffIndex(
   data: DataStore,
@@ -54,8 +59,28 @@ export async function diffIndex(
     left.sums[0] === right.sums[0] &&
     left.sums[1] === right.sums[1]
   if (sameContent) return diff
-  if (left.kind !== right.kind || left.seed !== right.seed)
-    return { ...diff, comparable: false, inserted: right.count, deleted: left.count }
+  if (!isComparable(left, right)) return { ...diff, comparable: false, inserted: right.count, deleted: left.count }
+  for await (const { blocksRead, units } of differingUnits(data, a, b, signal)) {
+    diff.blocksRead += blocksRead
+    for (const unit of units) diffEntries(diff, unit, left.kind === 'many')
+  }
+  return diff
+}
+
+/** The entries of both sides that belong to one hash range. */
+interface Unit {
+  left: EntryAt[]
+  right: EntryAt[]
+}
+
+/** Of two comparable indexes the hash ranges that may differ, some at a time; each key is in one of them. */
+export async function* differingUnits(
+  data: DataStore,
+  a: { where: Where; index: IndexManifest },
+  b: { where: Where; index: IndexManifest },
+  signal: AbortSignal,
+): AsyncGenerator<{ blocksRead: number; units: Unit[] }> {
+  const [left, right] = [a.index, b.index]
   const [treeA, treeB] = [new Tree(data, 'location', left, a.where), new Tree(data, 'location', right, b.where)]
   const many = left.kind === 'many'
   const compare = async (
@@ -69,9 +94,11 @@ export async function diffIndex(
       gather(data, a.where, pagesA, rowsA, many, (block) => unit(block, left.bits)),
       gather(data, b.where, pagesB, rowsB, many, (block) => unit(block, right.bits)),
     ])
-    diff.blocksRead += unitsA.blocks + unitsB.blocks
-    for (const key of new Set([...unitsA.units.keys(), ...unitsB.units.keys()]))
-      diffEntries(diff, unitsA.units.get(key) ?? [], unitsB.units.get(key) ?? [], many)
+    const units = Array.from(new Set([...unitsA.units.keys(), ...unitsB.units.keys()]), (key) => ({
+      left: unitsA.units.get(key) ?? [],
+      right: unitsB.units.get(key) ?? [],
+    }))
+    return { blocksRead: unitsA.blocks + unitsB.blocks, units }
   }
 
   if (left.bits === right.bits) {
@@ -87,9 +114,9 @@ export async function diffIndex(
           if (checksum !== other.checksum[row] || page.length[row] !== other.length[row]) rows.add(page.first + row)
         })
       })
-      await compare(pagesA, pagesB, rows, rows, (block) => block)
+      yield await compare(pagesA, pagesB, rows, rows, (block) => block)
     }
-    return diff
+    return
   }
 
   // Another layout of the same hash: one block of the coarser one covers whole blocks of the finer one.
@@ -107,16 +134,17 @@ export async function diffIndex(
     const end = Math.min(2 ** bits, first + COARSE_BATCH)
     const [coverA, coverB] = [pagesCovering(left, first, end), pagesCovering(right, first, end)]
     const [pagesA, pagesB] = await Promise.all([treeA.locationPages(coverA.pages), treeB.locationPages(coverB.pages)])
-    await compare(pagesA, pagesB, coverA.rows, coverB.rows, (block, own) => Math.floor(block / 2 ** (own - bits)))
+    yield await compare(pagesA, pagesB, coverA.rows, coverB.rows, (block, own) => Math.floor(block / 2 ** (own - bits)))
   }
-  return diff
 }
 
-interface EntryAt {
+/** An entry where it lies in its block. */
+export interface EntryAt {
   raw: Buffer
   at: number
-  end: number
   keyEnd: number
+  valueStart: number
+  end: number
 }
 
 async function gather(
@@ -135,47 +163,53 @@ async function gather(
       const raw = openStored(item, where)
       const entries = units.get(unit(item.block)) ?? []
       units.set(unit(item.block), entries)
-      eachEntry(raw, many, item.block, where, (at, _keyStart, keyEnd, _valueStart, end) =>
-        entries.push({ raw, at, end, keyEnd }),
+      eachEntry(raw, many, item.block, where, (at, _keyStart, keyEnd, valueStart, end) =>
+        entries.push({ raw, at, keyEnd, valueStart, end }),
       )
     }
   return { units, blocks }
 }
 
 /** Counts by key: of entries removed and added under one key, pairs are updates. */
-function diffEntries(diff: IndexDiff, a: EntryAt[], b: EntryAt[], many: boolean): void {
+function diffEntries(diff: IndexDiff, unit: Unit, many: boolean): void {
+  for (const { removed, added } of changedKeys(unit, many)) {
+    const both = Math.min(removed.length, added.length)
+    diff.updated += both
+    diff.inserted += added.length - both
+    diff.deleted += removed.length - both
+    if (diff.sample.length < SAMPLE_KEYS)
+      diff.sample.push({
+        key: keyOf((removed[0] ?? added[0]) as EntryAt).toString('utf8'),
+        change: both > 0 ? 'updated' : added.length > 0 ? 'inserted' : 'deleted',
+      })
+  }
+}
+
+/** Keys of a unit whose entries differ: those that the left has alone, and those that the right has alone, each in the order of its bytes. */
+export function changedKeys({ left, right }: Unit, many: boolean): Iterable<{ removed: EntryAt[]; added: EntryAt[] }> {
   const order = (x: EntryAt, y: EntryAt) => compareEntries(x.raw, x.at, y.raw, y.at, many)
-  a.sort(order)
-  b.sort(order)
-  const changes = new Map<string, { removed: number; added: number; key: string }>()
+  left.sort(order)
+  right.sort(order)
+  const changes = new Map<string, { removed: EntryAt[]; added: EntryAt[] }>()
   const note = (entry: EntryAt, side: 'removed' | 'added') => {
-    const id = entry.raw.toString('latin1', entry.at + 4, entry.keyEnd)
-    const change = changes.get(id) ?? {
-      removed: 0,
-      added: 0,
-      key: entry.raw.toString('utf8', entry.at + 4, entry.keyEnd),
-    }
-    change[side]++
+    const id = keyOf(entry).toString('latin1')
+    const change = changes.get(id) ?? { removed: [], added: [] }
+    change[side].push(entry)
     changes.set(id, change)
   }
   let i = 0
   let j = 0
-  while (i < a.length || j < b.length) {
-    const [x, y] = [a[i], b[j]]
+  while (i < left.length || j < right.length) {
+    const [x, y] = [left[i], right[j]]
     const turn = x === undefined ? 1 : y === undefined ? -1 : order(x, y)
-    if (turn < 0) note(a[i++] as EntryAt, 'removed')
-    else if (turn > 0) note(b[j++] as EntryAt, 'added')
+    if (turn < 0) note(left[i++] as EntryAt, 'removed')
+    else if (turn > 0) note(right[j++] as EntryAt, 'added')
     else {
       i++
       j++
     }
   }
-  for (const { removed, added, key } of changes.values()) {
-    const both = Math.min(removed, added)
-    diff.updated += both
-    diff.inserted += added - both
-    diff.deleted += removed - both
-    if (diff.sample.length < SAMPLE_KEYS)
-      diff.sample.push({ key, change: both > 0 ? 'updated' : added > 0 ? 'inserted' : 'deleted' })
-  }
+  return changes.values()
 }
+
+export const keyOf = ({ raw, at, keyEnd }: EntryAt): Buffer => raw.subarray(at + 4, keyEnd)

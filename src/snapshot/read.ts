@@ -122,13 +122,69 @@ export async function readBlocks(
   index: IndexManifest,
   blocks: Iterable<number>,
 ): Promise<Map<number, Buffer>> {
-  const wanted = new Set(blocks)
+  const found = new Map<number, Buffer>()
+  for await (const batch of eachBlock(data, where, index, new Set(blocks)))
+    for (const [block, raw] of batch) found.set(block, raw)
+  return found
+}
+
+/** The same, a batch at a time. */
+async function* eachBlock(
+  data: DataStore,
+  where: Where,
+  index: IndexManifest,
+  wanted: ReadonlySet<number>,
+): AsyncGenerator<Array<[number, Buffer]>> {
   const pages = [...new Set(Array.from(wanted, (block) => Math.floor(block / PAGE_BLOCKS)))]
   const tree = new Tree(data, 'location', index, where)
-  const found = new Map<number, Buffer>()
   for await (const batch of readPages(data, await tree.locationPages(pages), wanted))
-    for (const block of batch) found.set(block.block, openStored(block, where))
-  return found
+    yield batch.map((block) => [block.block, openStored(block, where)])
+}
+
+/** Numbers of blocks drawn at random that hold about so many entries; `random` as Math.random. */
+function drawBlocks(index: IndexManifest, entries: number, random: () => number): Set<number> {
+  const total = 2 ** index.bits
+  const wanted = Math.min(total, Math.max(1, Math.ceil((entries * total) / index.count)))
+  const blocks = new Set<number>()
+  // Drawn without replacement; for large shares the loop would spin, so those take all.
+  if (wanted > total / 2) for (let block = 0; block < total; block++) blocks.add(block)
+  else while (blocks.size < wanted) blocks.add(Math.floor(random() * total))
+  return blocks
+}
+
+/** About `entries` entries, by whole blocks drawn at random, a batch at a time; all of an index that has no more. */
+export async function* sampleEntries(
+  data: DataStore,
+  { where, index }: { where: Where; index: IndexManifest },
+  entries: number,
+  random: () => number = Math.random,
+): AsyncGenerator<KeyAndValue[]> {
+  if (index.count === 0) return
+  for await (const batch of eachBlock(data, where, index, drawBlocks(index, entries, random)))
+    yield batch.flatMap(([block, raw]) => entriesOf(index, where, block, raw))
+}
+
+/** All entries of an index, a batch at a time. */
+export async function* readEntries(
+  data: DataStore,
+  { where, index }: { where: Where; index: IndexManifest },
+  signal: AbortSignal,
+): AsyncGenerator<KeyAndValue[]> {
+  for await (const batch of readIndex(data, where, index, signal))
+    yield batch.flatMap(([block, raw]) => entriesOf(index, where, block, raw))
+}
+
+export interface KeyAndValue {
+  key: Buffer
+  value: Buffer
+}
+
+function entriesOf(index: IndexManifest, where: Where, block: number, raw: Buffer): KeyAndValue[] {
+  const entries: KeyAndValue[] = []
+  eachEntry(raw, index.kind === 'many', block, where, (_start, keyStart, keyEnd, valueStart, end) =>
+    entries.push({ key: raw.subarray(keyStart, keyEnd), value: raw.subarray(valueStart, end) }),
+  )
+  return entries
 }
 
 /**
@@ -142,12 +198,7 @@ export async function sampleBlocks(
   random: () => number = Math.random,
 ): Promise<Entry[]> {
   if (index.count === 0) return []
-  const total = 2 ** index.bits
-  const wanted = Math.min(total, Math.max(1, Math.ceil((entries * total) / index.count)))
-  const blocks = new Set<number>()
-  // Drawn without replacement; for large shares the loop would spin, so those take all.
-  if (wanted > total / 2) for (let block = 0; block < total; block++) blocks.add(block)
-  else while (blocks.size < wanted) blocks.add(Math.floor(random() * total))
+  const blocks = drawBlocks(index, entries, random)
   const sampled: Entry[] = []
   for (const [block, raw] of await readBlocks(data, where, index, blocks))
     eachEntry(raw, index.kind === 'many', block, where, (_start, keyStart, keyEnd, valueStart, end) => {

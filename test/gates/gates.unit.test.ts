@@ -2,15 +2,21 @@ import { describe, expect, it } from 'vitest'
 import type { IndexEvidence } from '../../schemas/evidence.ts'
 import { gatesSchema } from '../../schemas/gates.ts'
 import { changeVolume } from '../../src/gates/change-volume.ts'
+import { columnShares } from '../../src/gates/column-shares.ts'
+import { distinctShare } from '../../src/gates/distinct-share.ts'
 import { drift } from '../../src/gates/drift.ts'
 import { type GateSubject, heaviest } from '../../src/gates/gate.ts'
 import { judge } from '../../src/gates/index.ts'
 import { integrity } from '../../src/gates/integrity.ts'
+import { nullShare } from '../../src/gates/null-share.ts'
 import { rowCounts } from '../../src/gates/row-counts.ts'
 import { sourceSchema } from '../../src/gates/source-schema.ts'
 import { uniqueness } from '../../src/gates/uniqueness.ts'
+import { valueSchema } from '../../src/gates/value-schema.ts'
+import { hashedKey } from '../../src/snapshot/hashed-key.ts'
 
 const limits = gatesSchema.parse({})
+async function* nothing(): AsyncGenerator<never> {}
 
 function subject(evidence: Partial<IndexEvidence> = {}, rest: Partial<GateSubject> = {}): GateSubject {
   const whole: IndexEvidence = {
@@ -37,6 +43,9 @@ function subject(evidence: Partial<IndexEvidence> = {}, rest: Partial<GateSubjec
     kind: 'unique',
     evidence: whole,
     history: async () => [],
+    entries: () => nothing(),
+    changes: () => nothing(),
+    columns: null,
     reread: async () => ({ count: whole.count, blocks: 1, bytes: 1, shares: null, faults: [] }),
     drift: async () => ({
       compared: 5,
@@ -236,6 +245,102 @@ it('a changed shape gives the verdict that the definition asks for', async () =>
   expect(await sourceSchema(subject(), held)).toMatchObject({ verdict: 'pass' })
 })
 
+/** Entries as a store gives them. */
+async function* entriesOf(values: readonly unknown[]) {
+  yield values.map((value, n) => ({ key: Buffer.from(`key ${n}`), value: Buffer.from(JSON.stringify(value)) }))
+}
+
+describe('shares of value columns', () => {
+  const declared = gatesSchema.parse({
+    columns: {
+      products: {
+        price: { nullShare: { max: 0.25 }, distinctShare: { min: 0.5, verdict: 'hold' } },
+        brand: { nullShare: { max: 0 } },
+      },
+    },
+  })
+  const columns = ['price', 'brand']
+  const judged = (values: readonly unknown[], count = values.length) => {
+    const judging = subject(
+      { count },
+      { columns: () => columnShares(entriesOf(values), { columns, whole: null, count }) },
+    )
+    return Promise.all([nullShare(judging, declared), distinctShare(judging, declared)])
+  }
+  const row = (price: unknown, brand: unknown = 'acme') => ({ price, brand })
+
+  it('more nulls than declared are refused; a column that the value lacks is null', async () => {
+    const [nulls] = await judged([row(1), row(2), row(3), row(null)])
+    expect(nulls).toMatchObject({ verdict: 'pass', actual: { price: 0.25, brand: 0, entries: 4 } })
+    const [refused] = await judged([row(1), row(null), row(3), { price: null }])
+    expect(refused).toMatchObject({
+      gate: 'nullShare',
+      verdict: 'reject',
+      summary: 'price is null in 50 %, at most 25 % may be; brand is null in 25 %, at most 0 % may be (all 4 entries)',
+      limit: { price: 0.25, brand: 0 },
+    })
+  })
+
+  it('a column that became one value is refused, of the entries that have one', async () => {
+    const [, distinct] = await judged([row(1), row(1), row(2), row(null), row(null)])
+    expect(distinct).toMatchObject({ verdict: 'pass', actual: { price: 2 / 3 } })
+    const [, same] = await judged([row(0), row(0), row(0)], 7000)
+    expect(same).toMatchObject({
+      gate: 'distinctShare',
+      verdict: 'hold',
+      summary: 'price has 1 distinct of 3 values (33.33 %), expected 50 % to 100 % (a sample of 3 of 7000 entries)',
+    })
+    const [, none] = await judged([row(null)])
+    expect(none).toMatchObject({ verdict: 'pass', actual: { price: null } })
+  })
+
+  it('a value that is no object is the column it is declared as; long values are told apart', async () => {
+    const values = [null, 'x'.repeat(1000), `${'x'.repeat(1000)}y`, [1]]
+    const { columns: found } = await columnShares(entriesOf(values), { columns: ['id'], whole: 'id', count: 4 })
+    expect(found).toEqual({ id: { nulls: 1, distinct: 3 } })
+  })
+})
+
+describe('a value schema', () => {
+  const schema = { type: 'object', properties: { price: { type: 'number', minimum: 0 } }, required: ['price'] }
+  const judged = (values: readonly unknown[], judge = 'changed', evidence: Partial<IndexEvidence> = {}) => {
+    const changed = async function* () {
+      for await (const batch of entriesOf(values))
+        yield batch.map(({ key, value }) => ({
+          key,
+          before: null,
+          after: value.equals(Buffer.from('0')) ? null : value,
+        }))
+    }
+    const limits = gatesSchema.parse({ valueSchema: { products: { schema, judge, sample: 3 } } })
+    const rest = { entries: (sample?: number) => entriesOf(Array(sample ?? 5).fill({ price: -1 })), changes: changed }
+    return valueSchema(subject(evidence, rest), limits)
+  }
+
+  it('judges what changed, and names the part of the schema, never a value', async () => {
+    const { gate, verdict, summary, sampleKeys, actual } = await judged([{ price: 1 }, { price: -7 }, { cost: 1 }, 0])
+    expect({ gate, verdict, actual }).toEqual({
+      gate: 'valueSchema',
+      verdict: 'reject',
+      actual: { judged: 3, failed: 2 },
+    })
+    expect(summary).toBe(
+      '2 of 3 changed entries are not as the schema says: #/properties/price/minimum (1), #/required (1)',
+    )
+    expect(sampleKeys).toEqual([hashedKey('key 1'), hashedKey('key 2')])
+  })
+
+  it.each([
+    ['changed', { build: 'unchanged' }, 0],
+    ['changed', { build: 'full' }, 5],
+    ['all', {}, 5],
+    ['sample', {}, 3],
+    ['sample', { count: 2 }, 5],
+  ] as const)('%s of %j looks at %i entries', async (judge, evidence, expected) => {
+    expect((await judged([], judge, evidence)).actual.judged).toBe(expected)
+  })
+})
+
 it('uniqueness refuses a repeated key', async () => {
   expect(await uniqueness(subject({ duplicates: { count: 2, sampleKeys: ['7'] } }), limits)).toMatchObject({
     verdict: 'reject',
@@ -254,5 +359,14 @@ it('all gates run, whatever the first ones say', async () => {
     'drift',
     'integrity',
   ])
+  const declared = gatesSchema.parse({
+    columns: {
+      products: { price: { nullShare: { max: 1 }, distinctShare: { max: 1 } } },
+      other: { x: { nullShare: { max: 1 } } },
+    },
+    valueSchema: { products: { schema: {} } },
+  })
+  const more = (await judge([subject()], declared, () => undefined)).map((result) => result.gate)
+  expect(more.slice(6)).toEqual(['nullShare', 'distinctShare', 'valueSchema'])
   expect(heaviest(results.map((result) => result.verdict))).toBe('reject')
 })
