@@ -8,6 +8,7 @@ import { inWatermark } from '../src/changelog/watermark.ts'
 import { NOT_CAPTURED } from '../src/changelog/why-full.ts'
 import { isEmptyWindow } from '../src/changelog/window.ts'
 import { SnapflipError } from '../src/core/errors.ts'
+import { lastReadAt } from '../src/core/time-bound.ts'
 import { beginGeneration } from '../src/registry/begin-generation.ts'
 import { openRefreshOf } from '../src/registry/open-refresh-of.ts'
 import { recordEvent } from '../src/registry/record.ts'
@@ -22,6 +23,7 @@ import type { BuildRequest, BuildResult } from './build.ts'
 import { type BuiltIndex, changesOfFullBuild, evidenceOf, summaryOf } from './built-index.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { type IndexPlan, planIndexes } from './index-plans.ts'
+import { keptStillNew } from './kept-candidate.ts'
 import { type Parent, withParent } from './parent.ts'
 import { repair } from './reconcile.ts'
 import { isAsRefused, isWhatWasRefused, refusedAgain, waivedVersion } from './refused-before.ts'
@@ -63,6 +65,11 @@ export async function buildVersion(
   const client = await deps.builder()
   try {
     return await withParent(store, { ...request, inFull }, async (parent) => {
+      const kept = inFull ? null : await keptStillNew(deps, store, client, { dataset, parent })
+      if (kept !== null) {
+        const summary = `${kept.tag}, kept when its window closed: nothing changed since`
+        return { changed: true, summary, version: kept }
+      }
       const { indexes, lineageBroken, attached } = await planIndexes(client, {
         dataset,
         definition,
@@ -76,7 +83,7 @@ export async function buildVersion(
         await recordEvent(deps.pool, { dataset, actor: null, kind: 'capture.attached', detail })
       }
 
-      for (const plan of indexes) scans.push(await IndexScan.open(client, plan, place))
+      for (const plan of indexes) if (!plan.young) scans.push(await IndexScan.open(client, plan, place))
       for (const scan of scans) await scan.beforeWatermark(client, () => deps.builder())
       const sources = indexes.map((plan) => plan.source)
       const counts = new Map<string, number>()
@@ -90,7 +97,9 @@ export async function buildVersion(
       const sameIndexes = parent !== null && Object.keys(parent.manifest.indexes).length === indexes.length
       if (parent !== null && sameIndexes && indexes.every((plan) => plan.fullReason === null)) {
         const window = { from: parent.manifest.watermark, to: watermark.snapshot }
-        if (await isEmptyWindow(client, sources, window)) return nothingNew(deps, store, place, parent, watermark)
+        const looked = indexes.filter((plan) => !plan.young).map((plan) => plan.source)
+        if (await isEmptyWindow(client, looked, window))
+          return nothingNew(deps, store, place, { parent, watermark, indexes })
       }
       if (refusal !== null && (await isAsRefused(client, sources, refusal, watermark.snapshot)))
         return refusedAgain(request, refusal)
@@ -98,11 +107,15 @@ export async function buildVersion(
 
       place.memory.dropSpare()
       const built: BuiltIndex[] = []
-      for (const scan of scans) built.push(await mergeIndex(deps, store, request, { scan, parent, place, counts }))
+      for (const plan of indexes) {
+        const scan = scans.find((scan) => scan.plan === plan)
+        if (scan === undefined) built.push(carriedByAge(plan, parent as Parent))
+        else built.push(await mergeIndex(deps, store, request, { scan, parent, place, counts }))
+      }
       // A full build of a captured index renews the watermark that later windows start at, whatever it found.
       const renews = (index: BuiltIndex) => index.plan.fullReason !== null && isCaptured(index.plan)
       if (parent !== null && sameIndexes && built.every((index) => index.generation === null && !renews(index))) {
-        return nothingNew(deps, store, place, parent, watermark)
+        return nothingNew(deps, store, place, { parent, watermark, indexes })
       }
       if (refusal !== null && isWhatWasRefused(built, refusal)) {
         for (const { generation } of built) if (generation !== null) await store.data.deleteGeneration(generation)
@@ -127,6 +140,16 @@ function isCaptured(plan: IndexPlan): boolean {
   return plan.source.kind === 'events' || plan.source.captured
 }
 
+/** What was read lately enough goes on as it is, and keeps when that was. */
+function carriedByAge(plan: IndexPlan, parent: Parent): BuiltIndex {
+  const readAt = lastReadAt(parent, plan.name).toISOString()
+  const index = { ...(plan.former as IndexManifest), build: 'unchanged' as const, reason: null, readAt }
+  return { plan, manifest: index, sources: [], generation: null, evidence: evidenceOf(plan, index, null, null) }
+}
+
+const readLast = (parent: Parent, index: string) =>
+  `its source was read at ${lastReadAt(parent, index).toISOString()}, lately enough`
+
 async function mergeIndex(
   deps: Deps,
   store: Store,
@@ -144,7 +167,8 @@ async function mergeIndex(
   const base = fullReason === null ? former : null
   const shape = plan.source.shape
   const carried = (): BuiltIndex => {
-    const index = { ...(former as IndexManifest), build: 'unchanged' as const, reason: null }
+    const { readAt: _read, ...kept } = former as IndexManifest
+    const index = { ...kept, build: 'unchanged' as const, reason: null }
     return { plan, manifest: index, sources: [], generation: null, evidence: evidenceOf(plan, index, null, null) }
   }
   if (base !== null && runs.entries === 0) return carried()
@@ -217,13 +241,16 @@ async function nothingNew(
   deps: Deps,
   store: Store,
   place: Workplace,
-  parent: Parent,
-  watermark: Watermark,
+  { parent, watermark, indexes }: { parent: Parent; watermark: Watermark; indexes: readonly IndexPlan[] },
 ): Promise<BuildResult> {
   const freshAsOf = { snapshot: watermark.snapshot, at: watermark.at }
   const { dataset } = place
+  const young = indexes.filter((plan) => plan.young).map(({ name }) => `${name}: ${readLast(parent, name)}`)
+  // What was not looked at is not known to be current.
+  if (young.length > 0) return { changed: false, summary: `nothing new since ${parent.ref.tag}; ${young.join('; ')}` }
+  const ttl = datasetOf(deps.config, dataset).ttl ?? null
   await throughRestarts(
-    () => changePointer(store.pointer, { kind: 'fresh', expectedTag: parent.ref.tag, freshAsOf }, { dataset }),
+    () => changePointer(store.pointer, { kind: 'fresh', expectedTag: parent.ref.tag, freshAsOf, ttl }, { dataset }),
     () => repair(deps, store, place),
   )
   return { changed: false, summary: `nothing new since ${parent.ref.tag}; it is current as of ${watermark.at}` }

@@ -8,7 +8,7 @@ import { version as versionRow } from '../src/registry/version.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { damageOf, type Looking } from './damage.ts'
-import type { Deps } from './deps.ts'
+import { type Deps, datasetOf } from './deps.ts'
 import { asActivity } from './failure.ts'
 import type { FlipFrom } from './parent.ts'
 import { repair } from './reconcile.ts'
@@ -50,7 +50,7 @@ export const flip =
             manifestSha256: version.manifest,
             ...(bakeMs === undefined ? {} : { bakeMs }),
           },
-          change: { expected: from, to: version, freshAsOf },
+          change: { expected: from, to: version, freshAsOf, ttl: datasetOf(deps.config, dataset).ttl ?? null },
         })
       await throughRestarts(make, async () => {
         // Before the store takes flips again: an attempt that died between the two would leave the next one nothing to look for.

@@ -7,6 +7,7 @@ import type { Source } from '../src/changelog/source.ts'
 import { watermarkStillThere } from '../src/changelog/watermark.ts'
 import { kindOf, whyFull } from '../src/changelog/why-full.ts'
 import { currentSnapshot } from '../src/changelog/window.ts'
+import { youngIndexes } from '../src/core/time-bound.ts'
 import type { Parent } from './parent.ts'
 
 /** How one index of the next version will be built. */
@@ -19,6 +20,8 @@ export interface IndexPlan {
   former: IndexManifest | null
   /** Null: from the changes alone. Else why the source is read in full. */
   fullReason: string | null
+  /** Not looked at: its source has no capture, and was read lately enough. */
+  young: boolean
 }
 
 export interface Plans {
@@ -57,16 +60,19 @@ export async function planIndexes(
   }
   const attached = (await attach(client, sources, signal)).filter(({ changed }) => changed).map(({ table }) => table)
 
+  const young = parent === null ? new Set<string>() : youngIndexes(definition, parent, new Date())
   const indexes = sources.map((source): IndexPlan => {
     const index = definition.indexes[source.index] as IndexDefinition
     const former = parent?.manifest.indexes[source.index] ?? null
+    const fullReason = whyFull(source, former, { lineageBroken, faults, asked: options.fullReason, young })
     return {
       name: source.index,
       definition: index,
       source,
       kind: kindOf(source),
       former,
-      fullReason: whyFull(source, former, { lineageBroken, faults, asked: options.fullReason }),
+      fullReason,
+      young: fullReason === null && young.has(source.index),
     }
   })
   return { indexes, lineageBroken, attached }

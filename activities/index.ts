@@ -1,3 +1,4 @@
+import { afterFailure } from './after-failure.ts'
 import { beginCanary } from './begin-canary.ts'
 import { build } from './build.ts'
 import { compensationFailed } from './compensation-failed.ts'
@@ -13,10 +14,12 @@ import { plan } from './plan.ts'
 import { preflip } from './preflip.ts'
 import { discard, retire } from './retire.ts'
 import { settle } from './settle.ts'
+import { somethingNew } from './something-new.ts'
 import { stage } from './stage.ts'
 import { verify, verifyRollback } from './verify.ts'
 import { watchBake } from './watch-bake.ts'
 import { watchCanary } from './watch-canary.ts'
+import { windowClosed } from './window.ts'
 
 /** Every activity a worker runs, one file a verb. */
 export function createActivities(deps: Deps) {
@@ -28,6 +31,7 @@ export function createActivities(deps: Deps) {
     watchCanary: watchCanary(deps),
     endCanary: endCanary(deps),
     stage: stage(deps),
+    windowClosed: windowClosed(deps),
     preflip: preflip(deps),
     flip: flip(deps),
     follow: follow(deps),
@@ -40,6 +44,8 @@ export function createActivities(deps: Deps) {
     finish: finish(deps),
     hold: hold(deps),
     compensationFailed: compensationFailed(deps),
+    afterFailure: afterFailure(deps),
+    somethingNew: somethingNew(deps),
     flipBack: flipBack(deps),
     verifyRollback: verifyRollback(deps),
   }

@@ -35,6 +35,8 @@ export async function parentOf(store: Store, { dataset, parent }: Manifest): Pro
 export interface Parent {
   ref: VersionRef
   manifest: Manifest
+  /** Of the pointer. */
+  freshAsOfAt: string | null
 }
 
 /** The pointer's active version and epoch when the refresh was planned: what its flip expects to find still. */
@@ -65,7 +67,8 @@ export async function withParent<T>(
       if (inFull && lost) return null
       throw error
     })
-    return await work(manifest === null ? null : { ref: active, manifest })
+    const freshAsOfAt = pointer?.freshAsOf?.at ?? null
+    return await work(manifest === null ? null : { ref: active, manifest, freshAsOfAt })
   })
 }
 

@@ -1,7 +1,7 @@
 import { ApplicationFailure } from '@temporalio/activity'
 import type { DatasetDefinition } from '../schemas/config.ts'
 import type { Pointer } from '../schemas/pointer.ts'
-import { refreshRequestSchema, WORKFLOW_ID } from '../schemas/refresh.ts'
+import { type RefreshRequest, refreshRequestSchema, WORKFLOW_ID } from '../schemas/refresh.ts'
 import type { BakePolicy, CanaryPolicy } from '../schemas/watch.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { NO_EPOCH } from '../src/core/pointer.ts'
@@ -17,6 +17,7 @@ import { followAll } from './follow.ts'
 import type { FlipFrom } from './parent.ts'
 import { repair } from './reconcile.ts'
 import { settleOpenFlips } from './settle-flips.ts'
+import { outsideWindow } from './window.ts'
 
 export interface PlanRequest {
   refreshId: string
@@ -37,32 +38,50 @@ export interface Plan {
   bake?: BakePolicy
   /** Where else the version is published, in this order; absent where one store is declared. */
   stores?: { names: string[]; onFailure: 'rollback' | 'degrade' }
+  /** Before readers are moved it asks whether the window is open still, and stops where it is not. */
+  stopsAtClose?: true
+  /** Outside its window: opened to be closed again as SKIPPED. */
+  skip?: string
+}
+
+/** Outside its window, and nothing is opened yet: to be asked again after so long. */
+export interface PlanLater {
+  waitMs: number
+  summary: string
 }
 
 /** Opens the refresh: one a dataset. What an earlier one left undecided is settled first, and a store that lost something repaired. */
 export const plan =
   (deps: Deps) =>
-  (asked: PlanRequest): Promise<Plan> =>
+  (asked: PlanRequest): Promise<Plan | PlanLater> =>
     asActivity((tell, signal) => planRefresh(deps, asked, { tell, signal }))
 
 async function planRefresh(
   deps: Deps,
   asked: PlanRequest,
   { tell, signal }: { tell: (progress: string) => void; signal: AbortSignal },
-): Promise<Plan> {
-  const { dataset, reason, full } = parseRequest(asked.request)
+): Promise<Plan | PlanLater> {
+  const { dataset, reason, full, outsideWindow: anyTime } = parseRequest(asked.request)
   const definition = datasetOf(deps.config, dataset)
   requireOwnId(dataset, asked.workflowId)
   await requireApplied(deps.pool, { dataset, definition })
   const store = await deps.store(dataset)
   await requireStore(deps.pool, { dataset, url: store.url })
+  const outside = anyTime ? null : outsideWindow(definition)
+  if (outside !== null && outside.waitMs !== null) return { waitMs: outside.waitMs, summary: outside.summary }
   await settleOpenFlips(deps, store, dataset)
   // Before the refresh is opened: one that is refused, because of a hold say, leaves the store repaired even so.
   const repaired = await repair(deps, store, { dataset, tell, signal })
   const absorbed = await absorbBreakGlass(deps, store, dataset)
   // Nothing is copied here: that would keep readers of the first store waiting for fresh data.
   await followAll(deps, { dataset, tell, signal })
-  await openOnce(deps, { ...asked, dataset, reason: reason ?? null, full: full ?? false })
+  await openOnce(deps, {
+    ...asked,
+    dataset,
+    reason: reason ?? null,
+    full: full ?? false,
+    outsideWindow: anyTime ?? false,
+  })
 
   await endLeftCanary(deps, store, { dataset, tell, signal }, asked.refreshId)
   const pointer = (await store.pointer.read())?.pointer ?? null
@@ -72,7 +91,16 @@ async function planRefresh(
   const summary = [repaired?.summary, absorbed, beginning(pointer)].filter((part) => part != null).join('; ')
   const { canary, bake } = definition
   const watches = { ...(canary && from.tag !== null && { canary }), ...(bake && { bake }) }
-  return { dataset, from, summary, searchable: deps.searchable, ...watches, ...publishedTo(definition) }
+  return {
+    dataset,
+    from,
+    summary,
+    searchable: deps.searchable,
+    ...watches,
+    ...publishedTo(definition),
+    ...(anyTime || definition.windows?.onClose !== 'keepCandidate' ? {} : { stopsAtClose: true }),
+    ...(outside === null ? {} : { skip: outside.summary }),
+  }
 }
 
 function publishedTo({ stores: [, ...names], publish }: DatasetDefinition): Pick<Plan, 'stores'> {
@@ -86,7 +114,7 @@ function beginning(pointer: Pointer | null): string {
   return `building on ${active.tag}`
 }
 
-function parseRequest(request: unknown): { dataset: string; reason?: string | undefined; full?: boolean | undefined } {
+function parseRequest(request: unknown): RefreshRequest {
   const parsed = refreshRequestSchema.safeParse(request)
   if (parsed.success) return parsed.data
   const issues = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'input'}: ${issue.message}`).join('; ')
@@ -117,12 +145,14 @@ async function openOnce(
     runId: string
     reason: string | null
     full: boolean
+    outsideWindow: boolean
   },
 ): Promise<void> {
-  const { refreshId, dataset, workflowId, runId, reason, full } = refresh
+  const { refreshId, dataset, workflowId, runId, reason, full, outsideWindow } = refresh
   const requestedBy = await deps.starter(workflowId, runId)
   try {
-    await openRefresh(deps.pool, { refreshId, dataset, workflowId, runId, reason, full, requestedBy })
+    const opening = { refreshId, dataset, workflowId, runId, reason, full, requestedBy, outsideWindow }
+    await openRefresh(deps.pool, opening)
   } catch (error) {
     if (!isSnapflipError(error, 'REFRESH_RUNNING')) throw error
     throw ApplicationFailure.nonRetryable(error.message, error.code, error.details)

@@ -12,6 +12,8 @@ const ALERT_KINDS = [
   'STORE_REBOUND',
   'GATE_REFUSED',
   'STORE_DEGRADED',
+  'REFRESH_FAILING',
+  'VERSION_EXPIRED',
 ] as const
 export type AlertKind = (typeof ALERT_KINDS)[number]
 

@@ -2,8 +2,11 @@ import { z } from 'zod'
 import { alertsSchema } from './alerts.ts'
 import { gatesSchema } from './gates.ts'
 import { nameSchema } from './name.ts'
+import { ttlSchema } from './pointer.ts'
+import { retriesSchema } from './retries.ts'
 import { scheduleSchema } from './schedule.ts'
 import { bakePolicySchema, canaryPolicySchema } from './watch.ts'
+import { windowsSchema } from './windows.ts'
 
 /**
  * The definition: `snapflip.config.ts` (or .js, .json). Parsed here; what it means for the database (tables, columns, expressions)
@@ -32,6 +35,8 @@ export const tableIndexSchema = z.strictObject({
   order: expression.optional(),
   /** `triggers` captures row changes; `none` (views, read-only sources) is rebuilt in full each time. */
   capture: z.enum(['triggers', 'none']).default('triggers'),
+  /** `capture: 'none'` only: what was read serves until it is this old, instead of being read again by each refresh. */
+  rebuildAfterMs: z.int().positive().optional(),
   keyBytesMax: z.int().positive().max(65535).default(KEY_BYTES_MAX),
   valueBytesMax: z
     .int()
@@ -74,6 +79,12 @@ export const datasetSchema = z.strictObject({
   bake: bakePolicySchema.optional(),
   /** Refreshes by itself; without it when somebody asks. */
   schedule: scheduleSchema.optional(),
+  /** When it may be refreshed, by itself or by hand; without it always. */
+  windows: windowsSchema.optional(),
+  /** Of refreshes that nobody asked for; without it none is tried again before it is due. */
+  retries: retriesSchema.optional(),
+  /** How old what is served may be before readers mark it, or refuse. It tells; what is right never depends on it. */
+  ttl: z.strictObject(ttlSchema.shape).optional(),
   /** How many versions stay, the active one included. */
   keep: z.int().min(2).default(5),
   /** A version younger than this is not retired, leases or not. */

@@ -43,6 +43,8 @@ export const indexManifestSchema = z.object({
   build: z.enum(['full', 'incremental', 'unchanged']),
   /** Why it was built in full, if it was. */
   reason: z.string().nullable(),
+  /** Of an index that is read again by age: when its source was last read, where that was not with this version's watermark. */
+  readAt: z.iso.datetime().optional(),
   location: treeSchema,
   audit: treeSchema,
 })

@@ -2,12 +2,19 @@ import { z } from 'zod'
 import { tagSchema } from './pointer.ts'
 
 /** What starts a refresh or a rollback, typed by hand in the Temporal UI or sent by the CLI. Nothing secret ever goes in here. */
-export const refreshRequestSchema = z.strictObject({
-  dataset: z.string().min(1),
-  reason: z.string().optional(),
-  /** Build from the source even where the changes alone would do. */
-  full: z.boolean().optional(),
-})
+export const refreshRequestSchema = z
+  .strictObject({
+    dataset: z.string().min(1),
+    reason: z.string().optional(),
+    /** Build from the source even where the changes alone would do. */
+    full: z.boolean().optional(),
+    /** Whatever the dataset's windows say; the history keeps it, with the reason. */
+    outsideWindow: z.boolean().optional(),
+  })
+  .refine(({ outsideWindow, reason }) => !outsideWindow || reason, {
+    path: ['reason'],
+    message: 'expected one with outsideWindow, found none',
+  })
 export type RefreshRequest = z.infer<typeof refreshRequestSchema>
 
 export const rollbackRequestSchema = z.strictObject({
@@ -67,6 +74,8 @@ export const refreshStatusSchema = z.enum([
   'REJECTED',
   'ROLLED_BACK',
   'CANCELLED',
+  /** Sealed, and kept for the next refresh: its window closed before the flip. */
+  'KEPT',
   'SKIPPED',
   'FAILED',
 ])
@@ -128,6 +137,7 @@ export const WORKFLOW_ID = {
   rollback: (dataset: string) => `rollback:${dataset}`,
   /** One a flip: that of the flip before may not have heard yet that it is over. */
   bake: (dataset: string, flipId: string) => `bake:${dataset}:${flipId}`,
+  continuous: (dataset: string) => `continuous:${dataset}`,
   /** Temporal appends the time of the run. */
   scheduled: (dataset: string) => `scheduled-refresh:${dataset}`,
 } as const

@@ -1,16 +1,8 @@
 import { Cron } from 'croner'
 import { z } from 'zod'
+import { isTimeZone } from './windows.ts'
 
 const CRON_PARTS = 5
-
-/** Whether there is such a time zone, as the JavaScript runtime knows them. */
-function isTimeZone(name: string): boolean {
-  try {
-    return Intl.DateTimeFormat('en', { timeZone: name }).resolvedOptions().timeZone !== undefined
-  } catch {
-    return false
-  }
-}
 
 /** Why the expression is of no use; null when it fires. */
 function faultOf(cron: string): string | null {
@@ -38,6 +30,8 @@ export const scheduleSchema = z
     cron: z.union([cronSchema, z.array(cronSchema).min(1)]).optional(),
     /** Instead of `cron`: this often. */
     everyMs: z.int().min(1_000).optional(),
+    /** Instead of both: as soon as there is something new, at most this often. Not a Temporal Schedule but a workflow of its own. */
+    continuous: z.strictObject({ atMostEveryMs: z.int().min(100).default(1_000) }).optional(),
     /** Of `cron`; daylight saving time included. */
     timezone: z.string().refine(isTimeZone, 'expected a time zone such as Europe/Vienna').default('UTC'),
     /** Each run begins up to this much later, at random: so that many datasets do not begin at once. */
@@ -46,7 +40,8 @@ export const scheduleSchema = z
     catchUpMs: z.int().min(10_000).default(60_000),
   })
   .refine(
-    ({ cron, everyMs }) => (cron === undefined) !== (everyMs === undefined),
-    'expected either `cron` or `everyMs`',
+    (schedule) =>
+      [schedule.cron, schedule.everyMs, schedule.continuous].filter((way) => way !== undefined).length === 1,
+    'expected either `cron` or `everyMs` or `continuous`',
   )
 export type Schedule = z.infer<typeof scheduleSchema>

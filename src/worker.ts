@@ -15,9 +15,10 @@ import { type Activities, createActivities } from '../activities/index.ts'
 import type { Config } from '../schemas/config.ts'
 import { connectBuilder } from './changelog/session.ts'
 import { SnapflipError } from './core/errors.ts'
-import { buildsQueue } from './core/task-queues.ts'
+import { buildsQueue, watchesQueue } from './core/task-queues.ts'
 import type { GateFunctions } from './gates/user-function.ts'
 import { Alerts } from './observe/alerts.ts'
+import { ExpiryWatch } from './observe/expiry-watch.ts'
 import { createLog, type Logger } from './observe/log.ts'
 import { Measurements } from './observe/measurements.ts'
 import { type MetricsAddress, serveMetrics } from './observe/metrics-server.ts'
@@ -31,6 +32,8 @@ import { registerSearchAttributes } from './temporal/search-attributes.ts'
 
 /** Bound by CPU and memory. */
 const BUILDS_MAX = 2
+/** They wait, each for a dataset in continuous mode. */
+const WATCHES_MAX = 200
 /** All others wait for the store or the database most of the time: rollbacks, flips, reading back, sweeping. */
 const ACTIVITIES_MAX = 16
 
@@ -127,6 +130,8 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
       }))
     if (served) closers.unshift(() => served.close())
     const deps = options.decorate?.(plain) ?? plain
+    const expiry = new ExpiryWatch(deps)
+    closers.unshift(() => expiry.close())
     const plainActivities = metrics.around(createActivities(deps))
     const activities = options.decorateActivities?.(plainActivities) ?? plainActivities
     const { taskQueue } = config.temporal
@@ -151,8 +156,14 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
         taskQueue: buildsQueue(taskQueue),
         maxConcurrentActivityTaskExecutions: BUILDS_MAX,
       }),
+      await Worker.create({
+        ...common,
+        taskQueue: watchesQueue(taskQueue),
+        maxConcurrentActivityTaskExecutions: WATCHES_MAX,
+      }),
     )
     alerts.start()
+    expiry.start()
     const shutdown = () => {
       for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown()
     }

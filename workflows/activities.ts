@@ -1,6 +1,6 @@
 import { proxyActivities, workflowInfo } from '@temporalio/workflow'
 import type { Activities } from '../activities/index.ts'
-import { buildsQueue } from '../src/core/task-queues.ts'
+import { buildsQueue, watchesQueue } from '../src/core/task-queues.ts'
 
 /**
  * Retries: a failure is retried while only time can mend it; what needs another input or another world is thrown
@@ -94,5 +94,17 @@ export function heavy() {
     heartbeatTimeout,
     retry: { ...retry, maximumAttempts: 20 },
     cancellationType,
+  })
+}
+
+/** Looking for something new, for ten minutes at most: tried again for as long as the database does not answer. */
+export function watching() {
+  return proxyActivities<Activities>({
+    taskQueue: watchesQueue(workflowInfo().taskQueue),
+    startToCloseTimeout: '15 minutes',
+    heartbeatTimeout,
+    retry,
+    // What it finds after it was cancelled is of no interest.
+    cancellationType: 'TRY_CANCEL',
   })
 }

@@ -1,5 +1,6 @@
 /** What the worker bundles: every export is a workflow type. */
 export { bake } from './bake.ts'
+export { continuous } from './continuous.ts'
 export { refresh } from './refresh.ts'
 export { rollback } from './rollback.ts'
 export { scheduledRefresh } from './scheduled-refresh.ts'

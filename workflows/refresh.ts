@@ -3,12 +3,14 @@ import {
   CancelledFailure,
   executeChild,
   isCancellation,
+  sleep,
   startChild,
   uuid4,
   workflowInfo,
 } from '@temporalio/workflow'
 import type { Judged } from '../activities/gates.ts'
 import type { FlipFrom } from '../activities/parent.ts'
+import type { Plan } from '../activities/plan.ts'
 import { type RefreshOutcome, type RefreshRequest, type RefreshStatus, WORKFLOW_ID } from '../schemas/refresh.ts'
 import type { BakePolicy } from '../schemas/watch.ts'
 import { failureCode, failureMessage } from '../src/core/failure.ts'
@@ -41,14 +43,13 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   let stores: Published | undefined
 
   try {
-    const plan = await steps.take('plan', 'looking at what changed', () =>
-      first.plan({ refreshId, request, ...caller() }),
-    )
+    const plan = await planInWindow()
     planned = true
     let { from } = plan
     stores = plan.stores
     steps.searchable = plan.searchable
     steps.tell({ snapflipDataset: plan.dataset })
+    if (plan.skip) return await end('SKIPPED', plan.skip)
 
     const built = await steps.take('build', plan.summary, () => buildOrRebuild({ refreshId, dataset, from }))
     if (!built.changed) return await end(built.refused ?? 'NOTHING_NEW', built.summary)
@@ -62,6 +63,9 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     )
     if (judged.verdict === 'hold') return await end('HELD', judged.summary)
     if (judged.verdict === 'reject') return await end('REJECTED', await activeTakenBackToo(from.tag, judged))
+
+    const kept = await afterWindow(plan, version.tag)
+    if (kept !== null) return await end('KEPT', kept)
 
     const staged =
       stores &&
@@ -84,6 +88,11 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     await steps.take('preflip', `checking that ${version.tag} is what the gates saw`, () =>
       long.preflip({ dataset, from, version }),
     )
+    const keptLate = await afterWindow(plan, version.tag)
+    if (keptLate !== null) {
+      if (canaryAsked) await patient.endCanary({ dataset, canaryId, why: keptLate })
+      return await end('KEPT', keptLate)
+    }
     requireNotCancelled()
     flipAsked = true
     // Once asked for, a flip is seen through to a known outcome: cancelling in the middle would leave a guess.
@@ -122,9 +131,26 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     return `${summary}; ${back.status === 'ROLLED_BACK' ? `${active} was taken back too` : back.summary}`
   }
 
+  /** Outside its windows it waits before anything is opened: what holds it up by then is found by then. */
+  async function planInWindow(): Promise<Plan> {
+    for (;;) {
+      const plan = await steps.take('plan', 'looking at what changed', () =>
+        first.plan({ refreshId, request, ...caller() }),
+      )
+      if (!('waitMs' in plan)) return plan
+      steps.progress = { ...steps.progress, summary: plan.summary }
+      await sleep(plan.waitMs)
+    }
+  }
+
+  /** Null: go on. Else the window has closed, and readers stay where they are. */
+  async function afterWindow(plan: Plan, tag: string): Promise<string | null> {
+    return plan.stopsAtClose ? await quick.windowClosed({ dataset, tag }) : null
+  }
+
   async function end(status: RefreshStatus, summary: string): Promise<RefreshOutcome> {
     // What a further store lacks is brought there now: for the time being no version will be.
-    const isBehind = status === 'NOTHING_NEW' || status === 'HELD' || status === 'REJECTED'
+    const isBehind = status === 'NOTHING_NEW' || status === 'HELD' || status === 'REJECTED' || status === 'KEPT'
     if (isBehind) await followEach(dataset, stores?.names)
     const outcome = await quick.finish({ refreshId, dataset, status, tag, summary, durationsMs: steps.durationsMs })
     steps.progress = { ...steps.progress, step: 'done', summary }

@@ -22,13 +22,15 @@ export function whyFull(
     /** Table → why its changes since the parent cannot be relied on. */
     faults: ReadonlyMap<string, string>
     asked: string | null
+    /** Indexes without capture whose source was read lately enough. */
+    young: ReadonlySet<string>
   },
 ): string | null {
   if (former === null) return 'the first version of this index'
   if (found.lineageBroken) return "the parent's watermark is not in this database's history (LINEAGE_BROKEN)"
   if (found.asked !== null) return found.asked
   if (source.kind === 'table') {
-    if (!source.captured) return NOT_CAPTURED
+    if (!source.captured && !found.young.has(source.index)) return NOT_CAPTURED
     const fault = found.faults.get(source.table.name)
     if (fault !== undefined) return fault
   }

@@ -1,10 +1,12 @@
 import type { Client as TemporalClient } from '@temporalio/client'
 import type { Command } from 'commander'
 import type { Client, Pool } from 'pg'
+import type { Pointer } from '../../schemas/pointer.ts'
 import { resolveSource } from '../changelog/definition.ts'
 import { captureFault } from '../changelog/facts.ts'
 import { capturedTables, type Source } from '../changelog/source.ts'
 import { isSnapflipError, SnapflipError } from '../core/errors.ts'
+import { expiredByMs } from '../core/expiry.ts'
 import { formatBytes } from '../core/format-bytes.ts'
 import { buildsQueue } from '../core/task-queues.ts'
 import { requireApplied } from '../registry/current-definition.ts'
@@ -218,6 +220,8 @@ async function lookAtStores(session: Session): Promise<Check[]> {
           const differs = disagreement({ dataset, store: store.url }, pointer, known)
           if (differs !== null) throw differs
           if (pointer?.active == null) return 'no version yet'
+          const expired = expiredByMs(pointer, new Date())
+          if (expired !== null) throw beyondBudget(dataset, pointer, expired)
           if ((await store.data.readManifest(pointer.active.tag)) !== null) return `at ${pointer.active.tag}`
           throw new SnapflipError(
             'CORRUPT',
@@ -240,6 +244,14 @@ async function lookAtFurther(session: Session, dataset: string, name: string): P
     'STORE_DEGRADED',
     `Expected ${name} to hold what the first store of ${dataset} says, found it ${standingText(standing)} Once it answers, \`snapflip refresh ${dataset}\` brings it up.`,
     { dataset, store: name },
+  )
+}
+
+function beyondBudget(dataset: string, { active, freshAsOf, ttl }: Pointer, byMs: number): SnapflipError {
+  return new SnapflipError(
+    'READER_STALE',
+    `Expected ${active?.tag} of ${dataset} to be known to be current within its budget of ${ttl?.budgetMs} ms, found it so as of ${freshAsOf?.at}. \`snapflip refresh ${dataset}\`, or see runbooks/version-expired.md.`,
+    { dataset, tag: active?.tag ?? null, byMs },
   )
 }
 

@@ -4,6 +4,7 @@ import { SingleBar } from 'cli-progress'
 import { REFRESH_STEPS, type RefreshProgress } from '../../schemas/refresh.ts'
 import { type ErrorDetails, SnapflipError } from '../core/errors.ts'
 import { failureCode, failureMessage } from '../core/failure.ts'
+import { pendingActivity } from '../temporal/pending-activity.ts'
 import type { Session } from './session.ts'
 import { temporalFailure } from './temporal.ts'
 
@@ -103,7 +104,7 @@ async function watch(session: Session, client: Client, handle: WorkflowHandle, s
         handle.query<RefreshProgress>('progress'),
       )
       answeredAt = Date.now()
-      const { told, trouble } = await activityOf(handle).catch(() => ({ told: null, trouble: null }))
+      const { told, trouble } = await pendingActivity(handle).catch(() => ({ told: null, trouble: null }))
       if (signal.aborted) break
       shown.show(told === null ? progress : { ...progress, summary: `${progress.summary}: ${told}` })
       if (trouble !== null && trouble !== noted) shown.note(trouble)
@@ -123,17 +124,6 @@ async function watch(session: Session, client: Client, handle: WorkflowHandle, s
     }
     await sleep(POLL_MS, undefined, { signal }).catch(() => undefined)
   }
-}
-
-/** Of the activity that is at work: what it told with its last heartbeat, and why its last attempt failed. */
-async function activityOf(handle: WorkflowHandle): Promise<{ told: string | null; trouble: string | null }> {
-  const [activity] = (await handle.describe()).raw.pendingActivities ?? []
-  const failure = activity?.lastFailure?.message
-  const trouble = failure == null ? null : `attempt ${(activity?.attempt ?? 2) - 1}: ${failure}; trying again`
-  const [payload] = activity?.heartbeatDetails?.payloads ?? []
-  if (payload?.data == null) return { told: null, trouble }
-  const { progress } = JSON.parse(Buffer.from(payload.data).toString('utf8')) as { progress?: unknown }
-  return { told: typeof progress === 'string' && progress !== 'started' ? progress : null, trouble }
 }
 
 /** A poll lasts about a minute; who has not polled since is gone. */

@@ -12,6 +12,7 @@ import { watermarkStillThere } from '../changelog/watermark.ts'
 import { whyFull } from '../changelog/why-full.ts'
 import { currentSnapshot } from '../changelog/window.ts'
 import { SnapflipError } from '../core/errors.ts'
+import { youngIndexes } from '../core/time-bound.ts'
 import { appliedStore } from '../registry/applied-store.ts'
 import { currentDefinition } from '../registry/current-definition.ts'
 import { furtherStores } from '../registry/further-stores.ts'
@@ -75,7 +76,10 @@ export async function planOf(
   const store = await session.store(dataset)
   const { name } = await session.storeUrl(dataset)
   const { manifest: parent, lost } = await nextParent(applied === null ? null : registry, store, dataset)
-  const found = { ...(await changesSince(client, sources, parent)), asked: null }
+  const freshAsOfAt = (await store.pointer.read())?.pointer.freshAsOf?.at ?? null
+  const young =
+    parent === null ? new Set<string>() : youngIndexes(definition, { manifest: parent, freshAsOfAt }, new Date())
+  const found = { ...(await changesSince(client, sources, parent)), asked: null, young }
 
   const indexes: IndexPlan[] = []
   for (const source of sources) {

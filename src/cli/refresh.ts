@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { type RefreshOutcome, type RefreshStatus, WORKFLOW_ID } from '../../schemas/refresh.ts'
-import type { ErrorCode } from '../core/errors.ts'
+import { type ErrorCode, SnapflipError } from '../core/errors.ts'
 import { DETACHED, follow } from './follow.ts'
 import { gateTable } from './gate-table.ts'
 import { reason } from './reason.ts'
@@ -10,6 +10,7 @@ import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
 interface Options extends CommonOptions {
   full?: boolean
+  outsideWindow?: boolean
   reason?: string
   wait: boolean
   follow?: boolean
@@ -20,6 +21,7 @@ const CODES: Record<RefreshStatus, ErrorCode | null> = {
   FLIPPED: null,
   NOTHING_NEW: null,
   SKIPPED: null,
+  KEPT: null,
   HELD: 'HELD',
   REJECTED: 'REJECTED',
   ROLLED_BACK: 'ROLLED_BACK',
@@ -35,11 +37,13 @@ export function refresh(program: Command): void {
     examples: [
       ['snapflip refresh shop', 'from the changes alone, where they will do'],
       ['snapflip refresh shop --full --reason "new tax rules"', 'from the source'],
+      ['snapflip refresh shop --outside-window --reason "wrong prices"', 'does not wait for its window'],
       ['snapflip refresh shop --no-wait', 'prints the workflow id and returns'],
       ['snapflip refresh shop --follow', 'follows the one that is running, or says how the last ended'],
     ],
   })
     .option('--full', 'build from the source even where the changes alone would do')
+    .option('--outside-window', "also while the dataset's windows are closed; wants --reason")
     .option('--reason <text>', 'kept in the history', reason)
     .option('--no-wait', 'start it and return')
     .option('--follow', 'follow the refresh that is running instead of starting one')
@@ -48,6 +52,13 @@ export function refresh(program: Command): void {
 
 async function run(session: Session, options: Options, dataset: string): Promise<Answer> {
   await session.dataset(dataset)
+  if (options.outsideWindow && options.reason === undefined) {
+    throw new SnapflipError(
+      'USAGE',
+      'Expected --reason with --outside-window, found none: the history keeps why. Add one.',
+      { dataset },
+    )
+  }
   const workflowId = WORKFLOW_ID.refresh(dataset)
   const { client, handle } = options.follow
     ? await attached(session, workflowId)
@@ -59,6 +70,7 @@ async function run(session: Session, options: Options, dataset: string): Promise
           dataset,
           ...(options.reason === undefined ? {} : { reason: options.reason }),
           ...(options.full === undefined ? {} : { full: options.full }),
+          ...(options.outsideWindow === undefined ? {} : { outsideWindow: options.outsideWindow }),
         },
         {
           code: 'REFRESH_RUNNING',

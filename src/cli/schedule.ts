@@ -1,5 +1,7 @@
 import type { Command } from 'commander'
 import { SnapflipError } from '../core/errors.ts'
+import { type WindowState, windowState } from '../core/windows.ts'
+import { continuousState, pauseContinuous, triggerContinuous, unpauseContinuous } from '../temporal/continuous.ts'
 import {
   pauseSchedule,
   type ScheduleState,
@@ -35,18 +37,34 @@ export function schedule(program: Command): void {
     .action(act<Options, [string]>(run))
 }
 
+/** What a schedule of either kind can be asked. */
+const BY_TIME = {
+  state: scheduleState,
+  pause: pauseSchedule,
+  unpause: unpauseSchedule,
+  trigger: triggerSchedule,
+}
+const CONTINUOUS: typeof BY_TIME = {
+  state: continuousState,
+  pause: pauseContinuous,
+  unpause: unpauseContinuous,
+  trigger: triggerContinuous,
+}
+
 async function run(session: Session, options: Options, dataset: string): Promise<Answer> {
-  await session.dataset(dataset)
+  const { windows, schedule } = await session.dataset(dataset)
+  const way = schedule?.continuous === undefined ? BY_TIME : CONTINUOUS
   const client = await session.temporal()
   try {
-    if ((await scheduleState(client, dataset)) === null) throw noSchedule(dataset)
+    if ((await way.state(client, dataset)) === null) throw noSchedule(dataset)
     const by = (reason: string) => `${session.actor}: ${reason}`
-    if (options.pause !== undefined) await pauseSchedule(client, dataset, by(options.pause))
-    if (options.unpause !== undefined) await unpauseSchedule(client, dataset, by(options.unpause))
-    if (options.trigger) await triggerSchedule(client, dataset)
-    const state = (await scheduleState(client, dataset)) ?? null
+    if (options.pause !== undefined) await way.pause(client, dataset, by(options.pause))
+    if (options.unpause !== undefined) await way.unpause(client, dataset, by(options.unpause))
+    if (options.trigger) await way.trigger(client, dataset)
+    const state = await way.state(client, dataset)
     if (state === null) throw noSchedule(dataset)
-    return { json: { dataset, ...state }, text: told(dataset, state) }
+    const window = windows === undefined ? null : windowState(windows, new Date())
+    return { json: { dataset, ...state, window }, text: told(dataset, state, window) }
   } catch (error) {
     throw temporalFailure(error, await temporalOf(session))
   }
@@ -60,13 +78,20 @@ function noSchedule(dataset: string): SnapflipError {
   )
 }
 
-function told(dataset: string, { paused, next, last }: ScheduleState): string {
+function told(dataset: string, { paused, next, last, doing }: ScheduleState, window: WindowState | null): string {
   const identity = card([
     ['schedule', dataset],
     ['paused', paused === null ? 'no' : `by ${paused}`],
-    ['next', paused === null ? (formatTime(next[0] ?? null) ?? 'never') : 'not while it is paused'],
+    doing === undefined
+      ? ['next', paused === null ? (formatTime(next[0] ?? null) ?? 'never') : 'not while it is paused']
+      : ['next', paused === null ? `as soon as there is something new: ${doing}` : 'not while it is paused'],
+    ...(window === null ? [] : [['windows', windowText(window)] as const]),
   ])
   if (last.length === 0) return `${identity}\n\nNo runs yet.`
   const rows = last.map(({ at, status, summary }) => [formatTime(at), status, summary])
   return `${identity}\n\n${table(['run at', 'ended', 'found'], rows)}`
+}
+
+function windowText({ isOpen, changesAt }: WindowState): string {
+  return `${isOpen ? 'open' : 'closed'}${changesAt === null ? '' : ` until ${formatTime(changesAt)}`}`
 }

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import type { Pointer } from '../../schemas/pointer.ts'
 import { type RefreshProgress, WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { isSnapflipError, type SnapflipError } from '../core/errors.ts'
+import { expiredByMs } from '../core/expiry.ts'
 import { formatEpoch } from '../core/pointer.ts'
 import { knownPointer } from '../registry/known-pointer.ts'
 import { type DatasetStatus, status as statusOf } from '../registry/status.ts'
@@ -127,7 +128,7 @@ function overview(standings: readonly Standing[]): string {
     standings.map((standing) => [
       standing.dataset,
       activeOf(standing),
-      formatTime(standing.pointer.value?.freshAsOf?.at ?? null),
+      freshOf(standing),
       standing.pointer.value === null ? null : formatEpoch(standing.pointer.value.epoch),
       refreshOf(standing),
       holdOf(standing),
@@ -140,6 +141,12 @@ function activeOf({ pointer, differs }: Standing): string {
   if (pointer.error !== null) return `? (${pointer.error.code})`
   const active = pointer.value?.active?.tag
   return differs === null ? (active ?? 'none yet') : `${active ?? 'none'} (${differs.code})`
+}
+
+function freshOf({ pointer }: Standing): string | null {
+  const at = formatTime(pointer.value?.freshAsOf?.at ?? null)
+  if (pointer.value == null || expiredByMs(pointer.value, new Date()) === null) return at
+  return `${at}, EXPIRED (budget ${pointer.value.ttl?.budgetMs} ms)`
 }
 
 function refreshOf({ registry, progress }: Standing): string | null {
@@ -173,7 +180,7 @@ function detail(standing: Standing): string {
     ['dataset', standing.dataset],
     ['active', activeOf(standing)],
     ['previous', pointer.value?.previous?.tag ?? null],
-    ['fresh as of', formatTime(pointer.value?.freshAsOf?.at ?? null)],
+    ['fresh as of', freshOf(standing)],
     ['epoch', pointer.value === null ? null : formatEpoch(pointer.value.epoch)],
     ['hold', hold === null ? null : `by ${hold.by} since ${formatTime(hold.at)}: ${hold.reason}`],
     ['quarantined', pointer.value?.quarantined.join(', ') || null],

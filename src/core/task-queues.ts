@@ -2,3 +2,8 @@
 export function buildsQueue(taskQueue: string): string {
   return `${taskQueue}-builds`
 }
+
+/** Where it looks for something new, for continuous mode: each look goes on for minutes and costs next to nothing. */
+export function watchesQueue(taskQueue: string): string {
+  return `${taskQueue}-watches`
+}

@@ -13,6 +13,8 @@ export interface Alert {
   evidence: Readonly<Record<string, unknown>>
   /** Who did what it is about, verified by the caller; the database's session_user without. */
   actor?: string | null
+  /** Only these sinks, whatever they take otherwise; without it all that take its kind and dataset. */
+  sinks?: readonly string[]
 }
 
 /**
@@ -33,4 +35,6 @@ export const RUNBOOKS: Record<AlertKind, string> = {
   STORE_REBOUND: 'runbooks/store-rebound.md',
   GATE_REFUSED: 'runbooks/failed-gate.md',
   STORE_DEGRADED: 'runbooks/store-degraded.md',
+  REFRESH_FAILING: 'runbooks/refresh-failing.md',
+  VERSION_EXPIRED: 'runbooks/version-expired.md',
 }

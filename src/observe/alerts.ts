@@ -109,7 +109,7 @@ export class Alerts {
     }
   }
 
-  #raised({ kind, dataset, version, incident, summary, evidence, actor }: Alert): Unrecorded {
+  #raised({ kind, dataset, version, incident, summary, evidence, actor, sinks }: Alert): Unrecorded {
     const { runbooks } = this.#options.config
     const page = RUNBOOKS[kind]
     return {
@@ -122,7 +122,9 @@ export class Alerts {
       evidence: short(evidence),
       runbook: runbooks === undefined ? page : `${runbooks.replace(/\/$/, '')}/${page.replace(/^runbooks\//, '')}`,
       actor: actor ?? null,
-      sinks: [...this.#sinks()].filter(([, sink]) => wants(sink, { kind, dataset })).map(([name]) => name),
+      sinks: [...this.#sinks()]
+        .filter(([name, sink]) => sinks?.includes(name) ?? wants(sink, { kind, dataset }))
+        .map(([name]) => name),
       delivered: [],
       isLogged: false,
       tried: Promise.resolve(),

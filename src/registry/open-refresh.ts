@@ -17,6 +17,8 @@ export interface RefreshToOpen {
   /** `temporal:<identity>`, or another verified name. */
   requestedBy: string
   full: boolean
+  /** Asked for whatever the dataset's windows say. */
+  outsideWindow?: boolean
 }
 
 /**
@@ -47,13 +49,13 @@ export async function openRefresh(db: Db, refresh: RefreshToOpen): Promise<void>
         durationsMs: {},
       })
     }
-    const { refreshId, workflowId, runId, reason, requestedBy, full } = refresh
+    const { refreshId, workflowId, runId, reason, requestedBy, full, outsideWindow } = refresh
     await client.query(OPEN, [refreshId, dataset, workflowId, runId, reason, requestedBy, full])
     await record(client, {
       dataset,
       actor: requestedBy,
       kind: 'refresh.opened',
-      detail: { refreshId, workflowId, runId, reason, full },
+      detail: { refreshId, workflowId, runId, reason, full, ...(outsideWindow ? { outsideWindow } : {}) },
     })
   })
 }

@@ -1,3 +1,4 @@
+import { KEPT } from './kept-candidate.ts'
 import { type Db, select } from './transaction.ts'
 
 /**
@@ -17,7 +18,7 @@ export async function retirable(
        select tag, ordinal, state, state_at,
               row_number() over (partition by state in ('active', 'retained') order by ordinal desc) as place
          from snapflip.versions
-        where dataset = $1 and state not in ('building', 'candidate', 'retired', 'swept')
+        where dataset = $1 and state in ('sealed', 'held', 'rejected', 'active', 'retained', 'quarantined')
      )
      select tag
        from ranked
@@ -31,8 +32,10 @@ export async function retirable(
   return rows.map((row) => row.tag)
 }
 
-/** Tags of dataset $1 that are needed whatever their age: by an open refresh, an open flip, or the next rollback. */
+/** Tags of dataset $1 that are needed whatever their age: by an open refresh, an open flip, the next refresh or the next rollback. */
 export const NEEDED = `
+  select tag from (${KEPT}) as kept where dataset = $1
+  union all
   select builds.parent from snapflip.builds join snapflip.refreshes on refreshes.id = builds.refresh_id
    where builds.dataset = $1 and builds.parent is not null and refreshes.closed_at is null
   union all

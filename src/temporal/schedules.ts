@@ -15,6 +15,8 @@ export interface ScheduleState {
   next: Date[]
   /** Newest first. `status` is SKIPPED, or as the refresh ended; null: still running, or not known any more. */
   last: Array<{ at: Date; workflowId: string; status: string | null; summary: string | null }>
+  /** Of continuous mode: what it is at. */
+  doing?: string
 }
 
 /** Makes the schedule, or makes it what the definition says; one that is paused stays so. */

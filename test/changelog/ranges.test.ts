@@ -17,7 +17,15 @@ it('begins anew when the primary key is another than the one whose ranges were r
   const open = (source: Source) => {
     const defaults = { many: false, capture: 'triggers' as const, keyBytesMax: 512, valueBytesMax: 1 << 20 }
     const definition = { ...defaults, ...DEFINITION }
-    const plan = { name: 'items', definition, source, kind: 'unique' as const, former: null, fullReason: 'the first' }
+    const plan = {
+      name: 'items',
+      definition,
+      source,
+      kind: 'unique' as const,
+      former: null,
+      young: false,
+      fullReason: 'the first',
+    }
     const memory = new RunMemory()
     const place = {
       dataset: 'shop',

@@ -119,6 +119,12 @@ describe('what is not there', () => {
     await refused(['refrsh'], 'USAGE', 2, /Unknown command 'refrsh'.*snapflip --help/)
     await refused(['help', 'refrsh'], 'USAGE', 2, /Unknown command 'refrsh'\. See `snapflip --help`\.\n?$/)
     await refused(['history', project.dataset, '--limit', 'x'], 'USAGE', 2, /from 1 on\. See `snapflip history --help`/)
+    await refused(
+      ['refresh', project.dataset, '--outside-window'],
+      'USAGE',
+      2,
+      /Expected --reason with --outside-window/,
+    )
     await refused(['refresh', project.dataset, '--ful'], 'USAGE', 2, /Unknown option '--ful'.*refresh --help/)
     await refused(
       ['refresh', project.dataset, 'more'],

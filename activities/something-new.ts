@@ -1,0 +1,100 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { DatasetDefinition } from '../schemas/config.ts'
+import { resolveSource } from '../src/changelog/definition.ts'
+import { newRows } from '../src/changelog/new-rows.ts'
+import type { Source } from '../src/changelog/source.ts'
+import { SnapflipError } from '../src/core/errors.ts'
+import { readAgainAt } from '../src/core/time-bound.ts'
+import { activeHold } from '../src/registry/active-hold.ts'
+import { type Deps, datasetOf } from './deps.ts'
+import { asActivity } from './failure.ts'
+import { readManifest } from './parent.ts'
+import { outsideWindow } from './window.ts'
+
+/** One look-up in an index each; what it finds is refreshed this much later at most. */
+const LOOK_EVERY_MS = 50
+/** Holds and windows change seldom. */
+const LOOK_UP_EVERY_MS = 1_000
+/** Then it is asked anew, and reads the definition and the pointer again. */
+const LOOK_FOR_MS = 10 * 60_000
+
+export interface Found {
+  atMostEveryMs: number
+  /** The snapshot in which there was something new; null: there was nothing for a long time. */
+  seen: string | null
+}
+
+/**
+ * Waits until a refresh of the dataset may run and would find something: it is on no hold, its windows are open, and there are changes since the
+ * active version (or since a snapshot up to which a gate has refused them), or a source without capture is due to be read again.
+ */
+export const somethingNew =
+  (deps: Deps) =>
+  ({ dataset, since }: { dataset: string; since: string | null }): Promise<Found> =>
+    asActivity(async (tell, signal) => {
+      const definition = datasetOf(deps.config, dataset)
+      const atMostEveryMs = requireContinuous(dataset, definition)
+      const begun = Date.now()
+      let looksUpAt = 0
+      let waits: string | null = null
+      let basis: Basis | null = null
+      while (Date.now() - begun < LOOK_FOR_MS) {
+        if (Date.now() >= looksUpAt) {
+          waits = await whyNot(deps, dataset, definition)
+          looksUpAt = Date.now() + LOOK_UP_EVERY_MS
+          tell(waits ?? 'looking for something new')
+        }
+        if (waits !== null) basis = null
+        else {
+          basis ??= await basisOf(deps, dataset, definition)
+          const seen = await newRows(deps.pool, basis.sources, since ?? basis.since)
+          if (seen !== null || basis.dueAt <= Date.now()) return { atMostEveryMs, seen: seen ?? '' }
+        }
+        await sleep(waits === null ? LOOK_EVERY_MS : LOOK_UP_EVERY_MS, undefined, { signal })
+      }
+      return { atMostEveryMs, seen: null }
+    })
+
+function requireContinuous(dataset: string, { schedule }: DatasetDefinition): number {
+  if (schedule?.continuous !== undefined) return schedule.continuous.atMostEveryMs
+  throw new SnapflipError(
+    'NOT_APPLIED',
+    `Expected \`schedule.continuous\` in this worker's definition of ${dataset}, found none. Start the worker with the definition that was applied.`,
+    { dataset },
+  )
+}
+
+async function whyNot(deps: Deps, dataset: string, definition: DatasetDefinition): Promise<string | null> {
+  const hold = await activeHold(deps.pool, dataset)
+  if (hold !== null) return `on hold by ${hold.by}: ${hold.reason}`
+  return outsideWindow(definition)?.summary ?? null
+}
+
+/** What there may be something newer than. */
+interface Basis {
+  sources: Source[]
+  /** Null: there is no version yet. */
+  since: string | null
+  /** When a source without capture is to be read again. */
+  dueAt: number
+}
+
+async function basisOf(deps: Deps, dataset: string, definition: DatasetDefinition): Promise<Basis> {
+  const store = await deps.store(dataset)
+  const pointer = (await store.pointer.read())?.pointer ?? null
+  const sources: Source[] = []
+  const client = await deps.builder()
+  try {
+    for (const [name, index] of Object.entries(definition.indexes))
+      sources.push(await resolveSource(client, dataset, name, index))
+  } finally {
+    await client.end()
+  }
+  if (pointer === null || pointer.active === null) return { sources, since: null, dueAt: 0 }
+  const manifest = await readManifest(store, dataset, pointer.active)
+  const version = { manifest, freshAsOfAt: pointer.freshAsOf?.at ?? null }
+  const due = Object.keys(definition.indexes).map(
+    (index) => readAgainAt(definition, version, index)?.getTime() ?? Number.POSITIVE_INFINITY,
+  )
+  return { sources, since: pointer.freshAsOf?.snapshot ?? manifest.watermark.snapshot, dueAt: Math.min(...due) }
+}

@@ -1,0 +1,13 @@
+import { type Db, select } from './transaction.ts'
+
+/** The newest refresh that ended in another way than failing; null: there is none. */
+export async function lastGoodRefresh(db: Db, dataset: string): Promise<string | null> {
+  const rows = await select<{ id: string }>(
+    db,
+    `select id from snapflip.refreshes
+      where dataset = $1 and closed_at is not null and status <> 'FAILED'
+      order by opened_at desc limit 1`,
+    [dataset],
+  )
+  return rows[0]?.id ?? null
+}

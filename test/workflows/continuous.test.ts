@@ -1,0 +1,87 @@
+import { expect, it } from 'vitest'
+import { WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { waitUntil } from '../../src/local/wait-until.ts'
+import {
+  continuousState,
+  pauseContinuous,
+  putContinuous,
+  removeContinuous,
+  unpauseContinuous,
+} from '../../src/temporal/continuous.ts'
+import { makeWorld } from '../support/world.ts'
+
+const SCHEMA = `create table items (id integer primary key, n integer not null);
+  insert into items select g, g from generate_series(1, 100) g`
+const indexes = { items: { from: 'public.items', key: 'id', value: 'n' } }
+
+it('continuous mode refreshes as soon as something is new: not while it is paused or on hold, and with another worker too', async () => {
+  const world = await makeWorld({
+    schema: SCHEMA,
+    dataset: { indexes, schedule: { continuous: { atMostEveryMs: 200 } } },
+  })
+  const { client, dataset } = world
+  const { taskQueue } = world.config.temporal
+  const worker = await world.worker()
+  await putContinuous(client, { dataset, atMostEveryMs: 200, taskQueue })
+  const state = () => continuousState(client, dataset)
+  const doing = (what: string) =>
+    waitUntil(`it to be ${what}`, async () => ((await state())?.doing?.includes(what) ? true : undefined))
+  const served = (n: number) =>
+    waitUntil(`${n} to be served`, async () => {
+      const reader = await world.reader()
+      const found = await reader.get('items', '1').catch(() => undefined)
+      await reader.close()
+      return found === n ? true : undefined
+    })
+  const write = (n: number) => world.pool.query(`update items set n = ${n} where id = 1`)
+
+  // The first version needs no change.
+  await served(1)
+  await write(10)
+  await served(10)
+
+  await doing('looking for something new')
+  await pauseContinuous(client, dataset, 'a migration')
+  await doing('paused')
+  await write(11)
+  expect(await state()).toMatchObject({ paused: 'a migration', doing: 'paused' })
+  await unpauseContinuous(client, dataset)
+  await served(11)
+
+  await world.hold('a look')
+  await doing('on hold by test: a look')
+  await write(12)
+  await world.resume()
+  await served(12)
+
+  // Waiting writes no events: what there was to do is what there are.
+  const described = await client.workflow.getHandle(WORKFLOW_ID.continuous(dataset)).describe()
+  expect(described.historyLength).toBeLessThan(200)
+
+  worker.shutdown()
+  await worker.run
+  await write(13)
+  await world.worker()
+  await served(13)
+  expect((await state())?.last[0]).toMatchObject({ status: 'FLIPPED' })
+
+  await removeContinuous(client, dataset)
+  expect(await state()).toBeNull()
+})
+
+it('a new run of continuous mode goes on where the one before stopped', async () => {
+  const world = await makeWorld({
+    schema: SCHEMA,
+    dataset: { indexes, schedule: { continuous: { atMostEveryMs: 200 } } },
+  })
+  const { client, dataset } = world
+  await world.worker()
+  const runs = [{ at: '2026-05-18T00:00:00.000Z', status: 'FLIPPED', summary: 'before' }]
+  await client.workflow.start('continuous', {
+    workflowId: WORKFLOW_ID.continuous(dataset),
+    taskQueue: world.config.temporal.taskQueue,
+    args: [{ dataset, atMostEveryMs: 200, paused: 'a migration', runs, look: { since: null } }],
+  })
+  expect(await continuousState(client, dataset)).toMatchObject({ paused: 'a migration', last: [{ summary: 'before' }] })
+  await removeContinuous(client, dataset)
+})

@@ -1,0 +1,37 @@
+import { executeChild, isCancellation, sleep } from '@temporalio/workflow'
+import { type RefreshOutcome, type ScheduledOutcome, WORKFLOW_ID } from '../schemas/refresh.ts'
+import { failureCode, failureMessage } from '../src/core/failure.ts'
+import { quick } from './activities.ts'
+import { refresh } from './refresh.ts'
+
+/**
+ * A refresh that no person asked for, under its dataset's fixed id, tried again as the dataset's `retries` say: each attempt a refresh of its
+ * own. Skipped where one is running, or a person holds the dataset: neither is a failure.
+ */
+export async function runRefresh(dataset: string, reason: string): Promise<ScheduledOutcome> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await executeChild(refresh, {
+        workflowId: WORKFLOW_ID.refresh(dataset),
+        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+        // It ends by itself, and compensates what it began, whatever becomes of this one.
+        parentClosePolicy: 'ABANDON',
+        args: [{ dataset, reason: attempt === 1 ? reason : `${reason}, attempt ${attempt}` }],
+      }).then(outcomeOf)
+    } catch (error) {
+      if (error instanceof Error && error.name === 'WorkflowExecutionAlreadyStartedError') {
+        return { status: 'SKIPPED', tag: null, summary: `a refresh of ${dataset} was running already` }
+      }
+      const [code, message] = [failureCode(error), failureMessage(error)]
+      if (code === 'ON_HOLD' || code === 'REFRESH_RUNNING') return { status: 'SKIPPED', tag: null, summary: message }
+      if (isCancellation(error)) throw error
+      const { retryInMs } = await quick.afterFailure({ dataset, code, message, attempt })
+      if (retryInMs === null) throw error
+      await sleep(retryInMs)
+    }
+  }
+}
+
+function outcomeOf({ status, tag, summary }: RefreshOutcome): ScheduledOutcome {
+  return { status, tag, summary }
+}
