@@ -1,12 +1,11 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import { stringify } from 'csv-stringify/sync'
-import { isSnapflipError } from '../core/errors.ts'
 import { type HistoryEntry, historyEntries } from '../registry/history-entries.ts'
-import { type HistoryHead, verifyHistory } from '../registry/verify-history.ts'
 import { moment } from './moment.ts'
 import type { Session } from './session.ts'
 import { formatTime, table } from './table.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+import { type VerifiedChain, verifiedChain } from './verified-chain.ts'
 
 interface Options extends CommonOptions {
   limit: number
@@ -22,14 +21,14 @@ interface Options extends CommonOptions {
 const DETAIL_CHARS_MAX = 100
 
 export function history(program: Command): void {
-  verb(program, {
+  const command = verb(program, {
     usage: 'history <dataset>',
     summary: 'what happened to a dataset, newest first, from the hash-chained history',
     examples: [
       ['snapflip history shop', 'the last 50 entries'],
       ['snapflip history shop --kind flip --since 2026-05-01', 'flips since a day'],
       ['snapflip history shop --actor ana --csv', 'what one person did, for a spreadsheet'],
-      ['snapflip history shop --verify', 'computes every hash of the chain again'],
+      ['snapflip history verify', 'computes every hash of the chain again'],
     ],
   })
     .option('--limit <n>', 'how many entries', positive, 50)
@@ -44,13 +43,29 @@ export function history(program: Command): void {
       'also check the whole chain, with the anchors in the stores: edits, removals and cut tails are found',
     )
     .action(act<Options, [string]>(run))
+  verb(command, {
+    usage: 'verify [dataset]',
+    summary:
+      'compute every hash of the chain again and compare it with the anchors in the stores: finds edits, removals, another order and cut tails',
+    examples: [
+      ['snapflip history verify', 'with the anchors in the stores of every dataset'],
+      ['snapflip history verify shop', 'with those of one'],
+    ],
+  }).action(act<CommonOptions, [string | undefined]>(runVerify))
 }
+
+async function runVerify(session: Session, _options: CommonOptions, dataset: string | undefined): Promise<Answer> {
+  const chain = await verifiedChain(session, dataset)
+  return { json: chain, text: told(chain) }
+}
+
+const told = ({ entries, hash, anchors }: VerifiedChain) =>
+  `The chain verifies: ${entries} entries, the last one's hash is ${hash}; anchors in the stores it was compared with: ${anchors}.`
 
 async function run(session: Session, options: Options, dataset: string): Promise<Answer> {
   await session.dataset(dataset)
   const registry = await session.registry()
-  const anchors = options.verify ? await anchorsOf(session) : []
-  const chain = options.verify ? await verifyHistory(registry, { anchors }) : null
+  const chain = options.verify ? await verifiedChain(session) : null
   const { limit, kind, actor, tag: version, since, until } = options
   const entries = await historyEntries(registry, { dataset, limit, kind, actor, version, since, until })
   if (options.csv) return { json: { dataset, entries }, text: csv(entries) }
@@ -64,29 +79,9 @@ async function run(session: Session, options: Options, dataset: string): Promise
   ])
   const lines =
     entries.length === 0 ? [`No entries of ${dataset}.`] : [table(['#', 'at', 'what', 'version', 'by', 'detail'], rows)]
-  if (chain !== null) {
-    lines.push(
-      `The chain verifies: ${chain.entries} entries, the last one's hash is ${chain.hash}; anchors in the stores it was compared with: ${anchors.length}.`,
-    )
-  }
-  const verified = chain === null ? {} : { chain: { ...chain, anchors: anchors.length } }
+  if (chain !== null) lines.push(told(chain))
+  const verified = chain === null ? {} : { chain }
   return { json: { dataset, entries, ...verified }, text: lines.join('\n') }
-}
-
-/** What every flip left of the chain in its store: whoever rewrites or cuts the history in the database does not reach these. */
-async function anchorsOf(session: Session): Promise<HistoryHead[]> {
-  const anchors: HistoryHead[] = []
-  for (const dataset of Object.keys((await session.config()).datasets)) {
-    const store = await session.store(dataset)
-    try {
-      const anchor = (await store.pointer.read())?.pointer.anchor ?? null
-      if (anchor !== null) anchors.push({ entries: anchor.seq, hash: anchor.hash })
-    } catch (error) {
-      if (!isSnapflipError(error)) throw error
-      session.note(`Not compared with the anchor of ${dataset}: ${error.message}`)
-    }
-  }
-  return anchors
 }
 
 function csv(entries: readonly HistoryEntry[]): string {

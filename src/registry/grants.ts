@@ -2,7 +2,7 @@ import { SnapflipError } from '../core/errors.ts'
 import { type Db, select } from './transaction.ts'
 
 /**
- * SQL that makes the two roles snapflip works with, each with the least it needs. Run by whoever ran the migrations; running it again
+ * SQL that makes the two roles snapflip works with, and one for who reads reports, each with the least it needs. Run by whoever ran the migrations; running it again
  * changes nothing. Readers have no role: they never connect to PostgreSQL. Neither role can touch the history but through
  * snapflip.record, and none can write to a source.
  *
@@ -52,6 +52,7 @@ export async function grantsSql(db: Db, { tables }: { tables: readonly string[] 
     ),
     CAPTURE,
     temporary('snapflip_capture'),
+    VIEWER,
   ].join('')
 }
 
@@ -60,7 +61,7 @@ do $$
 declare
   wanted text;
 begin
-  foreach wanted in array array['snapflip_worker', 'snapflip_capture'] loop
+  foreach wanted in array array['snapflip_worker', 'snapflip_capture', 'snapflip_viewer'] loop
     if not exists (select from pg_roles where rolname = wanted) then
       execute format('create role %I nologin', wanted);
     end if;
@@ -127,4 +128,13 @@ grant insert on snapflip.definitions to snapflip_capture;
 grant insert, update, delete on snapflip.captures to snapflip_capture;
 grant delete on snapflip.changelog to snapflip_capture;
 grant execute on function snapflip.record(text, text, text, text, jsonb) to snapflip_capture;
+`
+
+/** The tables that docs/history.md documents. */
+export const VIEWER_READS = ['refreshes', 'flips', 'gate_results', 'holds', 'versions'] as const
+
+const VIEWER = `
+-- For reports and BI tools: the tables that docs/history.md documents, and nothing of the sources.
+grant usage on schema snapflip to snapflip_viewer;
+grant select on ${VIEWER_READS.map((name) => `snapflip.${name}`).join(', ')} to snapflip_viewer;
 `

@@ -316,8 +316,10 @@ test('detach leaves no trigger behind; apply attaches again', async () => {
 })
 
 test('a history that was cut together with its head is found out by the anchor in the store', async () => {
-  const verify = ['history', project.dataset, '--verify', '--json']
-  expect(json(await project.run(verify))).toMatchObject({ chain: { anchors: 1 } })
+  const verify = ['history', 'verify', '--json']
+  expect(json(await project.run(verify))).toMatchObject({ anchors: 1, hash: expect.stringMatching(/^[0-9a-f]{64}$/) })
+  expect((await project.run(['history', 'verify', project.dataset])).stdout).toContain('compared with: 1.')
+  expect((await project.run(['history', 'verify', 'nope'])).code).toBe(3)
   // As a superuser can who means to: back to before the last flip, and nothing in the database shows it.
   await project.database.pool.query(`
     begin; set local session_replication_role = replica;

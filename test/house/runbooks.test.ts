@@ -10,7 +10,8 @@ import { quoted, root, runbooks, wordsOf } from './quoted-commands.ts'
 /** What commander says against it; null when it parses. Nothing is run. */
 function refusal(line: string, whole: boolean): string | null {
   const program = commandLine()
-  for (const command of [program, ...program.commands]) {
+  const verbs = program.commands.flatMap((command) => [command, ...command.commands])
+  for (const command of [program, ...verbs]) {
     command.exitOverride().configureOutput({ writeOut: () => undefined, writeErr: () => undefined })
     if (command !== program) command.action(() => undefined)
   }

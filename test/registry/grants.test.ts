@@ -5,7 +5,7 @@ import { prune } from '../../src/changelog/prune.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { claimDeliveries } from '../../src/registry/claim-deliveries.ts'
 import { connectRegistry } from '../../src/registry/connect.ts'
-import { grantsSql } from '../../src/registry/grants.ts'
+import { grantsSql, VIEWER_READS } from '../../src/registry/grants.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { hold } from '../../src/registry/hold.ts'
 import { journalledGenerations } from '../../src/registry/journalled-generations.ts'
@@ -190,6 +190,22 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
     await capture.query('delete from snapflip.changelog')
     await expect(flipped(capture, null)).rejects.toMatchObject({ code: 'PRIVILEGE_MISSING' })
     await expect(capture.query('select from products')).rejects.toMatchObject({ code: '42501' })
+  })
+
+  it('let a viewer read what is documented for reports, and nothing else', async () => {
+    const viewer = await loggedInAs('snapflip_viewer')
+    await flipped(database.pool, null)
+    for (const table of VIEWER_READS) await viewer.query(`select * from snapflip.${table}`)
+    for (const statement of [
+      'select from snapflip.changelog',
+      'select from snapflip.events',
+      'select from snapflip.definitions',
+      'select from products',
+      "update snapflip.holds set reason = 'x'",
+      'delete from snapflip.gate_results',
+      `select snapflip.record('${DATASET}', 'x', 'hold', null, '{}')`,
+    ])
+      await expect(viewer.query(statement), statement).rejects.toMatchObject({ code: '42501' })
   })
 
   it('put the login into the history, not the owner of the function that writes it', async () => {
