@@ -19,7 +19,7 @@ comment on column snapflip.refreshes.durations is 'Milliseconds of each step, by
 comment on table snapflip.flips is 'One row a flip or rollback that was wanted';
 comment on column snapflip.flips.id is 'Flip id, as the pointer in the store carries it';
 comment on column snapflip.flips.dataset is 'Which dataset';
-comment on column snapflip.flips.kind is 'flip or rollback';
+comment on column snapflip.flips.kind is 'flip, rollback or drill';
 comment on column snapflip.flips.from_tag is 'Version that readers were to leave; null: there was none';
 comment on column snapflip.flips.to_tag is 'Version that readers were to go to';
 comment on column snapflip.flips.epoch is 'Fencing number: of two flips of a dataset the later has the higher';

@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import { gateResults } from '../registry/gate-results.ts'
+import type { HistoryEntry } from '../registry/history-entries.ts'
 import { type Served, servedAt as servedAtOf } from '../registry/served-at.ts'
 import { gateTable } from './gate-table.ts'
 import { moment } from './moment.ts'
@@ -32,7 +33,8 @@ async function run(session: Session, _options: CommonOptions, dataset: string, t
 
 const nothingYet = (dataset: string, at: Date) => `Readers of ${dataset} had no version at ${formatTime(at)}.`
 
-function identity(dataset: string, at: Date, { version, flip, next, refresh }: Served): string {
+function identity(dataset: string, at: Date, served: Served): string {
+  const { version, flip, next, refresh, policy, decisions } = served
   const builtBy =
     refresh === null
       ? 'unknown: it was found in the store'
@@ -41,8 +43,15 @@ function identity(dataset: string, at: Date, { version, flip, next, refresh }: S
     ['served', `${version?.tag} of ${dataset} at ${formatTime(at)}`],
     ['since', `${formatTime(flip?.settledAt ?? null)}, epoch ${flip?.epoch}, by ${flip?.kind} ${flip?.flipId}`],
     ['moved by', `${flip?.actor}${flip?.reason == null ? '' : `: ${flip.reason}`}`],
+    ['readers', readersOf(served)],
     ['until', next === null ? 'now' : `${formatTime(next.settledAt)}, ${next.kind} to ${next.to} by ${next.actor}`],
     ['built by', builtBy],
+    [
+      'policy',
+      policy === null
+        ? null
+        : `version ${policy.number}, applied by ${policy.appliedBy} at ${formatTime(policy.appliedAt)}`,
+    ],
     ['built on', version?.parent ?? 'the source alone'],
     [
       'watermark',
@@ -50,7 +59,24 @@ function identity(dataset: string, at: Date, { version, flip, next, refresh }: S
     ],
     ['digest', version?.digest ?? null],
     ['manifest', version?.manifestSha256 ?? null],
+    ...(decisions.length === 0
+      ? [['decided', 'nothing by a person, canary or bake'] as const]
+      : decisions.map(decided)),
   ])
+}
+
+/** Within their follow lag, which each reader declares for itself; those that pin a version stay on it. */
+function readersOf({ shares, canary, pin }: Served): string {
+  const parts = shares.map(({ tag, share, why }) => `${Math.round(share * 1000) / 10} % on ${tag} (${why})`)
+  const probed = canary !== null && canary.share === null ? [`${canary.tag} was probed as candidate`] : []
+  const kept = pin === null ? [] : [`pinned by ${pin.by} until ${formatTime(pin.until)}: ${pin.reason}`]
+  return [...parts, ...probed, ...kept, 'within their follow lag (1 s unless a reader declares another)'].join('; ')
+}
+
+function decided({ kind, at, actor, detail }: HistoryEntry): readonly [string, string] {
+  const { reason, summary, gate } = detail
+  const said = [gate, reason, summary].filter((text) => typeof text === 'string' && text !== '').join(': ')
+  return ['decided', `${kind} at ${formatTime(at)} by ${actor}${said === '' ? '' : `: ${said}`}`]
 }
 
 /** Said, not guessed: the store's pointer was set at some moment between the two. */

@@ -8,6 +8,7 @@ import { explain } from './explain.ts'
 import { get } from './get.ts'
 import { history } from './history.ts'
 import { hold } from './hold.ts'
+import { incident } from './incident.ts'
 import { init } from './init.ts'
 import { migrate } from './migrate.ts'
 import { plan } from './plan.ts'
@@ -52,6 +53,7 @@ export const VERBS: readonly ((program: Command) => void)[] = [
   verify,
   history,
   servedAt,
+  incident,
   migrate,
   doctor,
 ]

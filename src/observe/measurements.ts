@@ -49,11 +49,12 @@ export class Measurements {
   /** Sets the gauges, unless that was done just now. Never throws: what does not answer in time is counted and left out. */
   measure(): Promise<void> {
     if (this.#last === null || performance.now() - this.#last.at >= this.#times.everyMs)
-      this.#last = { at: performance.now(), done: this.#measure() }
+      this.#last = { at: performance.now(), done: this.now().then((all) => this.#options.metrics.setGauges(all)) }
     return this.#last.done
   }
 
-  async #measure(): Promise<void> {
+  /** The values of all gauges, measured now. As `measure` otherwise. */
+  async now(): Promise<Measured[]> {
     const datasets = Object.keys(this.#options.config.datasets)
     const registry = this.#part('registry', 'standings', () => this.#ofRegistry(datasets))
     const pointers = Promise.all(datasets.map(async (dataset) => [dataset, await this.#pointerOf(dataset)] as const))
@@ -64,7 +65,7 @@ export class Measurements {
       this.#part('temporal', 'backlog', async () => ofBacklog(await this.#options.backlog())),
       ...datasets.map((dataset) => this.#part('store', `bytes of ${dataset}`, () => this.#storeBytesOf(dataset))),
     ])
-    this.#options.metrics.setGauges(measured.flatMap((part) => part ?? []))
+    return measured.flatMap((part) => part ?? [])
   }
 
   async #ofRegistry(datasets: readonly string[]) {

@@ -1,5 +1,10 @@
+import { type Share, sharesOf } from '../core/served-share.ts'
+import { decisionsOn } from './decisions-on.ts'
 import { type FlipRow, readFlips } from './flips.ts'
+import type { HistoryEntry } from './history-entries.ts'
+import { type PolicyVersion, policyAt } from './policy-at.ts'
 import { type RefreshRow, readRefreshes } from './refreshes.ts'
+import { canaryAt, pinAt, type StandingCanary, type StandingPin } from './standing-at.ts'
 import type { Db } from './transaction.ts'
 import type { VersionRow } from './version.ts'
 import { versions } from './versions.ts'
@@ -19,6 +24,14 @@ export interface Served {
   underWay: FlipRow | null
   /** The refresh that built the version; null where it was found in the store. */
   refresh: RefreshRow | null
+  /** Which share of the readers was sent where. */
+  shares: Share[]
+  canary: StandingCanary | null
+  pin: StandingPin | null
+  /** The definition that the version was built under. */
+  policy: PolicyVersion | null
+  /** What had been decided about the version by then, oldest first: approvals, waivers, what canary and bake found, quarantines. */
+  decisions: HistoryEntry[]
 }
 
 /** What readers got at `at`, within their follow lag. Rollbacks and flips alike are read from their confirmed rows. */
@@ -43,5 +56,17 @@ export async function servedAt(db: Db, dataset: string, at: Date): Promise<Serve
   const [version = null] = flip === null ? [] : await versions(db, dataset, { tags: [flip.to] })
   const refreshId = version?.refreshId ?? null
   const [refresh = null] = refreshId === null ? [] : await readRefreshes(db, 'where id = $1', [refreshId])
-  return { version, flip, next, underWay, refresh }
+  const [canary, pin] = [await canaryAt(db, dataset, at), await pinAt(db, dataset, at)]
+  return {
+    version,
+    flip,
+    next,
+    underWay,
+    refresh,
+    shares: sharesOf({ active: version?.tag ?? null, canary, pin }),
+    canary,
+    pin,
+    policy: refresh === null ? null : await policyAt(db, dataset, refresh.openedAt),
+    decisions: version === null ? [] : await decisionsOn(db, dataset, version.tag, at),
+  }
 }

@@ -1,5 +1,8 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Client, Connection } from '@temporalio/client'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { incidentSchema } from '../../schemas/incident.ts'
 import type { RefreshOutcome } from '../../schemas/refresh.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
 import { type Project, testProject } from './project.ts'
@@ -294,6 +297,36 @@ test('history by version and actor, as CSV; served-at says what readers had', as
   expect((await project.run(['served-at', project.dataset, '2020-01-01'])).stdout).toContain('had no version')
   const future = await project.run(['served-at', project.dataset, '2999-01-01'])
   expect(future).toMatchObject({ code: 2, stderr: expect.stringContaining('Expected a time that has passed') })
+})
+
+test('incident export writes one bundle, without rows and secrets, and overwrites nothing', async () => {
+  const { dataset, folder, database } = project
+  const since = ['--since', '2020-01-01']
+  const ran = await project.run(['incident', 'export', dataset, ...since, '--out', 'incident.json'])
+  expect(ran).toMatchObject({ code: 0, stderr: '' })
+  expect(ran.stdout).toMatch(/^Wrote incident\.json: \d+ entries, \d+ moves, 0 alerts; the chain verifies\.\n$/)
+  const text = await readFile(join(folder, 'incident.json'), 'utf8')
+  const bundle = incidentSchema.parse(JSON.parse(text))
+  expect(bundle.chain).toMatchObject({ verified: true, anchors: 1 })
+  const back = bundle.movements.find(({ kind }) => kind === 'rollback')
+  expect(bundle.versions.find(({ tag }) => tag === back?.from)?.gates.length).toBeGreaterThan(0)
+  expect(bundle.metrics).toContainEqual({ name: 'snapflip_on_hold', labels: { dataset }, value: expect.any(Number) })
+  for (const secret of [new URL(database.url).password, 'Product 1']) {
+    expect(secret).not.toBe('')
+    expect(text).not.toContain(secret)
+  }
+
+  const again = await project.run(['incident', 'export', dataset, ...since, '--out', 'incident.json'])
+  expect(again).toMatchObject({ code: 2, stderr: expect.stringContaining('found that it is there already') })
+  const page = await project.run(['incident', 'export', '--flip', back?.flipId ?? '', '--format', 'md'])
+  expect(page.stdout).toMatch(new RegExp(`^# Incident: ${dataset}, flip ${back?.flipId}\n`))
+  for (const wrong of [
+    [],
+    [...since, '--flip', back?.flipId ?? ''],
+    ['--flip', 'x'],
+    [...since, '--until', '2019-01-01'],
+  ])
+    expect((await project.run(['incident', 'export', dataset, ...wrong])).stderr).toMatch(/^snapflip: USAGE: Expected /)
 })
 
 test('detach leaves no trigger behind; apply attaches again', async () => {

@@ -2,10 +2,11 @@ import { randomUUID } from 'node:crypto'
 import type pg from 'pg'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
+import { recordEvent } from '../../src/registry/record.ts'
 import { servedAt } from '../../src/registry/served-at.ts'
 import { settleFlip } from '../../src/registry/settle-flip.ts'
 import { postgresVersions, testDatabase } from '../support/services.ts'
-import { applyShop, DATASET, flipped, move } from './shop.ts'
+import { applyShop, DATASET, flipped, move, passed } from './shop.ts'
 
 describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => {
   let pool: pg.Pool
@@ -51,6 +52,47 @@ describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => 
       flip: { kind: 'rollback', from: second, actor: 'ana' },
       next: null,
     })
+  })
+
+  it('says which share of the readers was where, by canary and by pin, and who had decided what by then', async () => {
+    const first = await flipped(pool, null)
+    const { refreshId, tag } = await passed(pool, first)
+    const told = (kind: string, detail: object) =>
+      recordEvent(pool, { dataset: DATASET, actor: 'ana', kind, version: tag, detail: { ...detail } })
+    await told('approval.granted', { reason: 'looked at it' })
+    const alone = await afterwards()
+    await told('canary.begun', { canaryId: randomUUID(), refreshId, share: 0.25 })
+    const shared = await afterwards()
+    await told('canary.passed', { verdict: 'pass', summary: 'as good as the active one' })
+    await move(pool, { kind: 'flip', from: first, to: tag, refreshId })
+    const after = await afterwards()
+    await pool.query(
+      `insert into snapflip.pins (dataset, tag, until, by, reason) values ($1, $2, now() + interval '1 hour', 'bo', 'a demo')`,
+      [DATASET, first],
+    )
+    const pinned = await afterwards()
+    await pool.query(`update snapflip.pins set lifted_at = clock_timestamp(), lifted_by = 'bo'`)
+    const lifted = await afterwards()
+    await told('quarantine', { reason: 'bad prices' })
+
+    const all = (of: string, why = 'active') => [{ tag: of, share: 1, why }]
+    expect(await servedAt(pool, DATASET, alone)).toMatchObject({ shares: all(first), canary: null })
+    expect(await servedAt(pool, DATASET, shared)).toMatchObject({
+      shares: [
+        { tag: first, share: 0.75, why: 'active' },
+        { tag, share: 0.25, why: 'candidate' },
+      ],
+      policy: { number: 1, appliedBy: 'ana' },
+    })
+    const served = await servedAt(pool, DATASET, after)
+    expect(served).toMatchObject({ shares: all(tag), canary: null, pin: null, version: { tag } })
+    expect(served.decisions).toMatchObject([
+      { kind: 'approval.granted', actor: 'ana', detail: { reason: 'looked at it' } },
+      { kind: 'canary.passed' },
+    ])
+    const atPin = await servedAt(pool, DATASET, pinned)
+    expect(atPin).toMatchObject({ shares: all(first, 'pinned'), pin: { by: 'bo', reason: 'a demo' } })
+    expect(await servedAt(pool, DATASET, lifted)).toMatchObject({ shares: all(tag), pin: null })
   })
 
   it('says that a flip was under way, and nothing of one that was refused', async () => {

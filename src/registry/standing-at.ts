@@ -1,0 +1,42 @@
+import { type Db, select } from './transaction.ts'
+
+export interface StandingCanary {
+  tag: string
+  /** Null: no reader was asked, the candidate was only probed. */
+  share: number | null
+  since: Date
+}
+
+export interface StandingPin {
+  tag: string
+  by: string
+  reason: string
+  since: Date
+  until: Date
+}
+
+/** The canary that ran at a moment, from the history: begun, and by then neither ended nor refused nor overtaken by a flip. */
+export async function canaryAt(db: Db, dataset: string, at: Date): Promise<StandingCanary | null> {
+  const rows = await select<StandingCanary & { kind: string }>(
+    db,
+    `select kind, version as tag, (detail ->> 'share')::float8 as share, at as since from snapflip.history
+      where dataset = $1 and at <= $2
+        and (kind in ('canary.begun', 'canary.ended', 'canary.refused') or kind like '%.confirmed')
+      order by seq desc limit 1`,
+    [dataset, at],
+  )
+  const [last] = rows
+  return last?.kind === 'canary.begun' ? { tag: last.tag, share: last.share, since: last.since } : null
+}
+
+/** What an operator kept readers on at a moment; they leave it by their own clocks. */
+export async function pinAt(db: Db, dataset: string, at: Date): Promise<StandingPin | null> {
+  const rows = await select<StandingPin>(
+    db,
+    `select tag, by, reason, since, until from snapflip.pins
+      where dataset = $1 and since <= $2 and until > $2 and coalesce(lifted_at, 'infinity') > $2
+      order by since desc limit 1`,
+    [dataset, at],
+  )
+  return rows[0] ?? null
+}

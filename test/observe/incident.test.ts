@@ -1,0 +1,65 @@
+import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { LATENCY_BOUNDS_MS } from '../../schemas/counters.ts'
+import { gatherIncident, windowOfFlip } from '../../src/observe/incident.ts'
+import { raiseAlert } from '../../src/registry/raise-alert.ts'
+import { recordEvent } from '../../src/registry/record.ts'
+import { openStore } from '../../src/stores/open.ts'
+import { applyShop, DATASET, flipped, move } from '../registry/shop.ts'
+import { testDatabase, testFolder } from '../support/services.ts'
+
+test('an incident holds the times from what detected it to the last reader, with evidence, decisions and alerts', async () => {
+  const { pool, drop } = await testDatabase()
+  const folder = await testFolder()
+  const store = await openStore(`file:${join(folder.path, 'versions')}`, { dataset: DATASET })
+  try {
+    await applyShop(pool)
+    const first = await flipped(pool, null)
+    const bad = await flipped(pool, first)
+    const { rows } = await pool.query<{ id: string }>('select id from snapflip.flips where to_tag = $1', [bad])
+    const flipId = rows[0]?.id as string
+    const report = { watchId: flipId, side: 'active', tag: bad, reads: 3, misses: 0, errors: 1, bad: 0 } as const
+    const latencyMs = Array.from({ length: LATENCY_BOUNDS_MS.length + 1 }, () => 0)
+    const times = ['2026-05-18T09:30:00.000Z', '2026-05-18T09:31:00.000Z', '2026-05-18T09:30:30.000Z']
+    for (const [n, at] of times.entries())
+      await store.counters.put({ ...report, readerId: `r${n}`, latencyMs, recentKeys: {}, since: times[0] ?? at, at })
+    const waiver = { gate: 'drift', reason: 'known' }
+    await recordEvent(pool, { dataset: DATASET, actor: 'ana', kind: 'gate.waived', version: bad, detail: waiver })
+    const alert = { id: randomUUID(), dataset: DATASET, version: bad, summary: 'does not read back', evidence: {} }
+    const sent = { runbook: 'runbooks/bad-version.md', actor: null, sinks: ['pager'], delivered: ['pager'] }
+    await raiseAlert(pool, { ...alert, ...sent, kind: 'VERIFY_FAILED', incident: flipId })
+    await move(pool, { kind: 'rollback', from: bad, to: first })
+    await flipped(pool, first)
+
+    const window = await windowOfFlip(pool, flipId)
+    if (window === null) throw new Error('the flip is not known')
+    const found = await gatherIncident(pool, window, async () => [store])
+    expect(found.movements.map(({ kind, from, to }) => [kind, from, to])).toEqual(
+      expect.arrayContaining([
+        ['flip', first, bad],
+        ['rollback', bad, first],
+      ]),
+    )
+    const back = found.movements.find(({ kind }) => kind === 'rollback')
+    expect(back).toMatchObject({ actor: 'ana', outcome: 'confirmed', detectedBy: 'alert VERIFY_FAILED' })
+    expect(back).toMatchObject({ lastReaderAt: times[1], detectedAt: found.alerts[0]?.raisedAt })
+    const moments = [back?.detectedAt, back?.wantedAt, back?.settledAt]
+    expect(moments.toSorted()).toEqual(moments)
+    expect(found.alerts).toMatchObject([{ kind: 'VERIFY_FAILED', version: bad, deliveries: { pager: 'delivered' } }])
+    expect(found.versions.find(({ tag }) => tag === bad)).toMatchObject({
+      gates: [{ gate: 'integrity', verdict: 'pass' }],
+      decisions: [{ kind: 'gate.waived', actor: 'ana' }, { kind: 'quarantine' }],
+    })
+    const kinds = found.timeline.map(({ kind }) => kind)
+    expect(kinds[0]).toBe('refresh.opened')
+    expect(kinds).toEqual(expect.arrayContaining(['alert.verify_failed', 'rollback.confirmed']))
+    expect(found.timeline.map(({ seq }) => seq)).toEqual(found.timeline.map(({ seq }) => seq).toSorted((a, b) => a - b))
+    // What the version before was built by is another story.
+    expect(found.timeline.filter(({ kind, version }) => kind === 'version.sealed' && version === first)).toEqual([])
+    expect(await windowOfFlip(pool, randomUUID())).toBeNull()
+  } finally {
+    await store.close()
+    await drop()
+  }
+})
