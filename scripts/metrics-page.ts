@@ -23,6 +23,23 @@ and add up.
 
 ${tableOf('worker')}
 
+## From a process that reads
+
+\`\`\`js
+import { open } from 'snapflip'
+import { register } from 'prom-client'
+
+const shop = await open('redis://localhost:6379/0', 'shop', { metrics: register })
+\`\`\`
+
+The registry is yours, of prom-client 14 or 15; readers that share it share these metrics. A read costs nothing for it: what the reader counts
+anyway is looked at when somebody scrapes. Whether a build runs is asked of the store every 5 s, so reads near its beginning and its end count
+as beside it.
+
+${tableOf('reader')}
+
+## From Temporal
+
 Temporal's SDK has metrics of its own (slots, latencies of tasks), and its server many more; they are not repeated here.
 `
 }

@@ -1,3 +1,5 @@
+import { LATENCY_BOUNDS_MS } from '../../schemas/counters.ts'
+
 /** One metric, as Prometheus and docs/metrics.md name it. Labels come from definitions and from our own words: never a key, a tag or a reason. */
 export interface MetricDeclaration {
   kind: 'counter' | 'gauge' | 'histogram'
@@ -129,6 +131,31 @@ export const METRICS = {
     help: 'What could not be measured for a scrape, by who did not answer in time: registry, store, temporal. Its gauges are left out then',
     labels: ['part'],
     from: 'worker',
+  },
+  snapflip_reads_total: {
+    kind: 'counter',
+    help: 'Keys that were looked up, by what came of it: hit, miss, or error (a call that the version could not answer: damaged, missing, of another shape); by the store that answers when this is asked',
+    labels: ['dataset', 'store', 'outcome'],
+    from: 'reader',
+  },
+  snapflip_read_duration_seconds: {
+    kind: 'histogram',
+    help: 'How long a sample of the calls took (one in 16), while a build of the dataset holds its lease in the store (refreshing is true), and while none does; unknown where the leases may not be listed. Without a sum',
+    labels: ['dataset', 'refreshing'],
+    from: 'reader',
+    buckets: LATENCY_BOUNDS_MS.map((ms) => ms / 1000),
+  },
+  snapflip_block_reads_total: {
+    kind: 'counter',
+    help: 'Blocks that reads needed, by where they came from: the store, or memory',
+    labels: ['dataset', 'from'],
+    from: 'reader',
+  },
+  snapflip_reader_unconfirmed_seconds: {
+    kind: 'gauge',
+    help: 'How long ago the pointer was last read that names the version this reader serves; of several readers in a process the longest',
+    labels: ['dataset'],
+    from: 'reader',
   },
 } as const satisfies Record<string, MetricDeclaration>
 

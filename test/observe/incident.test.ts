@@ -49,7 +49,8 @@ test('an incident holds the times from what detected it to the last reader, with
     expect(found.alerts).toMatchObject([{ kind: 'VERIFY_FAILED', version: bad, deliveries: { pager: 'delivered' } }])
     expect(found.versions.find(({ tag }) => tag === bad)).toMatchObject({
       gates: [{ gate: 'integrity', verdict: 'pass' }],
-      decisions: [{ kind: 'gate.waived', actor: 'ana' }, { kind: 'quarantine' }],
+      state: 'quarantined',
+      decisions: [{ kind: 'gate.waived', actor: 'ana' }],
     })
     const kinds = found.timeline.map(({ kind }) => kind)
     expect(kinds[0]).toBe('refresh.opened')

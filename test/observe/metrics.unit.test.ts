@@ -19,7 +19,19 @@ it('metrics are named as Prometheus expects: a unit last, and total where they a
 })
 
 it('no label of a metric is one that a key, a tag or a reason would go into', () => {
-  const known = ['dataset', 'index', 'kind', 'part', 'status', 'step', 'store', 'tasks']
+  const known = [
+    'dataset',
+    'from',
+    'index',
+    'kind',
+    'outcome',
+    'part',
+    'refreshing',
+    'status',
+    'step',
+    'store',
+    'tasks',
+  ]
   expect([...new Set(declared.flatMap(([, { labels }]) => labels))].sort()).toEqual(known)
 })
 

@@ -1,0 +1,96 @@
+import { Registry } from 'prom-client'
+import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { LATENCY_BOUNDS_MS } from '../../schemas/counters.ts'
+import { METRICS, type MetricDeclaration } from '../../src/core/metrics.ts'
+import { exportMetrics, type MeasuredReader } from '../../src/reader/metrics.ts'
+import { sampleOf, samplesOf } from '../observe/scrape.ts'
+
+beforeEach(() => void vi.useFakeTimers())
+afterEach(() => void vi.useRealTimers())
+
+interface Faked extends MeasuredReader {
+  store: string
+  counters: Record<string, number>
+  latencies: { counts: number[] }
+}
+const noneCounted = { reads: 0, misses: 0, errors: 0, blockReads: 0, blockCacheHits: 0 }
+function fakeReader(dataset = 'shop'): Faked {
+  const counts = Array.from({ length: LATENCY_BOUNDS_MS.length + 1 }, () => 0)
+  return { dataset, store: 'redis://a', ageMs: 500, counters: noneCounted, latencies: { counts } }
+}
+const never = async () => false
+const reads = 'snapflip_reads_total'
+const took = 'snapflip_read_duration_seconds'
+
+it('a registry has the reads of all its readers by outcome and store, and keeps them when a reader is closed', async () => {
+  const registry = new Registry()
+  const [one, other] = [fakeReader(), fakeReader()]
+  const end = exportMetrics(registry, one, never)
+  exportMetrics(registry, other, never)
+  one.counters = { ...noneCounted, reads: 10, misses: 3, errors: 1, blockReads: 6, blockCacheHits: 4 }
+  other.counters = { ...noneCounted, reads: 5 }
+  const text = await registry.metrics()
+  expect(sampleOf(text, reads, { outcome: 'hit', dataset: 'shop', store: 'redis://a' })).toBe(12)
+  expect(sampleOf(text, reads, { outcome: 'miss' })).toBe(3)
+  expect(sampleOf(text, reads, { outcome: 'error' })).toBe(1)
+  expect(sampleOf(text, 'snapflip_block_reads_total', { from: 'store' })).toBe(6)
+  expect(sampleOf(text, 'snapflip_block_reads_total', { from: 'memory' })).toBe(4)
+
+  one.counters = { ...one.counters, reads: 12 }
+  end()
+  one.counters = { ...one.counters, reads: 99 }
+  other.store = 'redis://b'
+  other.counters = { ...noneCounted, reads: 6 }
+  const later = await registry.metrics()
+  expect(sampleOf(later, reads, { outcome: 'hit', store: 'redis://a' })).toBe(14)
+  expect(sampleOf(later, reads, { outcome: 'hit', store: 'redis://b' })).toBe(1)
+})
+
+it('read latency is told apart by whether a build runs, as far as that may be known', async () => {
+  const registry = new Registry()
+  const reader = fakeReader()
+  let building: boolean | null = false
+  exportMetrics(registry, reader, async () => building)
+  await vi.advanceTimersByTimeAsync(1)
+  const add = (bucket: number, count: number) => {
+    reader.latencies = { counts: reader.latencies.counts.map((was, at) => (at === bucket ? was + count : was)) }
+  }
+  add(0, 4)
+  await vi.advanceTimersByTimeAsync(5_000)
+  building = true
+  await vi.advanceTimersByTimeAsync(5_000)
+  add(2, 8)
+  add(LATENCY_BOUNDS_MS.length, 1)
+  const during = await registry.metrics()
+  expect(sampleOf(during, `${took}_count`, { refreshing: 'false' })).toBe(4)
+  expect(sampleOf(during, `${took}_count`, { refreshing: 'true' })).toBe(9)
+  expect(sampleOf(during, `${took}_bucket`, { refreshing: 'true', le: '0.00005' })).toBe(0)
+  expect(sampleOf(during, `${took}_bucket`, { refreshing: 'true', le: '0.0001' })).toBe(8)
+  expect(sampleOf(during, `${took}_bucket`, { refreshing: 'true', le: '+Inf' })).toBe(9)
+  // Until it was seen to have ended, it is taken to run.
+  building = false
+  add(1, 2)
+  await vi.advanceTimersByTimeAsync(5_000)
+  expect(sampleOf(await registry.metrics(), `${took}_count`, { refreshing: 'true' })).toBe(11)
+  building = null
+  await vi.advanceTimersByTimeAsync(5_000)
+  add(1, 3)
+  expect(sampleOf(await registry.metrics(), `${took}_count`, { refreshing: 'unknown' })).toBe(3)
+})
+
+it('what a registry gets is what is declared, in both of its formats', async () => {
+  for (const type of ['PROMETHEUS', 'OPENMETRICS'] as const) {
+    const registry = new Registry()
+    if (type === 'OPENMETRICS') registry.setContentType(Registry.OPENMETRICS_CONTENT_TYPE as never)
+    const reader = fakeReader()
+    exportMetrics(registry, reader, never)
+    reader.latencies = { counts: reader.latencies.counts.map(() => 1) }
+    const text = await registry.metrics()
+    for (const { name, labels } of samplesOf(text)) {
+      const metric = METRICS[name.replace(/_(bucket|count)$/, '') as keyof typeof METRICS] as MetricDeclaration
+      expect(metric.from).toBe('reader')
+      expect(Object.keys(labels).filter((label) => label !== 'le')).toEqual([...metric.labels])
+    }
+    expect(sampleOf(text, 'snapflip_reader_unconfirmed_seconds')).toBe(0.5)
+  }
+})
