@@ -77,7 +77,7 @@ export async function openReader<T extends ValueTypes = ValueTypes>(
   }
   // Keyed by index at run time; T says so to the compiler only.
   const values = new Values(options as ReaderOptions)
-  return new Reader<T>(dataset, follower, sources, limits, values, { counting, reporter })
+  return new Reader<T>(dataset, follower, sources, limits, values, { counting, reporter, metrics: options.metrics })
 }
 
 function logTo(logger: NonNullable<ReaderOptions['logger']>, dataset: string, { events }: Follower): void {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { ZodType } from 'zod'
 import { SnapflipError } from '../core/errors.ts'
+import type { MetricsRegistry } from './metrics.ts'
 
 /** Where a reader says what it does. pino's loggers fit. */
 export interface ReaderLogger {
@@ -40,6 +41,8 @@ export interface ReaderOptions<T extends Record<string, unknown> = Record<string
   /** Instead of JSON.parse: for numbers that a double cannot hold, for instance. */
   parse?: (text: string, index: string) => unknown
   logger?: ReaderLogger
+  /** prom-client's Registry of the application: told what this reader counts; see docs/metrics.md. */
+  metrics?: MetricsRegistry
 }
 
 export interface Limits {
@@ -61,6 +64,7 @@ const MINUTE_MS = 60_000
 
 /** Options with their defaults. Throws USAGE. */
 export function limitsOf(options: ReaderOptions): Limits {
+  requireRegistry(options.metrics)
   const followLagMs = within('followLagMs', options.followLagMs ?? 1000, 10, 60 * MINUTE_MS)
   return {
     followLagMs,
@@ -97,4 +101,13 @@ function oneOf<V extends string | boolean>(name: string, value: V, known: readon
   throw new SnapflipError('USAGE', `Option ${name} of open is ${value}, expected ${known.join(' or ')}.`, {
     option: name,
   })
+}
+
+function requireRegistry(metrics: MetricsRegistry | undefined): void {
+  if (metrics === undefined || typeof metrics?.registerMetric === 'function') return
+  throw new SnapflipError(
+    'USAGE',
+    `Option metrics of open is ${metrics === null ? 'null' : `a ${typeof metrics}`}, expected a Registry of prom-client.`,
+    { option: 'metrics' },
+  )
 }

@@ -7,6 +7,7 @@ import { decodeManifest } from '../snapshot/manifest.ts'
 import { bounded } from './bounded.ts'
 import type { Follower, FollowerEvents } from './follower.ts'
 import { type Freshness, parseFreshness } from './freshness.ts'
+import { exportMetrics, type MetricsRegistry } from './metrics.ts'
 import { MissingObject } from './missing-object.ts'
 import type { Limits } from './options.ts'
 import { Pin, type PinOptions, retired, takeLease } from './pin.ts'
@@ -54,6 +55,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   #expiredAnswers = 0
   #candidateFallbacks = 0
   #calls = 0
+  #endMetrics = () => {}
 
   /** For `open`, which has started the follower. */
   constructor(
@@ -62,7 +64,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
     sources: readonly Source[],
     limits: Limits,
     values: Values,
-    { counting, reporter }: { counting: Counting; reporter: Reporter },
+    { counting, reporter, metrics }: { counting: Counting; reporter: Reporter; metrics?: MetricsRegistry | undefined },
   ) {
     super()
     this.#counts = counting.all
@@ -74,6 +76,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
     this.#limits = limits
     this.#remember(this.version)
     follower.events.on('flip', ({ to }) => this.#remember(to))
+    if (metrics !== undefined) this.#endMetrics = exportMetrics(metrics, this, () => this.#isBuilding())
   }
 
   /** The version that answers unpinned reads now; while a canary runs, those without a key of their own (`for`). */
@@ -205,6 +208,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
+    this.#endMetrics()
     this.#follower.close()
     this.#reporter.close()
     await Promise.allSettled(this.#pinning)
@@ -214,6 +218,12 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
+  }
+
+  /** Builds hold a lease on the version that they build upon. Null: this reader may not list leases. */
+  async #isBuilding(): Promise<boolean | null> {
+    const leases = await this.#follower.serving.source.store.leases.list().catch(() => null)
+    return leases === null ? null : leases.some(({ kind }) => kind === 'build')
   }
 
   protected answer<R>(read: Read<R>, options: ReadOptions | undefined): Promise<R> {

@@ -1,6 +1,8 @@
+import { Registry } from 'prom-client'
 import { expect, test } from 'vitest'
 import { maxStale, open, type ReaderLogger, type ReaderOptions } from '../../src/index.ts'
 import { openReader } from '../../src/reader/open.ts'
+import { sampleOf } from '../observe/scrape.ts'
 import { breakable } from './breakable-store.ts'
 import { kept } from './closing.ts'
 import { shop } from './shop.ts'
@@ -28,6 +30,8 @@ const refused: Array<[ReaderOptions, string]> = [
   [{ blockCacheBytesMax: '64' as never }, 'blockCacheBytesMax'],
   [{ start: 'later' as never }, 'start'],
   [{ onStale: 'ignore' as never }, 'onStale'],
+  [{ metrics: true as never }, 'metrics'],
+  [{ metrics: null as never }, 'metrics'],
 ]
 test.each(refused)('%o is refused before any store is asked', async (options, option) => {
   await expect(open('redis://nowhere.invalid:1', 'shop', options)).rejects.toMatchObject({
@@ -35,6 +39,31 @@ test.each(refused)('%o is refused before any store is asked', async (options, op
     details: { option },
     message: expect.stringContaining(`Option ${option} of open is `),
   })
+})
+
+test('metrics go to the registry of the application, told apart by whether a build holds its lease in the store', async () => {
+  const metrics = new Registry()
+  const { reader, dataset, watched, version } = await shopWith({ metrics })
+  // Calls are timed one in 16.
+  for (let id = 0; id < 32; id++) await reader.get('products', id)
+  await reader.get('products', 99_999)
+  const text = await metrics.metrics()
+  const labels = { dataset: dataset.name, store: reader.store }
+  expect(sampleOf(text, 'snapflip_reads_total', { ...labels, outcome: 'hit' })).toBe(32)
+  expect(sampleOf(text, 'snapflip_reads_total', { ...labels, outcome: 'miss' })).toBe(1)
+  expect(sampleOf(text, 'snapflip_reader_unconfirmed_seconds')).toBeGreaterThanOrEqual(0)
+
+  const lease = { id: 'build:1', tag: version.ref.tag, kind: 'build', ttlMs: 60_000 } as const
+  await watched.store.leases.put(lease)
+  const building = kept(await openReader([watched.store], dataset.name, { metrics }))
+  const count = async () =>
+    sampleOf(await metrics.metrics(), 'snapflip_read_duration_seconds_count', { refreshing: 'true' }) ?? 0
+  await expect
+    .poll(async () => {
+      for (let id = 0; id < 16; id++) await building.get('products', id)
+      return count()
+    })
+    .toBeGreaterThan(0)
 })
 
 test('start: wait waits for a first version too, and says what is missing when none comes', async () => {
