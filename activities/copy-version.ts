@@ -107,7 +107,9 @@ async function copyOnce({
     const base = bases.find(({ tag }) => tag === manifest.parent?.tag) ?? newest(bases)
     if (base === undefined) return copyUpon(null)
     return whileLeased(to, { id, tag: base.tag }, async () => {
-      return copyUpon({ ref: base, manifest: await readManifest(to, dataset, base) })
+      // Retired before the lease was there: it may be on its way out.
+      const isLeaving = (await to.pointer.read())?.pointer.retired.includes(base.tag) === true
+      return copyUpon(isLeaving ? null : { ref: base, manifest: await readManifest(to, dataset, base) })
     })
 
     async function copyUpon(upon: { ref: VersionRef; manifest: Manifest } | null) {

@@ -112,7 +112,8 @@ async function takeOver(deps: FollowDeps, further: FurtherStore, looking: Lookin
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     // Its own pointer before the first store's: what is written over it is then newer than all that was written into it before.
     const own = await store.pointer.read()
-    const pointer = (await first.pointer.read())?.pointer
+    const read = await first.pointer.read()
+    const pointer = read?.pointer
     if (pointer?.active == null) return null
     await requireOurs(deps, further, dataset, own)
     const known = await copies(deps.pool, { dataset, url: store.url })
@@ -124,6 +125,8 @@ async function takeOver(deps: FollowDeps, further: FurtherStore, looking: Lookin
     if (next.outcome === 'behind') return next.lacks
     if (next.outcome === 'refused') throw new SnapflipError(next.code, next.message, next.details)
     if (!(await set(store, own, next.pointer))) continue
+    // Changed since, and changed back in between to what was read here: then nobody else had anything to write.
+    if ((await first.pointer.read())?.token !== read?.token) continue
     const { flipId } = pointer
     await recordFollowed(deps.pool, { dataset, name, url: store.url, flipId, tag: pointer.active.tag, actor: null })
     return null

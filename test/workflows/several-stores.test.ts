@@ -1,15 +1,22 @@
+import { randomUUID } from 'node:crypto'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { Deps } from '../../activities/deps.ts'
+import { followAll } from '../../activities/follow.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { open } from '../../src/index.ts'
 import { furtherStores } from '../../src/registry/further-stores.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
+import { verifyHistory } from '../../src/registry/verify-history.ts'
+import { version } from '../../src/registry/version.ts'
 import { decodeManifest } from '../../src/snapshot/manifest.ts'
 import { verifyVersion } from '../../src/snapshot/verify.ts'
-import type { StoreOperation } from '../stores/faults.ts'
+import { changePointer } from '../../src/stores/change-pointer.ts'
+import type { PointerRead } from '../../src/stores/ports.ts'
+import { faultyStore, type StoreOperation } from '../stores/faults.ts'
 import { testBucket, testFolder, testRedis } from '../support/services.ts'
-import { aroundFurther, makeWorld, type World } from '../support/world.ts'
+import { aroundFurther, makeWorld, type World, type WorldOptions } from '../support/world.ts'
 import { SHOP, worldOnRedis } from '../support/world-on-redis.ts'
 
 const never = new AbortController().signal
@@ -207,4 +214,111 @@ it('a first store that came back empty is built back from a further one, with wh
   expect(await world.rollback({ to: first })).toMatchObject({ from: third.tag, to: first })
   expect(await priceIn(world, 'main')).toBe(1)
   expect(await soundDigest(world, 'main', first)).toBe((await world.pointer('archive')).active?.digest)
+})
+
+it('a version that is leased in one store stays there, and is swept in the others', async () => {
+  const world = await redisAndFolder({ keep: 2 })
+  await world.worker()
+  const first = await refreshWith(world, 1)
+  const reader = await open(world.config.stores.archive as string, world.dataset)
+  const pin = await reader.pin()
+  expect(pin.version.tag).toBe(first)
+  for (const price of [2, 3, 4]) await refreshWith(world, price)
+  const manifestsIn = async (name: string) => (await world.store(name)).data.listManifests()
+  expect((await version(world.pool, world.dataset, first)).state).toBe('swept')
+  expect(await manifestsIn('main')).not.toContain(first)
+  expect(await manifestsIn('archive')).toContain(first)
+  const keys = Array.from({ length: 300 }, (_, n) => String(n + 1))
+  const values = (await pin.getMany('products', keys)) as Array<{ price: number }>
+  expect(values.map(({ price }) => price)).toEqual(keys.map((key) => (Number(key) <= 20 ? 1 : Number(key) * 10)))
+
+  await pin.end()
+  await reader.close()
+  const last = await refreshWith(world, 5)
+  expect(await manifestsIn('archive')).not.toContain(first)
+  expect((await world.pointer('archive')).retired).toEqual([])
+  expect((await manifestsIn('archive')).sort()).toEqual((await manifestsIn('main')).sort())
+  expect(await soundDigest(world, 'archive', last)).toBe((await world.pointer()).active?.digest)
+})
+
+it('a store that lost all, or that another registry publishes to, is noticed; and a late write takes nothing back', async () => {
+  const folder = await testFolder()
+  const path = join(folder.path, 'archive')
+  const redis = await testRedis()
+  const world = await makeWorld({ ...SHOP, storeUrl: redis.url, furtherStores: { archive: `file:${path}` } })
+  const seen: Deps[] = []
+  await world.worker((deps) => {
+    seen.push(deps)
+    return deps
+  })
+  const first = await refreshWith(world, 1)
+  const deps = seen[0] as Deps
+  const looking = { dataset: world.dataset, tell: () => undefined, signal: never }
+  const archive = () => world.pointer('archive')
+
+  // Held when this one reads the first store; lifted, and taken over by another, before this one writes.
+  await world.hold('to look at it')
+  await changePointer((await world.store('archive')).pointer, { kind: 'resume' }, { dataset: world.dataset })
+  const main = await deps.store(world.dataset)
+  let isLate = true
+  const late = faultyStore(main, {
+    run: async (operation, call) => {
+      const result = await call()
+      // The first look only asks whether it answers.
+      if (operation === 'pointer.read' && isLate && reads++ === 1) {
+        isLate = false
+        await world.resume()
+      }
+      return result
+    },
+  })
+  let reads = 0
+  await followAll({ ...deps, store: async () => late }, looking)
+  expect(isLate).toBe(false)
+  expect((await archive()).hold).toBeNull()
+
+  await rm(join(path, world.dataset), { recursive: true })
+  expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW' })
+  expect((await archive()).active?.tag).toBe(first)
+  expect(await priceIn(world, 'archive')).toBe(1)
+
+  // As another registry leaves it.
+  const { pointer } = await world.store('archive')
+  const read = (await pointer.read()) as PointerRead
+  const foreign = { ...read.pointer, flipId: randomUUID(), flips: [], hold: null }
+  await pointer.swap(read.token, foreign)
+  await world.hold('to look at it')
+  expect(await archive()).toEqual(foreign)
+  const [row] = await furtherStores(world.pool, world.dataset)
+  expect(row).toMatchObject({ state: 'degraded', why: expect.stringMatching(/Another registry publishes/) })
+})
+
+describe.concurrent('a worker that is killed', () => {
+  it.for([
+    ['while it copies', { at: 'leases.put', when: 'after', nth: 2 }],
+    ['between the flips of two stores', { at: 'activity.follow', when: 'before', nth: 2 }],
+  ] as const)('%s: the next one publishes to all', async ([, fault], { onTestFinished }) => {
+    const [redis, folder] = [await testRedis(), await testFolder()]
+    const world = await makeWorld({
+      ...SHOP,
+      storeUrl: redis.url,
+      furtherStores: { one: `file:${join(folder.path, 'one')}`, two: `file:${join(folder.path, 'two')}` },
+      onFinished: onTestFinished as NonNullable<WorldOptions['onFinished']>,
+    })
+    const killed = await world.workerProcess({ ...fault, how: 'SIGKILL' })
+    await refreshWith(world, 1)
+    await killed.arm()
+    await world.pool.query('update products set price = 2 where id <= 20')
+    const refresh = world.refresh()
+    await killed.fault()
+    await world.worker()
+    const outcome = await refresh
+    expect(outcome).toMatchObject({ status: 'FLIPPED' })
+    const { epoch, active } = await world.pointer()
+    for (const name of ['one', 'two']) {
+      expect(await world.pointer(name)).toMatchObject({ epoch, active: { tag: outcome.tag, digest: active?.digest } })
+      expect(await soundDigest(world, name, outcome.tag as string)).toBe(active?.digest)
+    }
+    await verifyHistory(world.pool)
+  })
 })
