@@ -9,9 +9,12 @@ import { sharesLayout, writtenBlocks } from '../src/snapshot/differences.ts'
 import { type Entry, readBlocks, sampleBlocks } from '../src/snapshot/read.ts'
 import { openStore } from '../src/stores/open.ts'
 import type { Store } from '../src/stores/ports.ts'
+import { adoptionOf } from './adoption.ts'
 import { type Deps, datasetOf, storeUrl } from './deps.ts'
 import { asActivity } from './failure.ts'
+import { nextGood } from './next-good.ts'
 import { parentOf, readManifest } from './parent.ts'
+import { damageOf, type Looking } from './reconcile.ts'
 
 /** Entries of each index that are read back through the SDK, of those this version wrote; all of them where there are no more. */
 const ENTRIES_MAX = 10_000
@@ -32,14 +35,26 @@ export const verify =
   ({ dataset, version }: { dataset: string; version: VersionRef }): Promise<ReadBack> =>
     asActivity((tell, signal) => readBack(deps, dataset, version, 'VERIFY_FAILED', tell, signal))
 
-/** The same after a rollback: when its target is unhealthy, a person must look; the pointer is not moved again by itself. */
+/** Longer than readers take to report what they have followed (5 s unless they say otherwise). */
+const ADOPTION_MS = 7_000
+
+/**
+ * The same after a rollback, and more: every block of the target, and how many readers have followed. When it is unhealthy, a person must look, and is
+ * told which version is the next; the pointer is not moved again by itself.
+ */
 export const verifyRollback =
   (deps: Deps) =>
   ({ dataset, tag }: { dataset: string; tag: string }): Promise<ReadBack> =>
     asActivity(async (tell, signal) => {
       const row = await versionRow(deps.pool, dataset, tag)
       const ref = { tag, ordinal: row.ordinal, digest: row.digest ?? '', manifest: row.manifestSha256 ?? '' }
-      return readBack(deps, dataset, ref, 'ROLLBACK_UNHEALTHY', tell, signal)
+      const read = await readBack(deps, dataset, ref, 'ROLLBACK_UNHEALTHY', tell, signal)
+      if (!read.isActive) return read
+      const store = await deps.store(dataset)
+      const pointer = (await store.pointer.read())?.pointer ?? null
+      tell('waiting for the reports of readers')
+      const readers = await adoptionOf(store, pointer, { waitMs: ADOPTION_MS, signal })
+      return { ...read, summary: `${read.summary}, every block is whole. ${readers.summary}` }
     })
 
 async function readBack(
@@ -53,6 +68,7 @@ async function readBack(
   try {
     const read = await readThroughSdk(deps, dataset, version, tell, signal)
     if (read === null) return await overtaken(deps, dataset, version)
+    if (kind === 'ROLLBACK_UNHEALTHY') await requireWhole(deps, dataset, version, { tell, signal })
     deps.log.info({ dataset, version: version.tag, step: 'verify', keys: read }, 'read back through the SDK')
     return { summary: `${read} keys read back through the SDK`, isActive: true }
   } catch (error) {
@@ -61,11 +77,24 @@ async function readBack(
     // Taking readers back from a version that they have left would take them from a good one.
     const incident = await flipTo(deps, dataset, version)
     if (incident === null) return await overtaken(deps, dataset, version)
-    const summary = `${version.tag} of ${dataset} does not read back: ${error.message}`
+    const next =
+      kind === 'ROLLBACK_UNHEALTHY' ? ` ${await nextGood(deps, await deps.store(dataset), dataset, version.tag)}` : ''
+    const summary = `${version.tag} of ${dataset} does not read back: ${error.message}${next}`
     const evidence = { code: error.code, message: error.message }
     await deps.alert({ kind, dataset, version: version.tag, incident, summary, evidence })
     throw new SnapflipError('VERIFY_FAILED', summary, { dataset, tag: version.tag, kind }, error)
   }
+}
+
+/** Throws CORRUPT. */
+async function requireWhole(
+  deps: Deps,
+  dataset: string,
+  version: VersionRef,
+  { tell, signal }: Omit<Looking, 'dataset'>,
+): Promise<void> {
+  const damage = await damageOf(await deps.store(dataset), { dataset, tell, signal }, version)
+  if (damage !== null) throw new SnapflipError('CORRUPT', damage, { dataset, tag: version.tag })
 }
 
 /** The flip that made the version active; null when another is by now. */

@@ -7,7 +7,6 @@ import { LOOKS, lookDue } from '../src/core/looks.ts'
 import { countsOf } from '../src/core/reader-comparison.ts'
 import { type Bake, bakeOf } from '../src/registry/bakes.ts'
 import { endBake } from '../src/registry/end-bake.ts'
-import { goodBefore } from '../src/registry/good-before.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { Looking } from './damage.ts'
@@ -15,6 +14,7 @@ import { type Deps, datasetOf } from './deps.ts'
 import { measureDrift } from './drift.ts'
 import { asActivity } from './failure.ts'
 import { followAll } from './follow.ts'
+import { nextGood } from './next-good.ts'
 import { readManifest } from './parent.ts'
 import { repair } from './reconcile.ts'
 import { throughRestarts } from './through-restarts.ts'
@@ -152,7 +152,7 @@ async function fail(deps: Deps, store: Store, request: BakeRequest, judged: Bake
   const { dataset, flipId, tag, kind } = request
   const { summary: found, evidence } = judged
   const isRollback = kind === 'rollback'
-  const next = isRollback ? `; ${await nextGood(deps, store, dataset, tag)}` : ''
+  const next = isRollback ? `. ${await nextGood(deps, store, dataset, tag)}` : ''
   const summary = `${tag} of ${dataset} is beyond its limits in its bake: ${found}${next}`
   await deps.alert({
     kind: isRollback ? 'ROLLBACK_UNHEALTHY' : 'BAKE_FAILED',
@@ -165,13 +165,4 @@ async function fail(deps: Deps, store: Store, request: BakeRequest, judged: Bake
   await endBake(deps.pool, { flipId, outcome: 'failed', detail: { summary, ...evidence } })
   if (isRollback) return { outcome: 'unhealthy', summary }
   throw new SnapflipError('BAKE_FAILED', summary, { dataset, tag, flipId })
-}
-
-/** What a person may do about a rollback whose target is unhealthy. */
-export async function nextGood(deps: Deps, store: Store, dataset: string, tag: string): Promise<string> {
-  const pointer = (await store.pointer.read())?.pointer
-  const next = pointer === undefined ? null : await goodBefore(deps.pool, { dataset, from: tag, pointer })
-  return next === null
-    ? `there is no retained version before it: \`snapflip refresh ${dataset} --full\` builds one`
-    : `the next good version is ${next}: \`snapflip rollback ${dataset} --to ${next} --reason …\``
 }

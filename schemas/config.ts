@@ -113,7 +113,13 @@ export const configSchema = z.strictObject({
     .prefault({}),
   /** Name → `redis://`, `rediss://`, `s3://bucket/prefix?region=&endpoint=`, `file:./folder`. */
   stores: z.record(nameSchema, z.string().min(1)),
-  datasets: z.record(nameSchema, datasetSchema),
+  datasets: z.record(
+    nameSchema,
+    datasetSchema.refine(({ canary, evidenceMaxAgeMs }) => canary === undefined || canary.forMs < evidenceMaxAgeMs, {
+      path: ['canary', 'forMs'],
+      message: 'expected less than `evidenceMaxAgeMs`: by its end the evidence of the other gates could not flip',
+    }),
+  ),
   /** Who is told what must be told, besides the log; see docs/alerts.md. */
   alerts: alertsSchema.prefault({}),
 })

@@ -12,6 +12,7 @@ import { type FurtherStanding, furtherStandings, standingText } from './further-
 import type { Session } from './session.ts'
 import { card, formatTime, table } from './table.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+import { type Watched, watchesOf, watchText } from './watches.ts'
 
 const QUERY_TIMEOUT_MS = 2_000
 
@@ -38,6 +39,7 @@ interface Standing {
   progress: RefreshProgress | null
   /** Where it is published beside the first store. */
   stores: FurtherStanding[]
+  watched: Watched[]
 }
 
 async function run(session: Session, _options: CommonOptions, dataset: string | undefined): Promise<Answer> {
@@ -58,6 +60,9 @@ async function run(session: Session, _options: CommonOptions, dataset: string | 
       const confirmed = await asked(async () => knownPointer(await session.registry(), name))
       const pointer = await asked(async () => (await (await session.store(name)).pointer.read())?.pointer ?? null)
       const { url } = await session.store(name).catch(() => ({ url: '' }))
+      const watched = await asked(async () =>
+        watchesOf(await session.store(name), pointer.value, known?.canary ?? null, known?.lastFlip ?? null),
+      )
       return {
         dataset: name,
         pointer,
@@ -69,6 +74,7 @@ async function run(session: Session, _options: CommonOptions, dataset: string | 
           known === undefined ? { value: null, error: registry.error as SnapflipError } : { value: known, error: null },
         progress: known?.openRefresh == null ? null : await progressOf(temporal.value?.client ?? null, name),
         stores: await furtherStandings(session, name, { registryAnswers: known?.applied === true }),
+        watched: watched.value ?? [],
       }
     }),
   )
@@ -117,8 +123,8 @@ async function progressOf(
     .catch(() => null)
 }
 
-function toJson({ dataset, pointer, registry, progress, stores }: Standing) {
-  return { dataset, pointer: pointer.value, registry: registry.value, progress, stores }
+function toJson({ dataset, pointer, registry, progress, watched, stores }: Standing) {
+  return { dataset, pointer: pointer.value, registry: registry.value, progress, watched, stores }
 }
 
 function overview(standings: readonly Standing[]): string {
@@ -182,6 +188,7 @@ function detail(standing: Standing): string {
     ['previous', pointer.value?.previous?.tag ?? null],
     ['fresh as of', freshOf(standing)],
     ['epoch', pointer.value === null ? null : formatEpoch(pointer.value.epoch)],
+    ...standing.watched.map((watch) => [watch.kind, watchText(watch)] as const),
     ['hold', hold === null ? null : `by ${hold.by} since ${formatTime(hold.at)}: ${hold.reason}`],
     ['quarantined', pointer.value?.quarantined.join(', ') || null],
     ...standing.stores.map((further) => [`store ${further.name}`, standingText(further)] as const),

@@ -1,6 +1,7 @@
 import type { Hold } from '../../schemas/pointer.ts'
 import type { VersionState } from '../core/version-state.ts'
 import { activeHold } from './active-hold.ts'
+import { type CanaryRow, openCanary } from './canaries.ts'
 import { type FlipRow, flips, openFlips } from './flips.ts'
 import { type OpenRefresh, openRefreshOf } from './open-refresh-of.ts'
 import { type RefreshRow, refreshes } from './refreshes.ts'
@@ -22,6 +23,8 @@ export interface DatasetStatus {
   lastFlip: FlipRow | null
   /** Flips whose outcome is not known yet. */
   openFlips: FlipRow[]
+  /** The one that goes on. */
+  canary: CanaryRow | null
   /** How many versions are in each state; states without any are left out. */
   versions: Partial<Record<VersionState, number>>
 }
@@ -48,6 +51,7 @@ export async function status(db: Db, datasets: readonly string[]): Promise<Datas
       lastRefresh: newest.find((refresh) => refresh.closedAt !== null) ?? null,
       lastFlip: (await flips(db, dataset, 1))[0] ?? null,
       openFlips: await openFlips(db, dataset),
+      canary: await openCanary(db, dataset),
       versions: await countByState(db, dataset),
     })
   }

@@ -105,6 +105,26 @@ describe('a definition that cannot be used is refused', () => {
       /datasets\.shop\.indexes\.a: expected no other keys than snapflip knows, found "key"/,
     ],
     [
+      'a canary of negative limits, or for one reader',
+      {
+        ...PLAIN,
+        datasets: {
+          shop: { ...PLAIN.datasets.shop, canary: { maxWorse: { misses: -1 }, minimumReaders: 1 } },
+        },
+      },
+      /canary\.minimumReaders: expected at least 2, found 1[\s\S]*canary\.maxWorse\.misses: expected at least 0, found -1/,
+    ],
+    [
+      'a canary that shrinks',
+      { ...PLAIN, datasets: { shop: { ...PLAIN.datasets.shop, canary: { share: 0.5, ramp: [0.2] } } } },
+      /datasets\.shop\.canary: expected a `ramp` of growing shares, above `share`/,
+    ],
+    [
+      'a canary that outlasts the evidence',
+      { ...PLAIN, datasets: { shop: { ...PLAIN.datasets.shop, canary: { forMs: 3_600_000 } } } },
+      /datasets\.shop\.canary\.forMs: expected less than `evidenceMaxAgeMs`/,
+    ],
+    [
       'an order without many',
       {
         ...PLAIN,
