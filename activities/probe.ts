@@ -7,6 +7,7 @@ import { openStore } from '../src/stores/open.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { type Deps, storeUrl } from './deps.ts'
 import { readManifest } from './parent.ts'
+import { reportsOf } from './reports.ts'
 
 /** Keys a call of the SDK is given at once. */
 const KEYS_A_CALL = 500
@@ -38,7 +39,7 @@ export async function probeVersions(deps: Deps, store: Store, probe: Probe): Pro
     sampleKeys: [],
   }
   await atVersions(deps, dataset, candidate, async (pins) => {
-    const keys = await keysOf(store, probe, pins)
+    const keys = await keysOf(deps, store, probe, pins)
     for (const [index, wanted] of keys) {
       for (let from = 0; from < wanted.length; from += KEYS_A_CALL) {
         signal.throwIfAborted()
@@ -93,6 +94,7 @@ async function atVersions(
 
 /** Keys of each index, as text with a zero byte between parts; never more than are wanted. */
 async function keysOf(
+  deps: Deps,
   store: Store,
   { dataset, watchId, keysMax }: Probe,
   pins: { candidate: Pinned; active: Pinned },
@@ -101,7 +103,7 @@ async function keysOf(
   const candidate = await readManifest(store, dataset, pins.candidate.version)
   const flipId = (await store.pointer.read())?.pointer.flipId ?? null
   const reports = await Promise.all(
-    [watchId, ...(flipId === null ? [] : [flipId])].map((id) => store.counters.list(id)),
+    [watchId, ...(flipId === null ? [] : [flipId])].map((id) => reportsOf(deps, dataset, id)),
   )
   const keys = new Map<string, string[]>()
   for (const [name, index] of Object.entries(manifest.indexes)) {

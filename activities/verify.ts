@@ -10,11 +10,11 @@ import { type Entry, readBlocks, sampleBlocks } from '../src/snapshot/read.ts'
 import { openStore } from '../src/stores/open.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { adoptionOf } from './adoption.ts'
+import { damageOf, type Looking } from './damage.ts'
 import { type Deps, datasetOf, storeUrl } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { nextGood } from './next-good.ts'
 import { parentOf, readManifest } from './parent.ts'
-import { damageOf, type Looking } from './reconcile.ts'
 
 /** Entries of each index that are read back through the SDK, of those this version wrote; all of them where there are no more. */
 const ENTRIES_MAX = 10_000

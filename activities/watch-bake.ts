@@ -17,6 +17,7 @@ import { followAll } from './follow.ts'
 import { nextGood } from './next-good.ts'
 import { readManifest } from './parent.ts'
 import { repair } from './reconcile.ts'
+import { reportsOf } from './reports.ts'
 import { throughRestarts } from './through-restarts.ts'
 
 export interface BakeRequest {
@@ -89,7 +90,7 @@ async function watched(
   const { forMs } = policy
   const startedAt = performance.now() - bake.elapsedMs
   // As it was at the flip: readers that have followed it report no more of the version before, and stores do not keep that for ever.
-  const before = latestOf((await Promise.all(bake.watchesBefore.map((id) => store.counters.list(id)))).flat(), tag)
+  const before = latestOf((await Promise.all(bake.watchesBefore.map((id) => reportsOf(deps, dataset, id)))).flat(), tag)
   const seen: Watched = { now: [], before: before.map((report) => countsOf(report, policy.slowMs)), drift: null }
   let driftAt = 0
   for (let looked = 0; ; ) {
@@ -103,7 +104,7 @@ async function watched(
         seen.drift = await driftOf(deps, store, { dataset, tag, sample: policy.drift.sample, signal })
         driftAt = performance.now() + policy.drift.everyMs
       }
-      const reports = await store.counters.list(flipId)
+      const reports = await reportsOf(deps, dataset, flipId)
       seen.now = reports.filter((report) => report.tag === tag).map((report) => countsOf(report, policy.slowMs))
       const judged = judgeBake(seen, policy, look)
       tell(`look ${look} of ${LOOKS}: ${judged.summary}`)

@@ -17,6 +17,7 @@ import { asActivity } from './failure.ts'
 import { followAll } from './follow.ts'
 import { probeVersions } from './probe.ts'
 import { repair } from './reconcile.ts'
+import { reportsOf } from './reports.ts'
 import { throughRestarts } from './through-restarts.ts'
 
 export interface WatchCanaryRequest {
@@ -41,30 +42,38 @@ export const watchCanary =
       const store = await deps.store(dataset)
       const canary = await canaryOf(deps.pool, canaryId)
       if (canary === null) throw new Error(`canary ${canaryId} of ${dataset} was never begun`)
-      let isAgainst = isRefused(canary.verdict)
-      try {
-        if (canary.verdict === null) {
-          const result = await watched(deps, store, canary, policy, { tell, signal })
-          isAgainst = isRefused(result.verdict)
-          await judgeCanary(deps.pool, { canaryId, result })
-        }
-      } finally {
-        // Also where the registry does not answer: readers come first.
-        if (isAgainst) {
-          await throughRestarts(
-            () => changePointer(store.pointer, { kind: 'endCanary', canaryId }, { dataset }),
-            () => repair(deps, store, { dataset, tell, signal }),
-          )
-          await followAll(deps, { dataset, tell, signal })
-        }
+      const verdict =
+        canary.verdict ??
+        (await judged(deps, store, canary, await watched(deps, store, canary, policy, { tell, signal })))
+      if (isRefused(verdict)) {
+        await throughRestarts(
+          () => changePointer(store.pointer, { kind: 'endCanary', canaryId }, { dataset }),
+          () => repair(deps, store, { dataset, tell, signal }),
+        )
+        await followAll(deps, { dataset, tell, signal })
       }
       const results = await gateResults(deps.pool, dataset, canary.tag)
-      const { verdict, summary } = results.findLast(({ gate }) => gate === 'canary') as GateResult
+      const { summary } = results.findLast(({ gate }) => gate === 'canary') as GateResult
       deps.log.info({ dataset, step: 'canary', version: canary.tag, verdict, canaryId }, summary)
       return { verdict, summary: `canary: ${summary}` }
     })
 
-function isRefused(verdict: Verdict | null): boolean {
+/** Where the registry does not answer, readers leave a bad candidate even so; the next attempt finds the canary ended. */
+async function judged(
+  deps: Deps,
+  store: Store,
+  { dataset, canaryId }: CanaryRow,
+  result: GateResult,
+): Promise<Verdict> {
+  try {
+    return await judgeCanary(deps.pool, { canaryId, result })
+  } catch (error) {
+    if (isRefused(result.verdict)) await changePointer(store.pointer, { kind: 'endCanary', canaryId }, { dataset })
+    throw error
+  }
+}
+
+function isRefused(verdict: Verdict): boolean {
   return verdict === 'hold' || verdict === 'reject'
 }
 
@@ -88,11 +97,11 @@ async function watched(
     const sinceBegun = performance.now() - startedAt
     const pointer = (await store.pointer.read())?.pointer ?? null
     requireRunning(pointer, canary)
-    await ramp(store, pointer, canary, policy, sinceBegun / forMs)
+    await ramp(deps, store, pointer, canary, policy, { part: sinceBegun / forMs, ...watching })
     const look = lookDue({ elapsedMs: sinceBegun, forMs })
     if (look > looked) {
       looked = look
-      const comparison = compare(await store.counters.list(canaryId), tag, policy, look)
+      const comparison = compare(await reportsOf(deps, canary.dataset, canaryId), tag, policy, look)
       watching.tell(`look ${look} of ${LOOKS}: ${comparison.reads} reads, ${comparison.readers} readers on either side`)
       if (worseIn(comparison).length > 0) return canaryResult(comparison, policy)
       if (look >= LOOKS / 2 && !comparison.isEnough) {
@@ -136,16 +145,18 @@ function requireRunning(pointer: Pointer | null, { dataset, canaryId, tag }: Can
 
 /** Each share for an equal part of the time. */
 async function ramp(
+  deps: Deps,
   store: Store,
   pointer: Pointer | null,
   { dataset, canaryId }: CanaryRow,
   { share, ramp }: CanaryPolicy,
-  part: number,
+  { part, tell, signal }: Watching & { part: number },
 ): Promise<void> {
   const shares = [share, ...ramp]
   const due = shares[Math.min(shares.length - 1, Math.floor(part * shares.length))] as number
   if ((pointer?.candidate?.share ?? due) >= due) return
   await changePointer(store.pointer, { kind: 'ramp', canaryId, share: due }, { dataset })
+  await followAll(deps, { dataset, tell, signal })
 }
 
 async function probed(

@@ -40,7 +40,7 @@ export async function recordGates(
     const before = await gateResults(client, dataset, tag)
     if (stateAfter(before) !== null) return before
     await client.query('delete from snapflip.gate_results where dataset = $1 and tag = $2', [dataset, tag])
-    await client.query(INSERT, [refreshId, dataset, tag, JSON.stringify(results)])
+    await keepResults(client, { refreshId, dataset, tag }, results)
     const kept = await gateResults(client, dataset, tag)
     const { verdict, why } = judgementOf(kept)
     await record(client, {
@@ -76,11 +76,22 @@ function stateAfter(results: readonly GateResult[]): 'held' | 'rejected' | null 
   return verdict === 'hold' ? 'held' : verdict === 'reject' ? 'rejected' : null
 }
 
+/** After those that are there, each with the waiver that lets it pass, in a transaction that holds the lock of the dataset's row. */
+export async function keepResults(
+  client: pg.ClientBase,
+  { refreshId, dataset, tag }: { refreshId: string; dataset: string; tag: string },
+  results: readonly GateResult[],
+): Promise<void> {
+  await client.query(INSERT, [refreshId, dataset, tag, JSON.stringify(results)])
+}
+
 /** A waiver is for what the version holds: whichever tag it has. */
 const INSERT = `
   insert into snapflip.gate_results
     (refresh_id, dataset, tag, position, gate, index, verdict, summary, actual, limit_, sample_keys, waiver)
-  select $1, $2, $3, position, result ->> 'gate', result ->> 'index', result ->> 'verdict', result ->> 'summary',
+  select $1, $2, $3,
+         position + (select coalesce(max(position), 0) from snapflip.gate_results where dataset = $2 and tag = $3),
+         result ->> 'gate', result ->> 'index', result ->> 'verdict', result ->> 'summary',
          result -> 'actual', result -> 'limit', array(select jsonb_array_elements_text(result -> 'sampleKeys')),
          case when result ->> 'verdict' in ('hold', 'reject') then (
            select waivers.id
