@@ -3,14 +3,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Epoch, Pointer, Ttl, VersionRef } from '../../schemas/pointer.ts'
 import { isSnapflipError, SnapflipError } from '../core/errors.ts'
 import { compareEpoch, formatEpoch } from '../core/pointer.ts'
-import { currentUpTo, isExpired, pinInForce, readersOn } from '../core/readers-on.ts'
+import { currentUpTo, isExpired, readersOn } from '../core/readers-on.ts'
 import type { PointerRead } from '../stores/ports.ts'
+import { CandidateSide } from './candidate-side.ts'
 import { FailOver } from './fail-over.ts'
 import { MissingObject } from './missing-object.ts'
 import type { Limits } from './options.ts'
-import { isOnCandidateSide } from './side.ts'
 import type { Source } from './source.ts'
-import { type Aside, confirmAt, type Serving, type Standing, unreachable } from './standing.ts'
+import { confirmAt, type Serving, type Standing, unreachable } from './standing.ts'
 import { type OpenVersion, sameContent, sameVersion } from './version.ts'
 
 /** The pointer is polled this often within a follow lag: one poll may fail, or be late. */
@@ -22,8 +22,6 @@ const BACKOFF_MAX_MS = 5_000
 const BACKOFF_FIRST_MS = 50
 /** Each time the pointer has moved on while its version was being opened. */
 const OPEN_ATTEMPTS = 5
-/** A candidate that could not be opened is left alone this long before it is tried again. */
-const ASIDE_REST_MS = 1_000
 /** A store whose version was found damaged. */
 const DAMAGED_REST_MS = 60_000
 
@@ -69,11 +67,10 @@ export class Follower {
   failing: { error: unknown } | null = null
   #scheduled: Promise<OpenVersion> | null = null
   readonly #failOver: FailOver
+  readonly #candidateSide: CandidateSide
   #nap = new AbortController()
   #toldStale = false
   #toldExpired = false
-  #openingAside = false
-  #asideRestUntil = 0
   /** Called with what is served now, after each pointer that was followed. */
   onServing: (serving: Serving) => void = () => undefined
   /** Called when the candidate of a canary could not be opened. */
@@ -92,6 +89,14 @@ export class Follower {
       mayServeBehind: (source, named) => this.#mayServeBehind(source, named),
       switchTo: (next, reason) => this.#switchTo(next, reason),
       tellError: (error) => this.tell('error', error),
+    })
+    this.#candidateSide = new CandidateSide(limits.key, {
+      opened: (source, canaryId, version) => this.#openedAside(source, canaryId, version),
+      failed: (canaryId, error) => {
+        if (this.#closing.signal.aborted) return
+        this.onCandidateFailure(canaryId)
+        this.tell('error', error)
+      },
     })
     // Without a listener an 'error' event would be thrown.
     this.events.on('error', () => undefined)
@@ -278,14 +283,8 @@ export class Follower {
       return now.version
     }
     confirmAt(version, sentAt)
-    this.#adopt({
-      version,
-      source,
-      standing: 'confirmed',
-      pointer,
-      readAt: sentAt,
-      aside: this.#asideOf(source, pointer, sentAt),
-    })
+    const aside = this.#candidateSide.of(source, pointer, sentAt, this.#serving?.aside ?? null)
+    this.#adopt({ version, source, standing: 'confirmed', pointer, readAt: sentAt, aside })
     return version
   }
 
@@ -296,42 +295,11 @@ export class Follower {
     return order > 0 || (order === 0 && now.readAt > sentAt)
   }
 
-  /** The candidate of a canary, once it is open here; until then the active version answers, and following it waits for nothing. */
-  #asideOf(source: Source, pointer: Pointer, sentAt: number): Aside | null {
-    const candidate = pinInForce(pointer, Date.now()) === null ? pointer.candidate : null
-    if (candidate === null) return null
-    const before = this.#serving?.aside ?? null
-    if (before?.version.source !== source || !sameVersion(before.version.ref, candidate.version)) {
-      void this.#openAside(source, candidate, sentAt)
-      return null
-    }
-    confirmAt(before.version, sentAt)
-    return this.#aside(before.version, candidate)
-  }
-
-  async #openAside(source: Source, candidate: Aside['candidate'], sentAt: number): Promise<void> {
-    if (this.#openingAside || performance.now() < this.#asideRestUntil) return
-    this.#openingAside = true
-    try {
-      const version = await source.open(candidate.version)
-      version.isCandidate = true
-      confirmAt(version, sentAt)
-      const now = this.#serving
-      const still = now?.source === source ? now.pointer.candidate : null
-      if (now !== null && still?.canaryId === candidate.canaryId && now.standing === 'confirmed')
-        this.#adopt({ ...now, aside: this.#aside(version, still) })
-    } catch (error) {
-      this.#asideRestUntil = performance.now() + ASIDE_REST_MS
-      if (this.#closing.signal.aborted || unreachable(error)) return
-      this.onCandidateFailure(candidate.canaryId)
-      this.tell('error', error instanceof MissingObject ? error.asCorrupt() : error)
-    } finally {
-      this.#openingAside = false
-    }
-  }
-
-  #aside(version: OpenVersion, candidate: Aside['candidate']): Aside {
-    return { version, candidate, isOwn: isOnCandidateSide(this.#limits.key, candidate) }
+  #openedAside(source: Source, canaryId: string, version: OpenVersion): void {
+    const now = this.#serving
+    const candidate = now?.source === source && now.standing === 'confirmed' ? now.pointer.candidate : null
+    if (now !== null && candidate?.canaryId === canaryId)
+      this.#adopt({ ...now, aside: this.#candidateSide.aside(version, candidate) })
   }
 
   #see(pointer: Pointer): void {

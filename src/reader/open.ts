@@ -72,7 +72,7 @@ export async function openReader<T extends ValueTypes = ValueTypes>(
     await follower.start()
   } catch (error) {
     follower.close()
-    reporter.close()
+    await reporter.close()
     throw error
   }
   // Keyed by index at run time; T says so to the compiler only.

@@ -3,13 +3,13 @@ import type { Manifest } from '../../schemas/manifest.ts'
 import { tagSchema, type VersionRef } from '../../schemas/pointer.ts'
 import { isSnapflipError, SnapflipError } from '../core/errors.ts'
 import { isExpired, pinInForce } from '../core/readers-on.ts'
-import { decodeManifest } from '../snapshot/manifest.ts'
 import { bounded } from './bounded.ts'
 import type { Follower, FollowerEvents } from './follower.ts'
 import { type Freshness, parseFreshness } from './freshness.ts'
 import { exportMetrics, type MetricsRegistry } from './metrics.ts'
 import { MissingObject } from './missing-object.ts'
 import type { Limits } from './options.ts'
+import { Ordinals } from './ordinals.ts'
 import { Pin, type PinOptions, retired, takeLease } from './pin.ts'
 import { type ReadOptions, Reads, type ValueTypes } from './reads.ts'
 import type { Reporter } from './reporter.ts'
@@ -30,8 +30,6 @@ const AT_LEAST_DOUBLINGS = 5
 const UNKNOWN_POLLS = 5
 /** One call in so many is timed; a power of two. */
 const CALLS_TIMED = 16
-/** Tags whose ordinals are remembered for `atLeast`: also after their versions were deleted. */
-const ORDINALS_MAX = 1000
 
 type Read<R> = (version: OpenVersion) => R | Promise<R>
 /** Throws READER_STALE when a version may not answer a call: asked of each version but the first, which was chosen by it. */
@@ -46,7 +44,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   readonly #limits: Limits
   readonly #pins = new Set<Pin<T>>()
   readonly #pinning = new Set<Promise<unknown>>()
-  readonly #ordinals = new Map<string, number>()
+  readonly #ordinals: Ordinals
   readonly #reporter: Reporter
   readonly #counts: Counts
   #closed = false
@@ -74,8 +72,9 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
     this.#follower = follower
     this.#sources = sources
     this.#limits = limits
-    this.#remember(this.version)
-    follower.events.on('flip', ({ to }) => this.#remember(to))
+    this.#ordinals = new Ordinals(dataset, sources)
+    this.#ordinals.remember(this.version)
+    follower.events.on('flip', ({ to }) => this.#ordinals.remember(to))
     if (metrics !== undefined) this.#endMetrics = exportMetrics(metrics, this, () => this.#isBuilding())
   }
 
@@ -210,9 +209,10 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
     this.#closed = true
     this.#endMetrics()
     this.#follower.close()
-    this.#reporter.close()
+    const reported = this.#reporter.close()
     await Promise.allSettled(this.#pinning)
     await Promise.all([...this.#pins].map((pin) => pin.end()))
+    await reported
     await Promise.all(this.#sources.map((source) => source.store.close()))
   }
 
@@ -422,7 +422,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
       this.#throwIfClosed()
       failure = undefined
       try {
-        ordinal ??= await this.#ordinalOf(tag)
+        ordinal ??= await this.#ordinals.of(tag, this.#follower.serving)
         if (!reaches(this.#chosen(key))) {
           await bounded(this.#refresh(), Math.max(1, deadline - performance.now()), () =>
             this.#tooStale(`at ${tag} or later`, undefined),
@@ -441,30 +441,6 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
       if (leftMs <= AT_LEAST_POLL_MS) throw this.#tooStale(`at ${tag} or later`, failure)
       await this.#follower.flipWithin(Math.min(AT_LEAST_POLL_MS * 2 ** Math.min(polls, AT_LEAST_DOUBLINGS), leftMs))
     }
-  }
-
-  /** Place of a version in the registry's order; null when no store knows the tag. A tag's text says nothing about it. */
-  async #ordinalOf(tag: string): Promise<number | null> {
-    const { pointer } = this.#follower.serving
-    for (const ref of [pointer.active, pointer.previous, pointer.candidate?.version])
-      if (ref?.tag === tag) return ref.ordinal
-    const known = this.#ordinals.get(tag)
-    if (known !== undefined) return known
-    if (!tagSchema.safeParse(tag).success) return null
-    const asked = await Promise.allSettled(this.#sources.map((source) => source.data.readManifest(tag)))
-    for (const answer of asked) {
-      if (answer.status === 'rejected' || answer.value === null) continue
-      const { ordinal } = decodeManifest(answer.value, { dataset: this.dataset, tag })
-      this.#remember({ tag, ordinal })
-      return ordinal
-    }
-    for (const answer of asked) if (answer.status === 'rejected') throw answer.reason
-    return null
-  }
-
-  #remember({ tag, ordinal }: Pick<VersionRef, 'tag' | 'ordinal'>): void {
-    if (this.#ordinals.size >= ORDINALS_MAX) this.#ordinals.clear()
-    this.#ordinals.set(tag, ordinal)
   }
 
   async #named(tag: string): Promise<OpenVersion> {

@@ -3,6 +3,7 @@ import type { Pointer } from '../../schemas/pointer.ts'
 import { COUNTERS_KEPT_MS, capped } from '../core/counters.ts'
 import { isSnapflipError } from '../core/errors.ts'
 import { pinInForce } from '../core/readers-on.ts'
+import { bounded } from './bounded.ts'
 import type { Source } from './source.ts'
 import type { Serving } from './standing.ts'
 import { type Counting, type Counts, combine, noCounts, type Tally } from './tally.ts'
@@ -11,6 +12,8 @@ import { type Counting, type Counts, combine, noCounts, type Tally } from './tal
 const UNWATCHED_TIMES = 12
 /** A report that nothing was added to is written again before the store lets go of it. */
 const REWRITE_MS = COUNTERS_KEPT_MS / 4
+/** A process that ends waits no longer than this. */
+const LAST_WORD_MS = 500
 /** Watches remembered: a reader that falls behind a flip and comes back goes on with the totals it had. */
 const WATCHES_MAX = 8
 /** Indexes whose recent keys are reported. */
@@ -136,8 +139,12 @@ export class Reporter {
     }
   }
 
-  close(): void {
+  /** Stops; what a canary or bake has not heard of yet is told as a last word, if the store takes it in time. */
+  async close(): Promise<void> {
     clearInterval(this.#timer)
+    const serving = this.#serving
+    if (serving !== null && isWatched(serving.pointer) && this.#timer !== undefined)
+      await bounded(this.report(), LAST_WORD_MS, () => undefined).catch(() => undefined)
     this.#serving = null
   }
 

@@ -237,7 +237,7 @@ test('an operator’s pin holds readers through flips and canaries until its tim
 })
 
 test('a version beyond its budget is served with a mark, or refused, as declared, and told of', async () => {
-  const { dataset, first, second, reader } = await twoVersions()
+  const { dataset, first, second, reader, broken } = await twoVersions()
   const expired: unknown[] = []
   reader.on('expired', (event) => expired.push(event))
   const at = (agoMs: number) => new Date(Date.now() - agoMs).toISOString()
@@ -253,6 +253,19 @@ test('a version beyond its budget is served with a mark, or refused, as declared
   expect(await read()).toMatchObject({ expired: false })
   expect([reader.expired, expired.length]).toEqual([false, 0])
 
+  // Time goes by also where the pointer cannot be read.
+  await ttl(1500, 'mark')
+  await read()
+  expect(reader.expired).toBe(false)
+  broken.down = 'pointer'
+  await expect.poll(() => reader.expired, { timeout: 10_000 }).toBe(true)
+  broken.down = false
+  await expect.poll(() => reader.stale, { timeout: 10_000 }).toBe(false)
+
+  await ttl(600_000, 'mark')
+  await read()
+  expect([reader.expired, expired.length]).toEqual([false, 1])
+  expired.length = 0
   await ttl(1, 'mark')
   await expect.poll(async () => (await read()).expired, { timeout: 10_000 }).toBe(true)
   expect(await reader.get('products', 1)).toMatchObject({ mark: 1 })
@@ -277,4 +290,41 @@ test('a version beyond its budget is served with a mark, or refused, as declared
     pin: { version: second.ref, until: '2999-01-01T00:00:00Z', by: 'ann', reason: 'audit' },
   })
   expect(await read().catch((error) => error)).toMatchObject({ value: { mark: 2 }, expired: true })
+})
+
+test('an answer to an earlier question does not take readers back from what a later one found', async () => {
+  const { dataset, first, second, connect } = await twoVersions()
+  await dataset.flip(second)
+  const own = await connect()
+  let release: () => void = () => undefined
+  let held: Promise<void> | null = null
+  const slow = {
+    ...own,
+    pointer: {
+      swap: own.pointer.swap.bind(own.pointer),
+      isBound: () => own.pointer.isBound(),
+      rebind: own.pointer.rebind.bind(own.pointer),
+      watch: () => undefined,
+      async read() {
+        const until = held
+        held = null
+        const found = await own.pointer.read()
+        await until
+        return found
+      },
+    },
+  }
+  const reader = kept(await openReader([slow], dataset.name, { followLagMs: 60_000, reportMs: 0 }))
+  held = new Promise((resolve) => (release = resolve))
+  const early = reader.get('products', 1, { fresh: maxStale(0) })
+  await expect.poll(() => held).toBeNull()
+  // A pin raises no epoch: nothing but the order of the questions tells which answer is the later one.
+  await dataset.change({
+    kind: 'pin',
+    pin: { version: first.ref, until: '2999-01-01T00:00:00Z', by: 'ann', reason: 'audit' },
+  })
+  expect(await reader.get('products', 1, { fresh: maxStale(0) })).toMatchObject({ mark: 1 })
+  release()
+  await early
+  expect(reader.version).toEqual(first.ref)
 })

@@ -125,6 +125,16 @@ test('where nobody watches, reports are few', async () => {
   expect(put).toHaveLength(1)
 })
 
+test('a reader that is closed has the last word where somebody watches', async () => {
+  const { put, opened, serve } = counting()
+  const active = opened(1)
+  serve({ bake: { flipId: 'flip-1', until: '2026-05-18T10:00:00Z' } }, active)
+  reads(active.tally, 2)
+  await reporter.close()
+  await reporter.close()
+  expect(put).toMatchObject([{ reads: 2 }])
+})
+
 test('a store that may not be written is told of once; one that does not answer is asked again', async () => {
   const { state, put, opened, serve } = counting()
   serve({}, opened(1))
