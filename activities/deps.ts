@@ -23,8 +23,8 @@ export interface Deps {
   alert: RaiseAlert
   /** Where builds keep their runs; a retry on the same machine goes on from them. */
   workDir: string
-  /** Who started a workflow: `temporal:<identity>`, as the server recorded it; nobody's proof of anything. */
-  starter(workflowId: string, runId: string): Promise<string>
+  /** Who started a workflow: `temporal:<identity>`, as the server recorded it, nobody's proof of anything; or another workflow, by its id. */
+  starter(workflowId: string, runId: string): Promise<{ actor: string; isWorkflow: boolean }>
   /** Whether the Temporal server knows our search attributes. */
   searchable: boolean
 }

@@ -18,6 +18,7 @@ import { asActivity } from './failure.ts'
 import { makeFlip } from './flip.ts'
 import { readManifest } from './parent.ts'
 import { reconcile } from './reconcile.ts'
+import { requesterOf } from './requester.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 import { throughRestarts } from './through-restarts.ts'
 
@@ -51,10 +52,11 @@ export const flipBack =
   (deps: Deps) =>
   (asked: FlipBackRequest): Promise<FlippedBack> =>
     asActivity(async (tell, signal) => {
-      const { workflowId, runId } = asked
-      const by = { flipId: asked.flipId, actor: () => deps.starter(workflowId, runId) }
+      const { flipId, workflowId, runId } = asked
+      const actor = async (request: RollbackRequest) =>
+        (await requesterOf(deps, { action: 'rollback', request, workflowId, runId })).actor
       try {
-        const back = await takeBack(deps, { ...by, request: asked.request }, { tell, signal })
+        const back = await takeBack(deps, { flipId, actor, request: asked.request }, { tell, signal })
         return { ...back, searchable: deps.searchable }
       } catch (error) {
         if (!isSnapflipError(error, 'NO_ACTIVE_VERSION')) throw error
@@ -69,7 +71,7 @@ export type TakeBackDeps = ChangeDeps & Pick<Deps, 'config'>
 /** The rollback itself, for the activity and for the command line, which does without Temporal. Again with the same flip id: finds it made. */
 export function takeBack(
   deps: TakeBackDeps,
-  asked: { flipId: string; request: unknown; actor: () => Promise<string> },
+  asked: { flipId: string; request: unknown; actor: (request: RollbackRequest) => Promise<string> },
   looking: Omit<Looking, 'dataset'>,
 ): Promise<Omit<FlippedBack, 'searchable'>> {
   // The store is looked at first each time, which repairs it.
@@ -92,7 +94,7 @@ async function takeBackOnce(
     stores: [, ...stores],
   } = datasetOf(deps.config, dataset)
   const store = await deps.store(dataset)
-  const actor = await asked.actor()
+  const actor = await asked.actor(request)
   await requireStore(deps.pool, { dataset, url: store.url })
   const made = async (): Promise<FlipRow | null> => {
     await settleOpenFlips(deps, store, dataset)

@@ -5,9 +5,10 @@ import { type RefreshRequest, refreshRequestSchema, WORKFLOW_ID } from '../schem
 import type { BakePolicy, CanaryPolicy } from '../schemas/watch.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { NO_EPOCH } from '../src/core/pointer.ts'
+import { PACKAGE_VERSION } from '../src/package-version.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
 import { requireApplied } from '../src/registry/current-definition.ts'
-import { openRefresh } from '../src/registry/open-refresh.ts'
+import { openRefresh, type RefreshToOpen } from '../src/registry/open-refresh.ts'
 import { raiseEpoch } from '../src/registry/raise-epoch.ts'
 import { absorbBreakGlass } from './absorb.ts'
 import { type Deps, datasetOf } from './deps.ts'
@@ -16,6 +17,7 @@ import { asActivity } from './failure.ts'
 import { followAll } from './follow.ts'
 import type { FlipFrom } from './parent.ts'
 import { repair } from './reconcile.ts'
+import { requesterOf } from './requester.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 import { outsideWindow } from './window.ts'
 
@@ -61,10 +63,12 @@ async function planRefresh(
   asked: PlanRequest,
   { tell, signal }: { tell: (progress: string) => void; signal: AbortSignal },
 ): Promise<Plan | PlanLater> {
-  const { dataset, reason, full, outsideWindow: anyTime } = parseRequest(asked.request)
+  const request = parseRequest(asked.request)
+  const { dataset, reason, full, outsideWindow: anyTime } = request
   const definition = datasetOf(deps.config, dataset)
   requireOwnId(dataset, asked.workflowId)
-  await requireApplied(deps.pool, { dataset, definition })
+  const policy = await requireApplied(deps.pool, { dataset, definition })
+  const requester = await requesterOf(deps, { ...asked, action: 'refresh', request })
   const store = await deps.store(dataset)
   await requireStore(deps.pool, { dataset, url: store.url })
   const outside = anyTime ? null : outsideWindow(definition)
@@ -75,12 +79,10 @@ async function planRefresh(
   const absorbed = await absorbBreakGlass(deps, store, dataset)
   // Nothing is copied here: that would keep readers of the first store waiting for fresh data.
   await followAll(deps, { dataset, tell, signal })
+  const { refreshId, workflowId, runId } = asked
   await openOnce(deps, {
-    ...asked,
-    dataset,
-    reason: reason ?? null,
-    full: full ?? false,
-    outsideWindow: anyTime ?? false,
+    ...{ refreshId, dataset, workflowId, runId, reason: reason ?? null, full: full ?? false },
+    ...{ outsideWindow: anyTime ?? false, requestedBy: requester.actor, policy, snapflip: PACKAGE_VERSION },
   })
 
   await endLeftCanary(deps, store, { dataset, tell, signal }, asked.refreshId)
@@ -136,23 +138,9 @@ function requireOwnId(dataset: string, workflowId: string): void {
 }
 
 /** Waiting for another refresh is the caller's to decide, not a retry policy's. */
-async function openOnce(
-  deps: Deps,
-  refresh: {
-    refreshId: string
-    dataset: string
-    workflowId: string
-    runId: string
-    reason: string | null
-    full: boolean
-    outsideWindow: boolean
-  },
-): Promise<void> {
-  const { refreshId, dataset, workflowId, runId, reason, full, outsideWindow } = refresh
-  const requestedBy = await deps.starter(workflowId, runId)
+async function openOnce(deps: Deps, refresh: RefreshToOpen): Promise<void> {
   try {
-    const opening = { refreshId, dataset, workflowId, runId, reason, full, requestedBy, outsideWindow }
-    await openRefresh(deps.pool, opening)
+    await openRefresh(deps.pool, refresh)
   } catch (error) {
     if (!isSnapflipError(error, 'REFRESH_RUNNING')) throw error
     throw ApplicationFailure.nonRetryable(error.message, error.code, error.details)

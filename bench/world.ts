@@ -105,7 +105,7 @@ async function makeWorld(
   for (const [dataset, definition] of Object.entries(config.datasets)) {
     for (const [name, declared] of Object.entries(definition.indexes))
       await attach(client, [await resolveSource(client, dataset, name, declared)])
-    await applyDefinition(pool, { dataset, definition, by: null })
+    await applyDefinition(pool, { dataset, definition })
   }
   client.release()
 

@@ -4,6 +4,7 @@ import { gatesSchema } from './gates.ts'
 import { nameSchema } from './name.ts'
 import { ttlSchema } from './pointer.ts'
 import { retriesSchema } from './retries.ts'
+import { maySchema, rolesSchema } from './roles.ts'
 import { scheduleSchema } from './schedule.ts'
 import { bakePolicySchema, canaryPolicySchema } from './watch.ts'
 import { windowsSchema } from './windows.ts'
@@ -77,6 +78,8 @@ export const datasetSchema = z.strictObject({
   canary: canaryPolicySchema.optional(),
   /** Watches a version after the flip, and takes readers back from a bad one; without it there is no bake. */
   bake: bakePolicySchema.optional(),
+  roles: rolesSchema.optional(),
+  may: maySchema.prefault({}),
   /** Refreshes by itself; without it when somebody asks. */
   schedule: scheduleSchema.optional(),
   /** When it may be refreshed, by itself or by hand; without it always. */

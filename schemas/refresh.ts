@@ -1,6 +1,9 @@
 import { z } from 'zod'
 import { tagSchema } from './pointer.ts'
 
+/** Proves who asks (snapflip.tickets); the CLI gets one. Without it: whoever Temporal says, unverified. */
+const ticket = z.uuid().optional()
+
 /** What starts a refresh or a rollback, typed by hand in the Temporal UI or sent by the CLI. Nothing secret ever goes in here. */
 export const refreshRequestSchema = z
   .strictObject({
@@ -10,6 +13,7 @@ export const refreshRequestSchema = z
     full: z.boolean().optional(),
     /** Whatever the dataset's windows say; the history keeps it, with the reason. */
     outsideWindow: z.boolean().optional(),
+    ticket,
   })
   .refine(({ outsideWindow, reason }) => !outsideWindow || reason, {
     path: ['reason'],
@@ -24,6 +28,7 @@ export const rollbackRequestSchema = z.strictObject({
   to: tagSchema.optional(),
   /** The version to leave; refused when another one is active. Without it: whichever is active. */
   from: tagSchema.optional(),
+  ticket,
 })
 export type RollbackRequest = z.infer<typeof rollbackRequestSchema>
 

@@ -5,6 +5,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { type Config, configSchema } from '../schemas/config.ts'
 import { describeProblems } from './config-problems.ts'
 import { ERRORS, isSnapflipError, SnapflipError } from './core/errors.ts'
+import { whoMay } from './core/roles.ts'
 import { gateProblems } from './gate-problems.ts'
 import type { GateFunctions } from './gates/user-function.ts'
 import { plainDefinition } from './plain-definition.ts'
@@ -95,7 +96,8 @@ function sameStore({ stores }: Config, a: string, b: string): boolean {
 /** What one part of the definition says about another. */
 function crossProblems(config: Config): string[] {
   const problems = databaseProblems(config.database)
-  for (const [dataset, { stores, publish, indexes, schedule, retries }] of Object.entries(config.datasets)) {
+  for (const [dataset, definition] of Object.entries(config.datasets)) {
+    const { stores, publish, indexes, schedule, retries } = definition
     for (const [position, store] of stores.entries()) {
       if (config.stores[store] !== undefined) continue
       const known = Object.keys(config.stores).join(', ') || 'none'
@@ -112,6 +114,12 @@ function crossProblems(config: Config): string[] {
       )
     if (publish !== undefined && stores.length === 1)
       problems.push(`datasets.${dataset}.publish: expected only where several stores are named, found one`)
+    // `apply` looks whether such a login is there.
+    if (whoMay(definition, 'apply')?.every((actor) => actor.startsWith('temporal:'))) {
+      problems.push(
+        `datasets.${dataset}.roles: expected at least one login that is ${definition.may.apply} or more, who may apply the next definition, found none`,
+      )
+    }
     for (const [position, code] of (retries?.codes ?? []).entries())
       if (!(code in ERRORS))
         problems.push(
@@ -122,21 +130,17 @@ function crossProblems(config: Config): string[] {
         problems.push(
           `datasets.${dataset}.retries.tell[${position}]: expected a name of \`alerts.sinks\` (${Object.keys(config.alerts.sinks).join(', ') || 'none'}), found ${JSON.stringify(sink)}`,
         )
-    for (const [index, definition] of Object.entries(indexes)) {
-      if ('events' in definition) continue
-      if (definition.rebuildAfterMs !== undefined && definition.capture !== 'none')
+    for (const [index, declared] of Object.entries(indexes)) {
+      if ('events' in declared) continue
+      if (declared.rebuildAfterMs !== undefined && declared.capture !== 'none')
         problems.push(
           `datasets.${dataset}.indexes.${index}.rebuildAfterMs: expected only with capture: 'none', found it where changes are captured`,
         )
-      if (
-        schedule?.continuous !== undefined &&
-        definition.capture === 'none' &&
-        definition.rebuildAfterMs === undefined
-      )
+      if (schedule?.continuous !== undefined && declared.capture === 'none' && declared.rebuildAfterMs === undefined)
         problems.push(
           `datasets.${dataset}.indexes.${index}.rebuildAfterMs: expected with capture: 'none' in continuous mode, found nothing: when shall it be read again?`,
         )
-      if (definition.order === undefined || definition.many) continue
+      if (declared.order === undefined || declared.many) continue
       problems.push(
         `datasets.${dataset}.indexes.${index}.order: expected only with many: true, found it in an index of one value a key`,
       )

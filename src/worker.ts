@@ -186,14 +186,15 @@ async function starterOf(
   connection: NativeConnection,
   namespace: string,
   execution: { workflowId: string; runId: string },
-): Promise<string> {
+): Promise<{ actor: string; isWorkflow: boolean }> {
   const { history } = await connection.workflowService.getWorkflowExecutionHistory({
     namespace,
     execution,
     maximumPageSize: 1,
   })
   const started = history?.events?.[0]?.workflowExecutionStartedEventAttributes
-  return `temporal:${started?.parentWorkflowExecution?.workflowId || started?.identity || 'unknown'}`
+  const parent = started?.parentWorkflowExecution?.workflowId || null
+  return { actor: `temporal:${parent ?? (started?.identity || 'unknown')}`, isWorkflow: parent !== null }
 }
 
 /** The bundle built with the package where there is one; from source, Temporal bundles when the worker starts. */

@@ -4,9 +4,10 @@ import { attach, detach } from '../changelog/capture.ts'
 import { resolveSource } from '../changelog/definition.ts'
 import type { Source } from '../changelog/source.ts'
 import { SnapflipError } from '../core/errors.ts'
-import { applyDefinition } from '../registry/apply-definition.ts'
+import { applyDefinition, requireSomebody } from '../registry/apply-definition.ts'
 import { applyFurtherStores } from '../registry/apply-further-stores.ts'
 import { applyStore } from '../registry/apply-store.ts'
+import { authorize } from '../registry/authorize.ts'
 import { migrate, migrationsPending } from '../registry/migrate.ts'
 import { recordEvent } from '../registry/record.ts'
 import { manifestHash } from '../snapshot/manifest.ts'
@@ -51,6 +52,12 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
     if (asks) await consent('Make them?')
     await migrate((await session.config()).database)
   }
+  // Before anything else is changed, and of all: half an apply would be worse than none.
+  const actors = new Map<string, string>()
+  for (const name of names) {
+    actors.set(name, (await authorize(pool, { dataset: name, action: 'apply' })).actor)
+    await requireSomebody(pool, { dataset: name, definition: await session.dataset(name) })
+  }
   const plans = await plansOf(session, names)
   for (const plan of plans) requireRoom(plan)
   session.note(
@@ -69,24 +76,25 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
     for (const [index, declared] of Object.entries(definition.indexes))
       sources.push(await resolveSource(client, dataset, index, declared))
     const attached = (await attach(client, sources)).filter(({ changed }) => changed).map(({ table }) => table)
-    const { number, changed } = await applyDefinition(pool, { dataset, definition, by: session.actor })
+    const by = actors.get(dataset) ?? null
+    const { number, changed } = await applyDefinition(pool, { dataset, definition })
     const store = await session.store(dataset)
     const { movedFrom } = await applyStore(pool, {
       dataset,
       url: store.url,
-      by: session.actor,
+      by,
       holds: async ({ tag, manifestSha256 }) => {
         const bytes = await store.data.readManifest(tag)
         return bytes !== null && manifestHash(bytes) === manifestSha256
       },
     })
     const further = (await session.furtherStores(dataset)).map(({ name, store }) => ({ name, url: store.url }))
-    const stores = await applyFurtherStores(pool, { dataset, stores: further, by: session.actor })
+    const stores = await applyFurtherStores(pool, { dataset, stores: further, by })
     if (attached.length > 0)
-      await recordEvent(pool, { dataset, actor: session.actor, kind: 'capture.attached', detail: { tables: attached } })
+      await recordEvent(pool, { dataset, actor: by, kind: 'capture.attached', detail: { tables: attached } })
     const detached = unused.length === 0 ? [] : await detach(client, unused)
     if (detached.length > 0)
-      await recordEvent(pool, { dataset, actor: session.actor, kind: 'capture.removed', detail: { tables: detached } })
+      await recordEvent(pool, { dataset, actor: by, kind: 'capture.removed', detail: { tables: detached } })
     if (schedule !== null) await applySchedule(session, dataset, definition.schedule)
     results.push({
       dataset,

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { detach as detachTables, listCaptures } from '../changelog/capture.ts'
+import { authorize } from '../registry/authorize.ts'
 import { currentDefinition } from '../registry/current-definition.ts'
 import { detachDataset } from '../registry/detach-dataset.ts'
 import { applySchedule } from './apply-schedule.ts'
@@ -17,6 +18,7 @@ export function detach(program: Command): void {
 
 async function run(session: Session, _options: CommonOptions, dataset: string): Promise<Answer> {
   const registry = await session.registry()
+  const { actor: by } = await authorize(registry, { dataset, action: 'apply' })
   const applied = await currentDefinition(registry, dataset)
   // One that was dropped from the file is known from its last apply.
   const definition = applied === null ? await session.dataset(dataset) : (await session.config()).datasets[dataset]
@@ -29,7 +31,7 @@ async function run(session: Session, _options: CommonOptions, dataset: string): 
     .filter(({ name, gone }) => gone || (mine.has(name) && !elsewhere.has(name)))
     .map(({ name }) => name)
   const kept = [...mine].filter((name) => elsewhere.has(name))
-  await detachDataset(registry, { dataset, by: session.actor, tables, kept })
+  await detachDataset(registry, { dataset, by, tables, kept })
   const detached = await detachTables(client, tables)
   if (applied?.definition.schedule !== undefined) await applySchedule(session, dataset, undefined)
   const lines = [

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { holdDataset } from '../../activities/hold.ts'
+import { authorize } from '../registry/authorize.ts'
 import { changeDeps } from './change-deps.ts'
 import { reason } from './reason.ts'
 import type { Session } from './session.ts'
@@ -22,7 +23,8 @@ export function hold(program: Command): void {
 async function run(session: Session, { reason }: Options, dataset: string): Promise<Answer> {
   await session.dataset(dataset)
   const pool = await session.registry()
-  const { hold, replaced } = await holdDataset(changeDeps(session, pool), { dataset, by: session.actor, reason })
+  const { actor: by } = await authorize(pool, { dataset, action: 'hold', reason })
+  const { hold, replaced } = await holdDataset(changeDeps(session, pool), { dataset, by, reason })
   const instead = replaced === null ? '' : ` It replaces the hold by ${replaced.by}: ${replaced.reason}.`
   return {
     json: { dataset, hold, replaced },

@@ -11,6 +11,7 @@ import { capturedTables, lockNames, type Source } from '../changelog/source.ts'
 import { watermarkStillThere } from '../changelog/watermark.ts'
 import { whyFull } from '../changelog/why-full.ts'
 import { currentSnapshot } from '../changelog/window.ts'
+import { type DefinitionChange, definitionChanges } from '../core/definition-changes.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { youngIndexes } from '../core/time-bound.ts'
 import { appliedStore } from '../registry/applied-store.ts'
@@ -40,6 +41,8 @@ export interface IndexPlan {
 export interface DatasetPlan {
   dataset: string
   definition: 'new' | 'changed' | 'as applied'
+  /** Of a changed one, against the policy in force. */
+  changes: DefinitionChange[]
   attach: string[]
   /** Tables that this definition no longer uses, nor any other. */
   detach: string[]
@@ -73,6 +76,8 @@ export async function planOf(
   for (const [index, declared] of Object.entries(definition.indexes))
     sources.push(await resolveSource(client, dataset, index, declared))
   const applied = await currentDefinition(registry, dataset)
+  // As the registry keeps it: JSON.
+  const changes = applied === null ? [] : definitionChanges(applied.definition, JSON.parse(JSON.stringify(definition)))
   const store = await session.store(dataset)
   const { name } = await session.storeUrl(dataset)
   const { manifest: parent, lost } = await nextParent(applied === null ? null : registry, store, dataset)
@@ -102,7 +107,8 @@ export async function planOf(
     : Math.ceil(full.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0) * STORED_SHARE)
   return {
     dataset,
-    definition: applied === null ? 'new' : sameDefinition(applied.definition, definition) ? 'as applied' : 'changed',
+    definition: applied === null ? 'new' : changes.length === 0 ? 'as applied' : 'changed',
+    changes,
     attach: capturedTables(sources)
       .filter((table) => captureFault(table) !== null)
       .map(({ name }) => name),
@@ -199,10 +205,6 @@ async function noLongerUsed(
   const before = await tableNames(client, Object.values(applied.indexes))
   const captured = new Set((await listCaptures(client)).map(({ name }) => name))
   return before.filter((name) => captured.has(name) && !still.has(name) && !elsewhere.has(name))
-}
-
-function sameDefinition(a: DatasetDefinition, b: DatasetDefinition): boolean {
-  return canonical(a) === canonical(b)
 }
 
 /** JSON with its keys in one order: the registry's jsonb has an order of its own. */

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import type { ClientBase } from 'pg'
+import { changeText } from '../core/definition-changes.ts'
 import { formatBytes } from '../core/format-bytes.ts'
 import { migrationsPending, rehearsed } from '../registry/migrate.ts'
 import { droppedText, notInFile } from './dropped.ts'
@@ -74,8 +75,8 @@ export function migrationsText(migrations: readonly string[]): string {
 }
 
 export function planText(plan: DatasetPlan): string {
-  const { dataset, definition, attach, detach, lost, indexes, schedule, store, furtherStores } = plan
-  const lines = [`${dataset}: definition ${definition}`]
+  const { dataset, definition, changes, attach, detach, lost, indexes, schedule, store, furtherStores } = plan
+  const lines = [`${dataset}: definition ${definition}`, ...changes.map((change) => `  ~ ${changeText(change)}`)]
   if (store.movedFrom !== null)
     lines.push(
       `  MOVES from ${store.movedFrom} to ${store.url}: built anew there, unless its versions were brought along`,

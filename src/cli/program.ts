@@ -1,5 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs'
 import { Command } from 'commander'
+import { PACKAGE_VERSION } from '../package-version.ts'
 import { withCommonOptions } from './verb.ts'
 import { VERBS } from './verbs.ts'
 
@@ -7,7 +7,7 @@ import { VERBS } from './verbs.ts'
 export function commandLine(): Command {
   const program = new Command('snapflip')
     .description('Index versions: built from committed changes, proven, flipped to in one step, and taken back.')
-    .version(packageVersion())
+    .version(PACKAGE_VERSION)
     .helpCommand(false)
     .showHelpAfterError(false)
     // Each verb reads its own options, so that its --version may be a tag; the common ones may stand before it too.
@@ -22,13 +22,4 @@ export function commandLine(): Command {
     return found === undefined ? program.error(`error: unknown command '${asked}'`) : found.help()
   })
   return program
-}
-
-/** Of the package.json next above: the checkout's, or the installed package's above dist. */
-function packageVersion(): string {
-  for (let folder = new URL('..', import.meta.url); ; folder = new URL('..', folder)) {
-    const file = new URL('package.json', folder)
-    if (existsSync(file)) return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version
-    if (folder.pathname === '/') return 'unknown'
-  }
 }

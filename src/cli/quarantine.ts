@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { quarantineVersion } from '../../activities/quarantine.ts'
+import { authorize } from '../registry/authorize.ts'
 import { changeDeps } from './change-deps.ts'
 import { reason } from './reason.ts'
 import type { Session } from './session.ts'
@@ -22,7 +23,8 @@ export function quarantine(program: Command): void {
 async function run(session: Session, { reason }: Options, dataset: string, tag: string): Promise<Answer> {
   await session.dataset(dataset)
   const pool = await session.registry()
-  await quarantineVersion(changeDeps(session, pool), { dataset, tag, by: session.actor, reason })
+  const { actor: by } = await authorize(pool, { dataset, action: 'quarantine', version: tag, reason })
+  await quarantineVersion(changeDeps(session, pool), { dataset, tag, by, reason })
   return {
     json: { dataset, tag, quarantined: true },
     text: `${tag} of ${dataset} is quarantined. \`snapflip release ${dataset} ${tag} --reason …\` lifts it.`,

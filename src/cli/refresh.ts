@@ -6,6 +6,7 @@ import { gateTable } from './gate-table.ts'
 import { reason } from './reason.ts'
 import type { Session } from './session.ts'
 import { startWorkflow } from './start-workflow.ts'
+import { ticketed } from './ticketed.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
 interface Options extends CommonOptions {
@@ -66,12 +67,12 @@ async function run(session: Session, options: Options, dataset: string): Promise
         session,
         'refresh',
         workflowId,
-        {
+        await ticketed(session, 'refresh', {
           dataset,
           ...(options.reason === undefined ? {} : { reason: options.reason }),
           ...(options.full === undefined ? {} : { full: options.full }),
           ...(options.outsideWindow === undefined ? {} : { outsideWindow: options.outsideWindow }),
-        },
+        }),
         {
           code: 'REFRESH_RUNNING',
           message:

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { releaseVersion } from '../../activities/quarantine.ts'
+import { authorize } from '../registry/authorize.ts'
 import { changeDeps } from './change-deps.ts'
 import { reason } from './reason.ts'
 import type { Session } from './session.ts'
@@ -22,7 +23,8 @@ export function release(program: Command): void {
 async function run(session: Session, { reason }: Options, dataset: string, tag: string): Promise<Answer> {
   await session.dataset(dataset)
   const pool = await session.registry()
-  const { released } = await releaseVersion(changeDeps(session, pool), { dataset, tag, by: session.actor, reason })
+  const { actor: by } = await authorize(pool, { dataset, action: 'release', version: tag, reason })
+  const { released } = await releaseVersion(changeDeps(session, pool), { dataset, tag, by, reason })
   return {
     json: { dataset, tag, released },
     text: released ? `${tag} of ${dataset} may be flipped to again.` : `${tag} of ${dataset} was not quarantined.`,

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { resumeDataset } from '../../activities/hold.ts'
+import { authorize } from '../registry/authorize.ts'
 import { changeDeps } from './change-deps.ts'
 import { reason } from './reason.ts'
 import type { Session } from './session.ts'
@@ -22,6 +23,7 @@ export function resume(program: Command): void {
 async function run(session: Session, { reason }: Options, dataset: string): Promise<Answer> {
   await session.dataset(dataset)
   const pool = await session.registry()
-  const { lifted } = await resumeDataset(changeDeps(session, pool), { dataset, by: session.actor, reason })
+  const { actor: by } = await authorize(pool, { dataset, action: 'resume', reason })
+  const { lifted } = await resumeDataset(changeDeps(session, pool), { dataset, by, reason })
   return { json: { dataset, lifted }, text: lifted ? `${dataset} goes on.` : `${dataset} was not on hold.` }
 }

@@ -6,7 +6,7 @@ import { followAll, takeOverUnregistered } from '../../activities/follow.ts'
 import { lookAfter } from '../../activities/look-after.ts'
 import { isSnapflipError, type SnapflipError } from '../core/errors.ts'
 import { formatEpoch } from '../core/pointer.ts'
-import { sessionUser } from '../registry/session-user.ts'
+import { authorize } from '../registry/authorize.ts'
 import { changeDeps } from './change-deps.ts'
 import type { Session } from './session.ts'
 import type { Answer } from './verb.ts'
@@ -52,7 +52,7 @@ async function byRegistry(session: Session, request: Request, flipId: string): P
   const config = await session.config()
   const deps = { ...changeDeps(session, pool), config }
   const signal = new AbortController().signal
-  const actor = await sessionUser(pool)
+  const { actor } = await authorize(pool, { dataset: request.dataset, action: 'rollback', reason: request.reason })
   const asked = { flipId, request, actor: async () => actor }
   const { from, to, epoch, summary } = await takeBack(deps, asked, { tell: () => undefined, signal })
   await followAll(deps, { dataset: request.dataset, tell: () => undefined, signal })

@@ -5,6 +5,7 @@ import { DETACHED, follow } from './follow.ts'
 import { reason } from './reason.ts'
 import type { Session } from './session.ts'
 import { startWorkflow } from './start-workflow.ts'
+import { ticketed } from './ticketed.ts'
 import { unknownVersion } from './unknown-version.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
@@ -46,7 +47,11 @@ async function run(session: Session, options: Options, dataset: string): Promise
     session,
     'rollback',
     workflowId,
-    { dataset, reason: options.reason, ...(options.to === undefined ? {} : { to: options.to }) } as { dataset: string },
+    await ticketed(session, 'rollback', {
+      dataset,
+      reason: options.reason,
+      ...(options.to === undefined ? {} : { to: options.to }),
+    }),
     {
       code: 'CONFLICT',
       message: `Expected no open rollback of ${dataset}, found workflow ${workflowId} at work. \`snapflip status ${dataset}\` shows where it ends.`,

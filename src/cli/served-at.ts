@@ -4,6 +4,7 @@ import type { HistoryEntry } from '../registry/history-entries.ts'
 import { type Served, servedAt as servedAtOf } from '../registry/served-at.ts'
 import { gateTable } from './gate-table.ts'
 import { moment } from './moment.ts'
+import { ranUnder } from './ran-under.ts'
 import type { Session } from './session.ts'
 import { card, formatTime } from './table.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
@@ -52,6 +53,7 @@ function identity(dataset: string, at: Date, served: Served): string {
         ? null
         : `version ${policy.number}, applied by ${policy.appliedBy} at ${formatTime(policy.appliedAt)}`,
     ],
+    ['ran under', ranUnder(refresh)],
     ['built on', version?.parent ?? 'the source alone'],
     [
       'watermark',

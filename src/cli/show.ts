@@ -4,6 +4,7 @@ import type { GateResult } from '../../schemas/refresh.ts'
 import { isSnapflipError } from '../core/errors.ts'
 import { formatBytes } from '../core/format-bytes.ts'
 import { gateResults } from '../registry/gate-results.ts'
+import { readRefreshes } from '../registry/refreshes.ts'
 import { version as versionOf } from '../registry/version.ts'
 import { versions as versionsOf } from '../registry/versions.ts'
 import { decodeManifest } from '../snapshot/manifest.ts'
@@ -11,6 +12,7 @@ import { gateTable } from './gate-table.ts'
 import { heldVersion } from './held-version.ts'
 import { interruption } from './interruption.ts'
 import { keysOfHashes } from './keys-of-hashes.ts'
+import { ranUnder } from './ran-under.ts'
 import type { Session } from './session.ts'
 import { card, formatTime, table } from './table.ts'
 import { unknownVersion } from './unknown-version.ts'
@@ -45,6 +47,7 @@ async function run(session: Session, options: Options, dataset: string, tag: str
     )
   })
   const gates = await gateResults(registry, dataset, tag)
+  const [refresh = null] = await readRefreshes(registry, 'where id = $1', [row.refreshId])
   const store = await session.store(dataset)
   const bytes = row.manifestSha256 === null ? null : await store.data.readManifest(tag)
   const manifest =
@@ -58,6 +61,11 @@ async function run(session: Session, options: Options, dataset: string, tag: str
   const identity = card([
     ['version', `${tag} of ${dataset}`],
     ['state', `${row.state} since ${formatTime(row.stateAt)}`],
+    [
+      'asked for by',
+      refresh === null ? null : `${refresh.requestedBy}${refresh.reason === null ? '' : `: ${refresh.reason}`}`,
+    ],
+    ['ran under', ranUnder(refresh)],
     ['parent', row.parent],
     ['sealed', formatTime(row.sealedAt)],
     [
@@ -91,6 +99,7 @@ async function run(session: Session, options: Options, dataset: string, tag: str
     json: {
       dataset,
       version: row,
+      refresh,
       manifest,
       gates,
       storedBytes: stored,

@@ -12,6 +12,7 @@ import { incident } from './incident.ts'
 import { init } from './init.ts'
 import { migrate } from './migrate.ts'
 import { plan } from './plan.ts'
+import { policy } from './policy.ts'
 import { quarantine } from './quarantine.ts'
 import { refresh } from './refresh.ts'
 import { release } from './release.ts'
@@ -32,6 +33,7 @@ export const VERBS: readonly ((program: Command) => void)[] = [
   init,
   plan,
   apply,
+  policy,
   detach,
   worker,
   up,

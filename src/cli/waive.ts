@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { waivedText } from '../core/judgement.ts'
+import { authorize } from '../registry/authorize.ts'
 import { waive as waiveGate } from '../registry/waive.ts'
 import { moment } from './moment.ts'
 import { reason } from './reason.ts'
@@ -35,7 +36,9 @@ async function run(
   gate: string,
 ): Promise<Answer> {
   await session.dataset(dataset)
-  const waived = await waiveGate(await session.registry(), { dataset, tag, gate, until, reason })
+  const registry = await session.registry()
+  await authorize(registry, { dataset, action: 'waive', version: tag, reason })
+  const waived = await waiveGate(registry, { dataset, tag, gate, until, reason })
   return {
     json: { dataset, tag, gate, ...waived },
     text: `${gate} of ${tag} of ${dataset}: ${waivedText(waived)}. The next refresh takes it again: \`snapflip refresh ${dataset}\`.`,

@@ -1,45 +1,63 @@
 import type { DatasetDefinition } from '../../schemas/config.ts'
-import { currentDefinition } from './current-definition.ts'
-import { lockDataset } from './dataset-lock.ts'
-import { record } from './record.ts'
-import { type Db, transaction } from './transaction.ts'
+import { SnapflipError } from '../core/errors.ts'
+import { whoMay } from '../core/roles.ts'
+import { forbidden } from './authorize.ts'
+import { type Db, select, transaction } from './transaction.ts'
+
+interface Applied {
+  /** `nobody`: under its roles nobody who can log in could ever apply another. */
+  outcome: 'applied' | 'same' | 'forbidden' | 'nobody'
+  actor: string
+  needed: string | null
+  has: string | null
+  /** The one in force before. */
+  policy: number | null
+  number: number
+}
 
 /**
- * Makes the definition the dataset's current one: a new row when it differs from the last, otherwise nothing. A detached dataset is so no more.
+ * Makes the definition the dataset's current one, as whoever is connected: a new policy version when it differs from the last, otherwise nothing.
+ * The policy in force decides who may. A detached dataset is so no more.
  *
  * @returns the current definition's number, and whether this call made it.
+ * @throws SnapflipError FORBIDDEN, or CONFIG_INVALID when its roles would leave nobody who may apply the next.
  */
 export async function applyDefinition(
   db: Db,
-  { dataset, definition, by }: { dataset: string; definition: DatasetDefinition; by: string | null },
+  { dataset, definition }: { dataset: string; definition: DatasetDefinition },
 ): Promise<{ number: number; changed: boolean }> {
-  return transaction(db, async (client) => {
-    await client.query('insert into snapflip.datasets (name) values ($1) on conflict do nothing', [dataset])
-    const { detachedAt } = await lockDataset(client, dataset)
-    if (detachedAt !== null)
-      await client.query('update snapflip.datasets set detached_at = null where name = $1', [dataset])
-    const { rows } = await client.query<{ number: number; digest: string }>(APPLY, [
+  // The verdict is read after the commit: the entry of a refused apply stays.
+  const applied = await transaction(db, async (client) => {
+    const { rows } = await client.query<Applied>('select * from snapflip.apply_definition($1, $2)', [
       dataset,
       JSON.stringify(definition),
-      by,
     ])
-    const changed = rows.length > 0
-    const now = rows[0] ?? (await currentDefinition(client, dataset))
-    if (now === null) throw new Error(`${dataset} has no definition after one was applied`)
-    const { number, digest } = now
-    if (changed || detachedAt !== null)
-      await record(client, { dataset, actor: by, kind: 'definition.applied', detail: { number, digest } })
-    return { number, changed }
+    return rows[0]
   })
+  if (applied === undefined) throw new Error(`snapflip.apply_definition returned nothing for ${dataset}`)
+  const { outcome, number } = applied
+  if (outcome === 'forbidden') throw forbidden({ dataset, action: 'apply' }, applied)
+  if (outcome === 'nobody') throw lockedOut(dataset, definition)
+  return { number, changed: outcome === 'applied' }
 }
 
-/** jsonb has one text for equal values, whatever the order of keys in the file. Relies on the lock of the dataset's row. */
-const APPLY = `
-  with last as (
-    select number, body from snapflip.definitions where dataset = $1 order by number desc limit 1
+/** @throws SnapflipError CONFIG_INVALID when its roles would leave nobody who can log in and may apply the next definition. */
+export async function requireSomebody(
+  db: Db,
+  { dataset, definition }: { dataset: string; definition: DatasetDefinition },
+): Promise<void> {
+  const [found] = await select<{ somebody: boolean }>(db, 'select snapflip.somebody_may_apply($1) as somebody', [
+    JSON.stringify(definition),
+  ])
+  if (found?.somebody !== true) throw lockedOut(dataset, definition)
+}
+
+function lockedOut(dataset: string, definition: DatasetDefinition): SnapflipError {
+  const named = whoMay(definition, 'apply') ?? []
+  return new SnapflipError(
+    'CONFIG_INVALID',
+    `datasets.${dataset}.roles: expected a login of PostgreSQL among those who may apply the next definition, found ${named.join(', ') || 'nobody'}, ` +
+      'none of which can log in. Name one that can; nothing was applied.',
+    { dataset, named },
   )
-  insert into snapflip.definitions (dataset, number, body, digest, applied_by)
-  select $1, coalesce((select number from last), 0) + 1, $2::jsonb,
-         encode(sha256(convert_to($2::jsonb::text, 'UTF8')), 'hex'), coalesce($3, session_user)
-   where (select body from last) is distinct from $2::jsonb
-  returning number, digest`
+}

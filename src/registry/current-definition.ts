@@ -25,14 +25,21 @@ export async function currentDefinition(db: Db, dataset: string): Promise<Applie
   return rows[0] ?? null
 }
 
+/** Which policy version that is. */
+export interface PolicyInForce {
+  number: number
+  /** SHA-256 (hex) of its jsonb text. */
+  digest: string
+}
+
 /** @throws SnapflipError NOT_APPLIED unless exactly this definition was applied last, and not detached since. */
 export async function requireApplied(
   db: Db,
   { dataset, definition }: { dataset: string; definition: DatasetDefinition },
-): Promise<void> {
-  const rows = await select<{ number: number; same: boolean; detachedAt: Date | null }>(
+): Promise<PolicyInForce> {
+  const rows = await select<{ number: number; digest: string; same: boolean; detachedAt: Date | null }>(
     db,
-    `select number, body = $2::jsonb as same, detached_at as "detachedAt"
+    `select number, digest, body = $2::jsonb as same, detached_at as "detachedAt"
        from snapflip.definitions join snapflip.datasets on name = dataset
       where dataset = $1
       order by number desc
@@ -43,4 +50,5 @@ export async function requireApplied(
   if (applied === undefined) throw notApplied(dataset, 'found none')
   if (applied.detachedAt !== null) throw notApplied(dataset, `found it detached at ${applied.detachedAt.toISOString()}`)
   if (!applied.same) throw notApplied(dataset, `found another (number ${applied.number}): it changed since`)
+  return { number: applied.number, digest: applied.digest }
 }

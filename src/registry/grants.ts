@@ -2,9 +2,9 @@ import { SnapflipError } from '../core/errors.ts'
 import { type Db, select } from './transaction.ts'
 
 /**
- * SQL that makes the two roles snapflip works with, and one for who reads reports, each with the least it needs. Run by whoever ran the migrations; running it again
- * changes nothing. Readers have no role: they never connect to PostgreSQL. Neither role can touch the history but through
- * snapflip.record, and none can write to a source.
+ * SQL that makes the three roles snapflip works with, and one for who reads reports, each with the least it needs. Run by whoever ran the migrations; running it again
+ * changes nothing. Readers have no role: they never connect to PostgreSQL. None can touch the history but through
+ * snapflip.record, nor write to a source.
  *
  * @param tables sources, as the definition names them (`public.products`).
  * @throws SnapflipError DEFINITION_INVALID for a table that is not there.
@@ -52,6 +52,7 @@ export async function grantsSql(db: Db, { tables }: { tables: readonly string[] 
     ),
     CAPTURE,
     temporary('snapflip_capture'),
+    OPERATOR,
     VIEWER,
   ].join('')
 }
@@ -61,10 +62,12 @@ do $$
 declare
   wanted text;
 begin
-  foreach wanted in array array['snapflip_worker', 'snapflip_capture', 'snapflip_viewer'] loop
-    if not exists (select from pg_roles where rolname = wanted) then
+  foreach wanted in array array['snapflip_worker', 'snapflip_capture', 'snapflip_operator', 'snapflip_viewer'] loop
+    begin
       execute format('create role %I nologin', wanted);
-    end if;
+    exception when duplicate_object or unique_violation then
+      null; -- roles are the cluster's: another database may have brought them, even at this moment
+    end;
   end loop;
 end
 $$;
@@ -94,7 +97,18 @@ export const WORKER_WRITES: Readonly<Record<string, readonly string[]>> = {
   delete: ['changelog', 'events'],
 }
 
-const WORKER = `-- Worker and CLI: reads everything of snapflip's, takes the steps of refreshes and rollbacks.
+/** What a worker calls; `doctor` looks here too. */
+export const WORKER_CALLS: readonly string[] = [
+  'snapflip.record(text, text, text, text, jsonb)',
+  'snapflip.begin_lineage()',
+  'snapflip.authorize(text, text, text, jsonb)',
+  'snapflip.authorize_as(text, text, text, text, jsonb)',
+  'snapflip.issue_ticket(text, text, jsonb)',
+  'snapflip.use_ticket(uuid, text, text, jsonb, text)',
+  'snapflip.waive(text, text, text, timestamptz, text)',
+]
+
+const WORKER = `-- Worker: reads everything of snapflip's, takes the steps of refreshes and rollbacks.
 grant usage on schema snapflip to snapflip_worker;
 grant select on all tables in schema snapflip to snapflip_worker;
 grant update (epoch_registry) on snapflip.datasets to snapflip_worker;
@@ -103,10 +117,7 @@ ${Object.entries(WORKER_WRITES)
     ([rights, names]) =>
       `grant ${rights} on ${names.map((name) => `snapflip.${name}`).join(', ')} to snapflip_worker;\n`,
   )
-  .join(
-    '',
-  )}grant execute on function snapflip.record(text, text, text, text, jsonb), snapflip.begin_lineage() to snapflip_worker;
-grant execute on function snapflip.waive(text, text, text, timestamptz, text) to snapflip_worker;
+  .join('')}grant execute on function ${WORKER_CALLS.join(', ')} to snapflip_worker;
 `
 
 /** Rights on the sources: reading, which is all a build does. Row security must let the worker see every row, or builds fail. */
@@ -124,10 +135,27 @@ const CAPTURE = `
 grant usage on schema snapflip to snapflip_capture;
 grant select on all tables in schema snapflip to snapflip_capture;
 grant insert, update (epoch_registry, store, store_epoch, detached_at) on snapflip.datasets to snapflip_capture;
-grant insert on snapflip.definitions to snapflip_capture;
+-- A definition is applied through its function alone, which asks the policy in force.
+revoke insert on snapflip.definitions from snapflip_capture;
 grant insert, update, delete on snapflip.captures to snapflip_capture;
 grant delete on snapflip.changelog to snapflip_capture;
-grant execute on function snapflip.record(text, text, text, text, jsonb) to snapflip_capture;
+grant execute on function snapflip.record(text, text, text, text, jsonb), snapflip.authorize(text, text, text, jsonb),
+  snapflip.somebody_may_apply(jsonb), snapflip.apply_definition(text, jsonb) to snapflip_capture;
+revoke select on snapflip.tickets from snapflip_capture;
+`
+
+const OPERATOR = `
+-- People: \`grant snapflip_operator to <a login of their own>\`. What each may do is the policy's (\`roles\` of the definition); who they are goes into
+-- the history, and they write neither that nor tickets and approvals but through functions which look at it.
+grant usage on schema snapflip to snapflip_operator;
+grant select on all tables in schema snapflip to snapflip_operator;
+revoke select on snapflip.tickets from snapflip_operator;
+grant insert, update on snapflip.flips, snapflip.pins, snapflip.drills, snapflip.holds, snapflip.quarantines, snapflip.alerts, snapflip.alert_deliveries to snapflip_operator;
+grant insert on snapflip.ruled_out_flips to snapflip_operator;
+grant update (state, state_at) on snapflip.versions to snapflip_operator;
+grant update (epoch_registry) on snapflip.datasets to snapflip_operator;
+grant execute on function snapflip.record(text, text, text, text, jsonb), snapflip.authorize(text, text, text, jsonb),
+  snapflip.issue_ticket(text, text, jsonb), snapflip.waive(text, text, text, timestamptz, text) to snapflip_operator;
 `
 
 /** The tables that docs/history.md documents. */

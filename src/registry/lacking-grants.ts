@@ -1,4 +1,4 @@
-import { WORKER_WRITES } from './grants.ts'
+import { WORKER_CALLS, WORKER_WRITES } from './grants.ts'
 import { type Db, select } from './transaction.ts'
 
 /**
@@ -17,6 +17,7 @@ export async function lackingGrants(
     writes.map(({ name }) => name),
     writes.map(({ right }) => right),
     tables,
+    WORKER_CALLS,
   ])
   return { role: found?.role ?? 'unknown', lacking: found?.lacking ?? [] }
 }
@@ -36,11 +37,8 @@ const LACKING = `
       union all
       select 'update (epoch_registry) on snapflip.datasets', has_column_privilege('snapflip.datasets', 'epoch_registry', 'update')
       union all
-      select 'execute on snapflip.record', has_function_privilege('snapflip.record(text, text, text, text, jsonb)', 'execute')
-      union all
-      select 'execute on snapflip.begin_lineage', has_function_privilege('snapflip.begin_lineage()', 'execute')
-      union all
-      select 'execute on snapflip.waive', has_function_privilege('snapflip.waive(text, text, text, timestamptz, text)', 'execute')
+      select 'execute on ' || split_part(call, '(', 1), has_function_privilege(call, 'execute')
+        from unnest($4::text[]) as calls (call)
       union all
       select 'temporary on the database', has_database_privilege(current_database(), 'temporary')
     ) as rights`

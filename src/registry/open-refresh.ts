@@ -2,6 +2,7 @@ import type pg from 'pg'
 import { SnapflipError } from '../core/errors.ts'
 import { activeHold, onHold } from './active-hold.ts'
 import { finishRefresh } from './close-refresh.ts'
+import type { PolicyInForce } from './current-definition.ts'
 import { lockDataset, notApplied } from './dataset-lock.ts'
 import { type OpenRefresh, openRefreshOf } from './open-refresh-of.ts'
 import { record } from './record.ts'
@@ -19,6 +20,9 @@ export interface RefreshToOpen {
   full: boolean
   /** Asked for whatever the dataset's windows say. */
   outsideWindow?: boolean
+  /** What it runs under: the definition in force, and this snapflip. */
+  policy: PolicyInForce
+  snapflip: string
 }
 
 /**
@@ -49,21 +53,34 @@ export async function openRefresh(db: Db, refresh: RefreshToOpen): Promise<void>
         durationsMs: {},
       })
     }
-    const { refreshId, workflowId, runId, reason, requestedBy, full, outsideWindow } = refresh
-    await client.query(OPEN, [refreshId, dataset, workflowId, runId, reason, requestedBy, full])
+    const { refreshId, workflowId, runId, reason, requestedBy, full, outsideWindow, policy, snapflip } = refresh
+    await client.query(OPEN, [
+      ...[refreshId, dataset, workflowId, runId, reason, requestedBy, full],
+      ...[policy.number, policy.digest, snapflip],
+    ])
     await record(client, {
       dataset,
       actor: requestedBy,
       kind: 'refresh.opened',
-      detail: { refreshId, workflowId, runId, reason, full, ...(outsideWindow ? { outsideWindow } : {}) },
+      detail: {
+        refreshId,
+        workflowId,
+        runId,
+        reason,
+        full,
+        policy: policy.number,
+        policyDigest: policy.digest,
+        snapflip,
+        ...(outsideWindow ? { outsideWindow } : {}),
+      },
     })
   })
 }
 
 /** The unique index refreshes_one_open refuses a second open refresh even without the lock of the dataset's row. */
 const OPEN = `
-  insert into snapflip.refreshes (id, dataset, workflow_id, run_id, reason, requested_by, "full")
-  values ($1, $2, $3, $4, $5, $6, $7)`
+  insert into snapflip.refreshes (id, dataset, workflow_id, run_id, reason, requested_by, "full", policy_number, policy_digest, snapflip_version)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
 
 async function isKnown(client: pg.ClientBase, refreshId: string): Promise<boolean> {
   const { rowCount } = await client.query('select from snapflip.refreshes where id = $1', [refreshId])

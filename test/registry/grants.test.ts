@@ -170,7 +170,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
     ]) {
       await expect(worker.query(statement), statement).rejects.toMatchObject({ code: '42501' })
     }
-    const apply = applyDefinition(worker, { dataset: DATASET, definition: definition('public.x'), by: null })
+    const apply = applyDefinition(worker, { dataset: DATASET, definition: definition('public.x') })
     await expect(apply).rejects.toMatchObject({
       code: 'PRIVILEGE_MISSING',
       retryable: false,
@@ -180,9 +180,9 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
 
   it('let capture apply a definition, and nothing that readers see', async () => {
     const capture = await loggedInAs('snapflip_capture')
-    const number = await applyDefinition(capture, { dataset: DATASET, definition: definition('public.x'), by: null })
+    const number = await applyDefinition(capture, { dataset: DATASET, definition: definition('public.x') })
     expect(number).toEqual({ number: 2, changed: true })
-    expect(await applyDefinition(capture, { dataset: 'new', definition: definition(), by: null })).toMatchObject({
+    expect(await applyDefinition(capture, { dataset: 'new', definition: definition() })).toMatchObject({
       changed: true,
     })
     await capture.query(`insert into snapflip.captures (relid, name, members) values (1, 'x', '{}')`)

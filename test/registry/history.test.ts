@@ -52,7 +52,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the history', (postgres) => {
   const verbs: [string, (db: Db) => Promise<(db: Db) => Promise<unknown>>][] = [
     [
       'definition.applied',
-      async () => (db) => applyDefinition(db, { dataset: DATASET, definition: definition('public.x'), by: 'ana' }),
+      async () => (db) => applyDefinition(db, { dataset: DATASET, definition: definition('public.x') }),
     ],
     [
       'refresh.opened',
@@ -229,7 +229,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the history', (postgres) => {
   it('is found by dataset, kind, version and time, newest first', async () => {
     await applyShop(pool)
     const v1 = await flipped(pool, null)
-    await applyDefinition(pool, { dataset: 'other', definition: definition(), by: 'bo' })
+    await applyDefinition(pool, { dataset: 'other', definition: definition() })
     expect((await historyEntries(pool, { kind: 'flip' })).map((entry) => entry.kind)).toEqual([
       'flip.confirmed',
       'flip.intended',

@@ -23,7 +23,7 @@ export function definition(from = 'public.products'): DatasetDefinition {
 }
 
 export async function applyShop(db: Db): Promise<void> {
-  await applyDefinition(db, { dataset: DATASET, definition: definition(), by: 'ana' })
+  await applyDefinition(db, { dataset: DATASET, definition: definition() })
 }
 
 export function aRefresh(refreshId: string = randomUUID(), workflowId = `refresh:${refreshId}`): RefreshToOpen {
@@ -35,6 +35,8 @@ export function aRefresh(refreshId: string = randomUUID(), workflowId = `refresh
     reason: 'test',
     requestedBy: 'temporal:test',
     full: false,
+    policy: { number: 1, digest: '0'.repeat(64) },
+    snapflip: '0.0.0',
   }
 }
 

@@ -8,7 +8,7 @@ import { DATASET } from './shop.ts'
 it('events of a mistyped dataset or index are found, those of an applied index are not', async () => {
   const { pool, drop } = await testDatabase({})
   const definition = datasetSchema.parse({ stores: ['hot'], indexes: { labels: { events: true } } })
-  await applyDefinition(pool, { dataset: DATASET, definition, by: 'ana' })
+  await applyDefinition(pool, { dataset: DATASET, definition })
   expect(await strayEvents(pool)).toEqual([])
   for (const [dataset, index, key] of [
     [DATASET, 'labels', 'a'],

@@ -133,7 +133,7 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
       } finally {
         connected.release()
       }
-      await applyDefinition(database.pool, { dataset, definition, by: null })
+      await applyDefinition(database.pool, { dataset, definition })
     },
     async workerProcess(fault) {
       const process = new WorkerProcess({

@@ -368,7 +368,7 @@ it('a rollback does not wait for the builds of other datasets', async () => {
   world.config = { ...config, datasets: { ...config.datasets } }
   for (const other of others) {
     world.config.datasets[other] = definition
-    await applyDefinition(world.pool, { dataset: other, definition, by: null })
+    await applyDefinition(world.pool, { dataset: other, definition })
   }
   const letGo = Promise.withResolvers<void>()
   let building = 0

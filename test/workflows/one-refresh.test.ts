@@ -59,6 +59,8 @@ it('the registry holds the lock where the workflow id does not', async () => {
     reason: null,
     requestedBy: 'test',
     full: false,
+    policy: { number: 1, digest: '' },
+    snapflip: '',
   })
   const failure = await world.refreshFailure()
   expect(failureCode(failure)).toBe('REFRESH_RUNNING')
