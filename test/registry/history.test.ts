@@ -235,7 +235,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the history', (postgres) => {
       'flip.intended',
     ])
     expect(await historyEntries(pool, { dataset: 'other' })).toMatchObject([
-      { actor: 'bo', kind: 'definition.applied' },
+      { actor: decodeURIComponent(new URL(database.url).username), kind: 'definition.applied' },
     ])
     expect(new Set((await historyEntries(pool, { version: v1 })).map((entry) => entry.version))).toEqual(new Set([v1]))
     expect(await historyEntries(pool, { since: new Date(Date.now() + 60_000) })).toEqual([])

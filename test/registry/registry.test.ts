@@ -68,12 +68,13 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
         number: 1,
         changed: false,
       })
+      const login = decodeURIComponent(new URL(database.url).username)
       const other = definition('public.offers')
       expect(await applyDefinition(pool, { dataset: DATASET, definition: other })).toEqual({
         number: 2,
         changed: true,
       })
-      expect(await currentDefinition(pool, DATASET)).toMatchObject({ number: 2, definition: other, appliedBy: 'bo' })
+      expect(await currentDefinition(pool, DATASET)).toMatchObject({ number: 2, definition: other, appliedBy: login })
       expect(await currentDefinition(pool, 'nothing')).toBeNull()
     })
 
