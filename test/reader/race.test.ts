@@ -1,9 +1,10 @@
 import { expect, test } from 'vitest'
 import { race } from './race.ts'
-import { storeKinds, testStore } from './stores.ts'
+import { type StoreKind, storeKinds, testStore } from './stores.ts'
 import { twoStepPointer } from './two-step-pointer.ts'
 
-const FLIPS = 200
+/** The pointer and what is read are decided alike in all of them: the slower ones show that their driver holds to it. */
+const FLIPS: Record<StoreKind, number> = { folder: 200, redis: 200, 'redis in cluster mode': 60, s3: 60 }
 /** A flip costs the S3 server of the tests half a second, and more beside other tests. */
 const TIMEOUT_MS = 900_000
 
@@ -11,8 +12,9 @@ test.each(storeKinds)(
   'eight readers of a %s store see no mix of two versions, no wrong miss and no late version in flips, canaries and rollbacks',
   { timeout: TIMEOUT_MS },
   async (kind) => {
+    const flips = FLIPS[kind]
     const { url, store, dataset } = await testStore(kind)
-    const result = await race({ url, store, dataset: dataset.name, flips: FLIPS })
+    const result = await race({ url, store, dataset: dataset.name, flips })
     await store.close()
     expect({ tears: result.tears, late: result.late, errors: result.errors, first: result.firstErrors }).toEqual({
       tears: [],
@@ -21,11 +23,11 @@ test.each(storeKinds)(
       first: [],
     })
     // The test means something only when much was read, pinned, followed and deleted.
-    expect(result.reads).toBeGreaterThan(10 * FLIPS)
-    expect(result.pins).toBeGreaterThan(FLIPS / 2)
-    expect(result.flips).toBeGreaterThan(FLIPS)
+    expect(result.reads).toBeGreaterThan(10 * flips)
+    expect(result.pins).toBeGreaterThan(flips / 2)
+    expect(result.flips).toBeGreaterThan(flips)
     expect(result.aside).toBeGreaterThan(0)
-    expect(result.swept).toBeGreaterThan(FLIPS / 3)
+    expect(result.swept).toBeGreaterThan(flips / 3)
   },
 )
 
