@@ -25,7 +25,7 @@ ${Object.entries(datasets).map(policy).join('\n')}
 - No write to the stores or to the schema \`snapflip\` by hand: not a key, not a file, not a row. Every block has a checksum, and the history is a
   hash chain: it shows.
 - No change of limits in the definition to get one version through. A person with the role waives one gate for one version:
-  \`npx snapflip waive DATASET TAG GATE --until TIME --reason TEXT\`.
+  \`npx snapflip waive DATASET TAG GATE --until 2026-05-19 --reason TEXT\`.
 - No \`approve\`, \`waive\`, \`release\`, \`resume\` or \`rollback --direct\` on one's own: these are a person's decisions, and are recorded as theirs.
 - No trigger of the schema \`snapflip\` disabled around a bulk load: the next refresh then builds all anew.
 - No \`apply --move\` unless moving the data is what was asked for.

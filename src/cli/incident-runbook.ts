@@ -20,7 +20,7 @@ ${Object.entries(datasets).map(section).join('\n\n')}
 1. Correct the cause: the rows in PostgreSQL, or the definition (\`npx snapflip plan\`, \`npx snapflip apply\`). A limit that should have refused
    the version is part of the definition; never loosen one to get a version through: that is what a waiver is for.
 2. Lift the hold, refresh, look.
-3. Keep what happened: \`npx snapflip incident export --since 2h --out incident.json\`.
+3. Keep what happened, from when it began: \`npx snapflip incident export --since 2026-05-18T09:00:00Z --out incident.json\`.
 `
 }
 

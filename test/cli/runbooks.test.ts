@@ -15,6 +15,10 @@ import type { startSnapflip } from './run.ts'
  * own. All end with 0, but for those named here.
  */
 const STAGES: Record<string, Stage> = {
+  'runbooks/bake-failed.md': {
+    // The command before went there.
+    ends: { 'snapflip rollback shop --to v20260518-01 --reason "the version before is unhealthy too"': ['CONFLICT'] },
+  },
   'runbooks/bad-version.md': {
     // The command before went there.
     ends: { 'snapflip rollback shop --to v20260518-01 --reason "last good one"': ['CONFLICT'] },
@@ -100,6 +104,7 @@ async function run(line: string): Promise<{ code: number; answer: Answer | null 
   const words = wordsOf(line)
     .slice(1)
     .map((word) => (word === 'shop' ? project.dataset : word))
+    .map((word) => (word === 'incident.json' ? `${project.folder}/${word}` : word))
     .map((word) => (word === 'v20260518-01' ? older : word === 'v20260518-02' ? newer : word))
   if (words[0] === 'worker') return runWorker()
   ended.length = 0

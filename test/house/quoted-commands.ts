@@ -1,6 +1,9 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { datasetSchema } from '../../schemas/config.ts'
+import { agentGuide } from '../../src/cli/agent-guide.ts'
+import { incidentRunbook } from '../../src/cli/incident-runbook.ts'
 
 export const root = fileURLToPath(new URL('../..', import.meta.url))
 const pages = [
@@ -21,9 +24,16 @@ export interface Quoted {
   whole: boolean
 }
 
+/** What `init` writes into a user's repository. */
+const shop = { datasets: { shop: datasetSchema.parse({ stores: ['main'], indexes: { events: { events: true } } }) } }
+const written = {
+  "init's incident runbook": incidentRunbook(shop),
+  "init's CLAUDE.md": agentGuide(shop, { runbook: 'runbooks/snapflip-incident.md' }),
+}
+
 export const quoted: Quoted[] = []
-for (const page of pages) {
-  const text = await readFile(join(root, page), 'utf8')
+const texts = await Promise.all(pages.map(async (page) => [page, await readFile(join(root, page), 'utf8')] as const))
+for (const [page, text] of [...texts, ...Object.entries(written)]) {
   for (const [, block = ''] of text.matchAll(/^[ \t]*```[a-z]*\n([\s\S]*?)^[ \t]*```/gm)) {
     for (const [, line = ''] of block.matchAll(/^[ \t]*(?:\$ )?(?:npx )?(snapflip (?!:).*)$/gm))
       quoted.push({ page, line, whole: true })
