@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util'
 import { openStore } from '../src/stores/open.ts'
 import { bareCopy } from './bare-copy.ts'
 import { captureCost } from './capture-cost.ts'
+import { freshness } from './freshness.ts'
 import { naiveLoader } from './naive-loader.ts'
 import { plainSets } from './plain-sets.ts'
 import { reads } from './reads.ts'
@@ -17,7 +18,7 @@ import { ROUNDS_MAX, type World, withWorld } from './world.ts'
  * work on the machine falls on both, and each ratio is the median of the turns' own ratios. docs/benchmarks.md says what each line means.
  */
 
-const GROUPS = ['full', 'changes', 'stores', 'verify', 'reads', 'rollback', 'capture'] as const
+const GROUPS = ['full', 'changes', 'stores', 'verify', 'reads', 'rollback', 'freshness', 'capture'] as const
 type Group = (typeof GROUPS)[number]
 
 /** Full builds of more rows take minutes: one round shows enough. */
@@ -49,6 +50,7 @@ await withWorld(rows, say, async (world) => {
   if (wanted('verify')) await measureVerify(world, full)
   if (wanted('reads')) await measureReads(world, full)
   if (wanted('rollback')) await measureRollback(world, full)
+  if (wanted('freshness')) await measureFreshness(world)
   if (wanted('stores')) await measureStores(world)
   if (wanted('capture')) await measureCapture(world)
 })
@@ -280,6 +282,23 @@ async function measureRollback(world: World, full: Full): Promise<void> {
       aim: { text: '< 500 ms', met: took.toLastReaderMs < 500 },
     },
     line('  to the end: read back through the SDK', took.toEndMs),
+  )
+}
+
+async function measureFreshness(world: World): Promise<void> {
+  const seen = await freshness(world)
+  const line = (what: string, value: number, measured: string): Line => ({ group: 'freshness', what, measured, value })
+  lines.push(
+    line('writes, a transaction each', seen.writesPerSecond, `${seen.writesPerSecond.toFixed(0)}/s`),
+    line('flips meanwhile', seen.refreshesPerSecond, `${seen.refreshesPerSecond.toFixed(2)}/s`),
+    {
+      ...line('from COMMIT to a reader, p50', seen.p50Ms, seconds(seen.p50Ms)),
+      aim: { text: '< 1 s', met: seen.p50Ms < 1000 },
+    },
+    {
+      ...line('from COMMIT to a reader, p99', seen.p99Ms, seconds(seen.p99Ms)),
+      aim: { text: '< 3 s', met: seen.p99Ms < 3000 },
+    },
   )
 }
 

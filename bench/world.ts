@@ -23,6 +23,9 @@ import { COLUMNS, makeRows, TABLE } from './rows.ts'
 export const ROUNDS_MAX = 5
 /** The index of every dataset here. */
 export const INDEX = 'products'
+/** The dataset that continuous mode refreshes. */
+export const FRESH = 'fresh'
+export const CONTINUOUS = { atMostEveryMs: 100 }
 /** Redis database of what is measured beside snapflip; snapflip's own is 0. */
 const PLAIN_DB = 1
 
@@ -91,6 +94,8 @@ async function makeWorld(
     datasets[`hot${round}`] = { stores: [`hot${round}`], indexes: { [INDEX]: index } }
   }
   for (const store of ['local', 'archive']) datasets[store] = { stores: [store], indexes: { [INDEX]: index } }
+  stores[FRESH] = redis.url
+  datasets[FRESH] = { stores: [FRESH], indexes: { [INDEX]: index }, schedule: { continuous: CONTINUOUS } }
   const config = configSchema.parse({
     database: postgres.url,
     temporal: { address: temporal.address, namespace: temporal.namespace },

@@ -8,7 +8,7 @@ import { capturedTables, type Source } from '../changelog/source.ts'
 import { isSnapflipError, SnapflipError } from '../core/errors.ts'
 import { expiredByMs } from '../core/expiry.ts'
 import { formatBytes } from '../core/format-bytes.ts'
-import { buildsQueue } from '../core/task-queues.ts'
+import { buildsQueue, watchesQueue } from '../core/task-queues.ts'
 import { requireApplied } from '../registry/current-definition.ts'
 import { openFlips } from '../registry/flips.ts'
 import { knownPointer } from '../registry/known-pointer.ts'
@@ -249,14 +249,14 @@ async function lookAtFurther(session: Session, dataset: string, name: string): P
 
 function beyondBudget(dataset: string, { active, freshAsOf, ttl }: Pointer, byMs: number): SnapflipError {
   return new SnapflipError(
-    'READER_STALE',
+    'VERSION_EXPIRED',
     `Expected ${active?.tag} of ${dataset} to be known to be current within its budget of ${ttl?.budgetMs} ms, found it so as of ${freshAsOf?.at}. \`snapflip refresh ${dataset}\`, or see runbooks/version-expired.md.`,
     { dataset, tag: active?.tag ?? null, byMs },
   )
 }
 
 async function lookAtTemporal(session: Session): Promise<Check[]> {
-  const { temporal } = await session.config()
+  const { temporal, datasets } = await session.config()
   let at = { address: temporal.address, namespace: temporal.namespace }
   try {
     at = await temporalOf(session)
@@ -282,6 +282,8 @@ async function lookAtTemporal(session: Session): Promise<Check[]> {
     const { taskQueue } = temporal
     checks.push(await lookAtQueue(client, 'worker', taskQueue, 'workflow'))
     checks.push(await lookAtQueue(client, 'builds', buildsQueue(taskQueue), 'activity'))
+    if (Object.values(datasets).some(({ schedule }) => schedule?.continuous !== undefined))
+      checks.push(await lookAtQueue(client, 'watches', watchesQueue(taskQueue), 'activity'))
     return checks
   } catch (error) {
     return [failed('temporal', temporalFailure(error, at))]
