@@ -4,6 +4,7 @@ import { SAMPLE_ENTRIES } from '../schemas/gates.ts'
 import type { IndexManifest, Manifest } from '../schemas/manifest.ts'
 import { type ColumnShares, columnShares } from '../src/gates/column-shares.ts'
 import type { GateSubject } from '../src/gates/gate.ts'
+import { gateResults } from '../src/registry/gate-results.ts'
 import { goodVersions } from '../src/registry/good-versions.ts'
 import { type Change, readChanges } from '../src/snapshot/changes.ts'
 import { type KeyAndValue, readEntries, sampleEntries } from '../src/snapshot/read.ts'
@@ -51,12 +52,22 @@ export function subjectsOf(
         const shares = former === undefined ? null : (manifest.parent?.tag ?? null)
         return { count: read.count, blocks: read.blocks, bytes: read.bytes, faults, shares }
       },
+      comparedAt: () => comparedAt(deps, manifest, name),
       drift:
         definition === undefined || 'events' in definition
           ? null
           : (options) => measureDrift(deps, store, { manifest, name, definition, folder, signal, ...options }),
     }
   })
+}
+
+/** Handed on from version to version, so that each looks at its parent's evidence alone. */
+async function comparedAt(deps: Deps, { dataset, parent }: Manifest, name: string): Promise<Date | null> {
+  const results = parent === null ? [] : await gateResults(deps.pool, dataset, parent.tag)
+  const drift = results.find(({ gate, index }) => gate === 'drift' && index === name)
+  if (drift === undefined || drift.verdict !== 'pass') return null
+  if (drift.actual.comparedAt !== undefined) return new Date(String(drift.actual.comparedAt))
+  return drift.actual.compared === undefined ? null : drift.at
 }
 
 /** What a version's index has otherwise than its parent's. */

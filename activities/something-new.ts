@@ -17,6 +17,8 @@ const LOOK_EVERY_MS = 50
 const LOOK_UP_EVERY_MS = 1_000
 /** Then it is asked anew, and reads the definition and the pointer again. */
 const LOOK_FOR_MS = 10 * 60_000
+/** What PostgreSQL says of the tables is kept as long. */
+const SOURCES_FOR_MS = 60_000
 
 export interface Found {
   atMostEveryMs: number
@@ -28,9 +30,10 @@ export interface Found {
  * Waits until a refresh of the dataset may run and would find something: it is on no hold, its windows are open, and there are changes since the
  * active version (or since a snapshot up to which a gate has refused them), or a source without capture is due to be read again.
  */
-export const somethingNew =
-  (deps: Deps) =>
-  ({ dataset, since }: { dataset: string; since: string | null }): Promise<Found> =>
+export const somethingNew = (deps: Deps) => {
+  // Looked up again now and then: a partition may have come.
+  const known = new Map<string, { sources: Source[]; at: number }>()
+  return ({ dataset, since }: { dataset: string; since: string | null }): Promise<Found> =>
     asActivity(async (tell, signal) => {
       const definition = datasetOf(deps.config, dataset)
       const atMostEveryMs = requireContinuous(dataset, definition)
@@ -47,13 +50,17 @@ export const somethingNew =
         if (waits !== null) basis = null
         else {
           basis ??= await basisOf(deps, dataset, definition)
-          const seen = await newRows(deps.pool, basis.sources, since ?? basis.since)
+          const sources = known.get(dataset)
+          if (sources === undefined || sources.at < Date.now() - SOURCES_FOR_MS)
+            known.set(dataset, { sources: await sourcesOf(deps, dataset, definition), at: Date.now() })
+          const seen = await newRows(deps.pool, known.get(dataset)?.sources ?? [], since ?? basis.since)
           if (seen !== null || basis.dueAt <= Date.now()) return { atMostEveryMs, seen: seen ?? '' }
         }
         await sleep(waits === null ? LOOK_EVERY_MS : LOOK_UP_EVERY_MS, undefined, { signal })
       }
       return { atMostEveryMs, seen: null }
     })
+}
 
 function requireContinuous(dataset: string, { schedule }: DatasetDefinition): number {
   if (schedule?.continuous !== undefined) return schedule.continuous.atMostEveryMs
@@ -72,7 +79,6 @@ async function whyNot(deps: Deps, dataset: string, definition: DatasetDefinition
 
 /** What there may be something newer than. */
 interface Basis {
-  sources: Source[]
   /** Null: there is no version yet. */
   since: string | null
   /** When a source without capture is to be read again. */
@@ -82,19 +88,26 @@ interface Basis {
 async function basisOf(deps: Deps, dataset: string, definition: DatasetDefinition): Promise<Basis> {
   const store = await deps.store(dataset)
   const pointer = (await store.pointer.read())?.pointer ?? null
-  const sources: Source[] = []
-  const client = await deps.builder()
-  try {
-    for (const [name, index] of Object.entries(definition.indexes))
-      sources.push(await resolveSource(client, dataset, name, index))
-  } finally {
-    await client.end()
-  }
-  if (pointer === null || pointer.active === null) return { sources, since: null, dueAt: 0 }
+  if (pointer === null || pointer.active === null) return { since: null, dueAt: 0 }
+  const byAge = Object.values(definition.indexes).some((index) => 'rebuildAfterMs' in index)
+  if (pointer.freshAsOf !== null && !byAge)
+    return { since: pointer.freshAsOf.snapshot, dueAt: Number.POSITIVE_INFINITY }
   const manifest = await readManifest(store, dataset, pointer.active)
   const version = { manifest, freshAsOfAt: pointer.freshAsOf?.at ?? null }
   const due = Object.keys(definition.indexes).map(
     (index) => readAgainAt(definition, version, index)?.getTime() ?? Number.POSITIVE_INFINITY,
   )
-  return { sources, since: pointer.freshAsOf?.snapshot ?? manifest.watermark.snapshot, dueAt: Math.min(...due) }
+  return { since: pointer.freshAsOf?.snapshot ?? manifest.watermark.snapshot, dueAt: Math.min(...due) }
+}
+
+async function sourcesOf(deps: Deps, dataset: string, definition: DatasetDefinition): Promise<Source[]> {
+  const sources: Source[] = []
+  const client = await deps.builder()
+  try {
+    for (const [name, index] of Object.entries(definition.indexes))
+      sources.push(await resolveSource(client, dataset, name, index))
+    return sources
+  } finally {
+    await client.end()
+  }
 }

@@ -5,7 +5,8 @@ import { percentile } from './report.ts'
 import { TABLE } from './rows.ts'
 import { CONTINUOUS, FRESH, INDEX, type World } from './world.ts'
 
-const WRITERS = 4
+/** Enough that none of them waits for its disk longer than for its turn. */
+const WRITERS = 16
 const WRITES_A_SECOND = 1000
 /** One write of so many is waited for by a reader. */
 const PROBE_EVERY = 20
@@ -31,7 +32,7 @@ interface Probe {
  * Writes at a steady rate, a transaction each, while continuous mode refreshes; from the writer's clock after COMMIT to when a reader that asks all
  * the time gets the value.
  */
-export async function freshness(world: World): Promise<Freshness> {
+export async function freshness(world: World, say: (line: string) => void): Promise<Freshness> {
   await world.refresh(FRESH)
   const { taskQueue } = world.config.temporal
   await putContinuous(world.client, { dataset: FRESH, ...CONTINUOUS, taskQueue })
@@ -90,6 +91,7 @@ export async function freshness(world: World): Promise<Freshness> {
   writing = false
   await Promise.all([...writers, reading])
   await removeContinuous(world.client, FRESH)
+  say(`its steps, median: ${await steps(world)}`)
   await reader.close()
   return {
     writesPerSecond: writes / (seconds - WARM_MS / 1000),
@@ -97,6 +99,18 @@ export async function freshness(world: World): Promise<Freshness> {
     p50Ms: percentile(late, 0.5),
     p99Ms: percentile(late, 0.99),
   }
+}
+
+/** Where the time of a refresh goes. */
+async function steps(world: World): Promise<string> {
+  const { rows } = await world.pool.query<{ step: string; ms: number }>(
+    `select key as step, percentile_disc(0.5) within group (order by value::integer) as ms
+       from snapflip.refreshes, jsonb_each_text(durations)
+      where dataset = $1 and opened_at > (select min(closed_at) from snapflip.refreshes where dataset = $1)
+      group by key order by min(array_position(array['plan','build','gates','preflip','flip','verify','retire'], key))`,
+    [FRESH],
+  )
+  return rows.map(({ step, ms }) => `${step} ${ms}`).join(', ')
 }
 
 async function counted(world: World): Promise<number> {

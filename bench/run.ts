@@ -286,7 +286,7 @@ async function measureRollback(world: World, full: Full): Promise<void> {
 }
 
 async function measureFreshness(world: World): Promise<void> {
-  const seen = await freshness(world)
+  const seen = await freshness(world, say)
   const line = (what: string, value: number, measured: string): Line => ({ group: 'freshness', what, measured, value })
   lines.push(
     line('writes, a transaction each', seen.writesPerSecond, `${seen.writesPerSecond.toFixed(0)}/s`),

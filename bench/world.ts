@@ -95,7 +95,12 @@ async function makeWorld(
   }
   for (const store of ['local', 'archive']) datasets[store] = { stores: [store], indexes: { [INDEX]: index } }
   stores[FRESH] = redis.url
-  datasets[FRESH] = { stores: [FRESH], indexes: { [INDEX]: index }, schedule: { continuous: CONTINUOUS } }
+  datasets[FRESH] = {
+    stores: [FRESH],
+    indexes: { [INDEX]: index },
+    schedule: { continuous: CONTINUOUS },
+    gates: { drift: { everyMs: 60_000 } },
+  }
   const config = configSchema.parse({
     database: postgres.url,
     temporal: { address: temporal.address, namespace: temporal.namespace },

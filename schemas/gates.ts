@@ -138,6 +138,8 @@ export const gatesSchema = z.strictObject({
     .strictObject({
       mode: z.enum(['sample', 'full', 'off']).default('sample'),
       sample: z.int().positive().default(1000),
+      /** Compared this often, where versions follow each other faster (continuous mode); without it every version is. A full build always is. */
+      everyMs: z.int().positive().optional(),
     })
     .prefault({}),
   /** A source whose columns changed since the parent: pass with a full build, or let a person look. */

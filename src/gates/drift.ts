@@ -1,4 +1,4 @@
-import type { Gate } from './gate.ts'
+import type { Gate, GateSubject } from './gate.ts'
 
 /** Compares the source with the version. What changed since the watermark is set aside or folded back, so a difference is never a false alarm. */
 export const drift: Gate = async (subject, { drift: limits }) => {
@@ -11,6 +11,18 @@ export const drift: Gate = async (subject, { drift: limits }) => {
       summary: `not compared: ${why}`,
       actual: {},
       limit: {},
+      sampleKeys: [],
+    }
+  }
+  const lately = limits.everyMs === undefined ? null : await comparedLately(subject, limits.everyMs)
+  if (lately !== null) {
+    return {
+      gate: 'drift',
+      index: subject.index,
+      verdict: 'pass',
+      summary: `a version before it was compared at ${lately}, lately enough`,
+      actual: { comparedAt: lately },
+      limit: { everyMs: limits.everyMs ?? null },
       sampleKeys: [],
     }
   }
@@ -38,4 +50,11 @@ export const drift: Gate = async (subject, { drift: limits }) => {
     limit: { different: 0 },
     sampleKeys: found.different.slice(0, 10),
   }
+}
+
+/** A full build has nothing from the version before it. */
+async function comparedLately(subject: GateSubject, everyMs: number): Promise<string | null> {
+  if (subject.evidence.build === 'full') return null
+  const at = await subject.comparedAt()
+  return at !== null && Date.now() - at.getTime() < everyMs ? at.toISOString() : null
 }

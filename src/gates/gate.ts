@@ -46,6 +46,8 @@ export interface GateSubject {
   columns: (() => Promise<ColumnShares>) | null
   /** Reads every block of the index again that this version wrote. */
   reread(): Promise<Reread>
+  /** When the version that it was built upon was last compared with the source, by itself or one before it; null: not at all, or in vain. */
+  comparedAt(): Promise<Date | null>
   /** Compares with the source; null for an index whose source cannot be asked (events). */
   drift: ((options: { mode: 'sample' | 'full'; sample: number }) => Promise<Drift>) | null
 }

@@ -7,6 +7,9 @@ import type { ScheduleState } from './schedules.ts'
 /** A query is answered by a worker: without one it would wait for its deadline. */
 const QUERY_TIMEOUT_MS = 5_000
 
+/** It runs, and only a worker can say more. */
+const UNANSWERED: ContinuousState = { paused: null, runs: [], doing: 'no worker answers' }
+
 const handleOf = (client: Client, dataset: string) => client.workflow.getHandle(WORKFLOW_ID.continuous(dataset))
 
 /** Starts continuous mode, or lets what runs refresh now: the definition may be another one. One that is paused stays so. */
@@ -37,9 +40,9 @@ export async function removeContinuous(client: Client, dataset: string): Promise
 export async function continuousState(client: Client, dataset: string): Promise<ScheduleState | null> {
   const handle = handleOf(client, dataset)
   if ((await runningOn(handle)) === null) return null
-  const { paused, runs, doing } = await client.withDeadline(Date.now() + QUERY_TIMEOUT_MS, () =>
-    handle.query<ContinuousState>('state'),
-  )
+  const { paused, runs, doing } = await client
+    .withDeadline(Date.now() + QUERY_TIMEOUT_MS, () => handle.query<ContinuousState>('state'))
+    .catch(() => UNANSWERED)
   const { told, trouble } = await pendingActivity(handle)
   const workflowId = WORKFLOW_ID.refresh(dataset)
   return {

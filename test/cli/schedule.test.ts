@@ -79,6 +79,21 @@ test('apply makes the schedule in Temporal, changes it and removes it; plan says
   expect(none).toMatchObject({ code: 5, stderr: expect.stringContaining('Give the dataset a `schedule`') })
 })
 
+test('apply starts continuous mode, in the place of a schedule, and ends it', async () => {
+  await scheduled({ continuous: {} })
+  expect((await project.run(['apply', '--yes'])).stdout).toContain('schedule made')
+  // Without a worker nobody can say more.
+  expect(await state()).toMatchObject({ next: [], doing: 'no worker answers' })
+  await scheduled({ cron: later })
+  expect((await project.run(['apply', '--yes'])).stdout).toContain('schedule changed')
+  expect(await state()).not.toHaveProperty('doing')
+  await scheduled({ continuous: {} })
+  // What was applied is the other kind.
+  expect(await project.run(['schedule', project.dataset])).toMatchObject({ code: 5 })
+  await scheduled(undefined)
+  await project.run(['apply', '--yes'])
+})
+
 test('a scheduled run refreshes; on hold it is skipped, and says so; a pause survives another apply', async () => {
   await scheduled({ cron: later })
   await project.run(['apply', '--yes'])

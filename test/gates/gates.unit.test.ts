@@ -46,6 +46,7 @@ function subject(evidence: Partial<IndexEvidence> = {}, rest: Partial<GateSubjec
     entries: () => nothing(),
     changes: () => nothing(),
     columns: null,
+    comparedAt: async () => null,
     reread: async () => ({ count: whole.count, blocks: 1, bytes: 1, shares: null, faults: [] }),
     drift: async () => ({
       compared: 5,
@@ -199,6 +200,20 @@ it('integrity refuses a version that does not read back as written', async () =>
   })
   const short = subject({}, { reread: async () => ({ count: 99_999, blocks: 1, bytes: 1, shares: null, faults: [] }) })
   expect(await integrity(short, limits)).toMatchObject({ verdict: 'reject' })
+})
+
+it('drift is compared as often as declared, and each full build', async () => {
+  const often: typeof limits = { ...limits, drift: { ...limits.drift, everyMs: 60_000 } }
+  const ago = (ms: number) => ({ comparedAt: async () => new Date(Date.now() - ms) })
+  const compared = { actual: { compared: 5 } }
+  expect(await drift(subject({}, ago(1_000)), often)).toMatchObject({
+    verdict: 'pass',
+    actual: { comparedAt: expect.any(String) },
+  })
+  expect(await drift(subject({}, ago(1_000)), limits)).toMatchObject(compared)
+  expect(await drift(subject({}, ago(61_000)), often)).toMatchObject(compared)
+  expect(await drift(subject({}, {}), often)).toMatchObject(compared)
+  expect(await drift(subject({ build: 'full' }, ago(1_000)), often)).toMatchObject(compared)
 })
 
 it('drift refuses one key that differs, and says when nothing could be compared', async () => {

@@ -17,7 +17,11 @@ const indexes = { items: { from: 'public.items', key: 'id', value: 'n' } }
 it('continuous mode refreshes as soon as something is new: not while it is paused or on hold, and with another worker too', async () => {
   const world = await makeWorld({
     schema: SCHEMA,
-    dataset: { indexes, schedule: { continuous: { atMostEveryMs: 200 } } },
+    dataset: {
+      indexes,
+      schedule: { continuous: { atMostEveryMs: 200 } },
+      gates: { drift: { everyMs: 3_600_000 } },
+    },
   })
   const { client, dataset } = world
   const { taskQueue } = world.config.temporal
@@ -64,6 +68,13 @@ it('continuous mode refreshes as soon as something is new: not while it is pause
   await world.worker()
   await served(13)
   expect((await state())?.last[0]).toMatchObject({ status: 'FLIPPED' })
+
+  // Only the first version was compared with the source; each one after it says when that was.
+  const compared = await world.pool.query(
+    `select count(*) filter (where actual ? 'compared')::integer as by_itself, count(distinct actual ->> 'comparedAt')::integer as told
+       from snapflip.gate_results where gate = 'drift'`,
+  )
+  expect(compared.rows).toEqual([{ by_itself: 1, told: 1 }])
 
   await removeContinuous(client, dataset)
   expect(await state()).toBeNull()
