@@ -115,7 +115,7 @@ async function takeOver(deps: FollowDeps, further: FurtherStore, looking: Lookin
     const read = await first.pointer.read()
     const pointer = read?.pointer
     if (pointer?.active == null) return null
-    await requireOurs(deps, further, dataset, own)
+    await requireOurs(deps, further, pointer, own)
     const known = await copies(deps.pool, { dataset, url: store.url })
     const next = followedPointer(
       { ...pointer, active: pointer.active },
@@ -191,11 +191,13 @@ async function forgetLost(deps: FollowDeps, { store }: FurtherStore, looking: Lo
 async function requireOurs(
   deps: FollowDeps,
   { name, store }: FurtherStore,
-  dataset: string,
+  { dataset, flips }: Pointer,
   own: PointerRead | null,
 ): Promise<void> {
   const flipId = own?.pointer.flipId ?? null
-  if (flipId === null || (await flipOf(deps.pool, flipId)) !== null) return
+  // A registry that was restored has not seen all that the first store has.
+  const isKnown = flips.some((made) => made.flipId === flipId)
+  if (flipId === null || isKnown || (await flipOf(deps.pool, flipId)) !== null) return
   if (own?.pointer.breakGlass.some((entry) => entry.flipId === flipId)) return
   throw new SnapflipError(
     'CONFLICT',

@@ -214,6 +214,20 @@ async function measureVerify(world: World, full: Full): Promise<void> {
 }
 
 async function measureStores(world: World): Promise<void> {
+  for (const [further, name] of [
+    ['local', 'a folder'],
+    ['archive', 'S3 (versitygw)'],
+  ] as const) {
+    for (const [every, what] of [
+      [0, `staging into ${name} what was built in full in Redis`],
+      [100, '  after 1 %'],
+    ] as const) {
+      if (every > 0) await changeRows(world.pool, every, 60)
+      const { stage = Number.NaN, build = Number.NaN } = (await world.refresh(`hotAnd-${further}`)).outcome.durationsMs
+      const ratio = { value: stage / build, to: 'its build' }
+      lines.push({ group: 'stores', what, measured: seconds(stage), value: stage, ratio })
+    }
+  }
   for (const [dataset, name] of [
     ['local', 'folder'],
     ['archive', 'S3 (versitygw)'],

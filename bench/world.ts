@@ -93,6 +93,8 @@ async function makeWorld(
     stores[`hot${round}`] = redis.url
     datasets[`hot${round}`] = { stores: [`hot${round}`], indexes: { [INDEX]: index } }
   }
+  for (const further of ['local', 'archive'])
+    datasets[`hotAnd-${further}`] = { stores: ['hot1', further], indexes: { [INDEX]: index } }
   for (const store of ['local', 'archive']) datasets[store] = { stores: [store], indexes: { [INDEX]: index } }
   stores[FRESH] = redis.url
   datasets[FRESH] = {

@@ -6,6 +6,7 @@ import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
 interface Options extends CommonOptions {
   version?: string
+  store?: string
 }
 
 export function get(program: Command): void {
@@ -16,14 +17,16 @@ export function get(program: Command): void {
       ['snapflip get shop products 42', 'from the active version'],
       ['snapflip get shop products 42 --version v20260518-01', 'from another one'],
       ['snapflip get shop stock AT 42', 'a key of two parts'],
+      ['snapflip get shop products 42 --store archive', 'from another of its stores'],
     ],
   })
     .option('--version <tag>', 'read from this version')
+    .option('--store <name>', 'read from this store; from the first one without')
     .action(act<Options, [string, string, string[]]>(run))
 }
 
 async function run(session: Session, options: Options, dataset: string, index: string, key: string[]): Promise<Answer> {
-  const { pin, definition } = await readerOf(session, dataset, { index, tag: options.version })
+  const { pin, definition } = await readerOf(session, dataset, { index, tag: options.version, store: options.store })
   requireKeyParts(definition, key, { dataset, index })
   const parts = key.length === 1 ? (key[0] ?? '') : key
   const texts =

@@ -17,13 +17,18 @@ export interface HeldVersion {
 }
 
 /**
- * A version's manifest straight from the store, the active one's unless a tag is given, under a lease until the verb ends: what is read of it
+ * A version's manifest straight from a store (the first one without a name), the active one's unless a tag is given, under a lease until the verb ends: what is read of it
  * cannot be deleted meanwhile. A store that may only be read gives no lease; then the version's minimum age protects it.
  *
  * @throws SnapflipError NO_ACTIVE_VERSION, UNKNOWN_VERSION, VERSION_RETIRED, CORRUPT
  */
-export async function heldVersion(session: Session, dataset: string, tag?: string): Promise<HeldVersion> {
-  const store = await session.store(dataset)
+export async function heldVersion(
+  session: Session,
+  dataset: string,
+  tag?: string,
+  name?: string,
+): Promise<HeldVersion> {
+  const store = await session.store(dataset, name)
   const pointer = (await store.pointer.read())?.pointer ?? null
   const wanted = tag ?? pointer?.active?.tag
   if (wanted === undefined) {

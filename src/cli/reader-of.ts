@@ -13,9 +13,9 @@ import { unknownVersion } from './unknown-version.ts'
 export async function readerOf(
   session: Session,
   dataset: string,
-  { index, tag }: { index: string; tag: string | undefined },
+  { index, tag, store }: { index: string; tag: string | undefined; store?: string | undefined },
 ): Promise<{ pin: Pin; definition: IndexManifest }> {
-  const { url } = await session.storeUrl(dataset)
+  const { url } = await session.storeUrl(dataset, store)
   const { open } = await import('../reader/open.ts')
   // What is read here by hand is no reader's vote.
   const reader = await open(url, dataset, { start: 'fail', reportMs: 0 })
@@ -25,7 +25,7 @@ export async function readerOf(
   const named = tag ?? (pointer === undefined ? null : readersOn(pointer, Date.now()))?.tag
   const pin = await reader.pin(named === undefined ? {} : { version: named }).catch(async (error: unknown) => {
     if (tag === undefined || !isSnapflipError(error, 'UNKNOWN_VERSION')) throw error
-    throw unknownVersion(dataset, tag, await (await session.store(dataset)).data.listManifests())
+    throw unknownVersion(dataset, tag, await (await session.store(dataset, store)).data.listManifests())
   })
   const definition = pin.manifest.indexes[index]
   if (definition === undefined) throw unknownIndex(dataset, pin.version.tag, index, Object.keys(pin.manifest.indexes))

@@ -3,6 +3,7 @@ import { buildEvidenceSchema } from '../../schemas/evidence.ts'
 import type { GateResult } from '../../schemas/refresh.ts'
 import { isSnapflipError } from '../core/errors.ts'
 import { formatBytes } from '../core/format-bytes.ts'
+import { copies } from '../registry/copies.ts'
 import { gateResults } from '../registry/gate-results.ts'
 import { readRefreshes } from '../registry/refreshes.ts'
 import { version as versionOf } from '../registry/version.ts'
@@ -75,6 +76,7 @@ async function run(session: Session, options: Options, dataset: string, tag: str
     ['digest', row.digest],
     ['manifest', row.manifestSha256],
     ['generation', row.generation],
+    ['also in', (await alsoIn(session, dataset, tag)).join(', ') || null],
     ['in the store', stored === null ? `no manifest in ${store.url}` : `${formatBytes(stored)} in ${store.url}`],
   ])
   const indexes = Object.entries(manifest?.indexes ?? {}).map(([name, index]) => {
@@ -107,6 +109,15 @@ async function run(session: Session, options: Options, dataset: string, tag: str
     },
     text: parts.join('\n\n'),
   }
+}
+
+/** Names of the further stores that have a copy of it. */
+async function alsoIn(session: Session, dataset: string, tag: string): Promise<string[]> {
+  const registry = await session.registry()
+  const names: string[] = []
+  for (const { name, store } of await session.furtherStores(dataset))
+    if ((await copies(registry, { dataset, url: store.url })).has(tag)) names.push(name)
+  return names
 }
 
 async function sampledKeys(session: Session, dataset: string, tag: string, gates: readonly GateResult[]) {

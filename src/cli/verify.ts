@@ -18,6 +18,7 @@ import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
 interface Options extends CommonOptions {
   rebuild?: boolean
+  store?: string
 }
 
 /** `unproven`: nothing can be said, and why; it is no failure. */
@@ -30,15 +31,17 @@ export function verify(program: Command): void {
     examples: [
       ['snapflip verify shop', 'the active version'],
       ['snapflip verify shop v20260518-01 --rebuild', 'and prove that it is what the source was at its watermark'],
+      ['snapflip verify shop --store archive', 'as it lies in another of its stores'],
     ],
   })
     .option('--rebuild', 'read the source now, fold the changes since backwards, and compare')
+    .option('--store <name>', 'read it in this store; in the first one without')
     .action(act<Options, [string, string | undefined]>(run))
 }
 
 async function run(session: Session, options: Options, dataset: string, tag: string | undefined): Promise<Answer> {
   const definition = await session.dataset(dataset)
-  const { store, manifest } = await heldVersion(session, dataset, tag)
+  const { store, manifest } = await heldVersion(session, dataset, tag, options.store)
   const signal = interruption()
   const evidence = await verifyVersion(store.data, manifest, { signal })
   const proofs: Record<string, Proof> = {}
@@ -73,6 +76,7 @@ async function run(session: Session, options: Options, dataset: string, tag: str
   return {
     json: {
       dataset,
+      store: store.url,
       version: manifest.tag,
       digest: evidence.digest,
       sound: evidence.problems.length === 0,

@@ -1,13 +1,16 @@
 import { SnapflipError } from '../core/errors.ts'
 import { appliedStore } from './applied-store.ts'
+import { copies } from './copies.ts'
 import { lockDataset } from './dataset-lock.ts'
 import { openRefreshOf } from './open-refresh-of.ts'
+import { promoteStore } from './promote-store.ts'
 import { record } from './record.ts'
 import { type Db, transaction } from './transaction.ts'
 
 /**
  * Records where the dataset's versions are. Another store than before is a move: the next refresh builds from the source, and nothing of the
- * store before is missed in the new one. Unless that one already holds the active version (`holds` looks): then only its address changed.
+ * store before is missed in the new one. Unless that one already holds the active version (`holds` looks): then only its address changed, or a further
+ * store takes the place of the first.
  *
  * @throws SnapflipError REFRESH_RUNNING when a refresh is writing to the store before.
  */
@@ -33,7 +36,10 @@ export async function applyStore(
     )
   ).rows
   // Asked before the transaction: a store that does not answer must not keep the dataset locked.
-  const isThere = before.url === null || before.url === url || active === undefined || (await holds(active))
+  const isMove = before.url !== null && before.url !== url && active !== undefined
+  const copy = isMove ? (await copies(db, { dataset, url })).get(active.tag) : undefined
+  const isCopied = copy !== undefined && (await holds({ tag: copy.tag, manifestSha256: copy.manifest }))
+  const isThere = !isMove || isCopied || (await holds(active))
   return transaction(db, async (client) => {
     await lockDataset(client, dataset)
     const now = await appliedStore(client, dataset)
@@ -49,7 +55,8 @@ export async function applyStore(
     }
     const { rowCount } = await client.query(SET_STORE, [dataset, url, from === null || isThere])
     if (rowCount === 0) return { movedFrom: null }
-    const detail = { store: url, movedFrom: from, holdsActive: from === null ? null : isThere }
+    if (from !== null && isCopied) await promoteStore(client, { dataset, from, url })
+    const detail = { store: url, movedFrom: from, holdsActive: from === null ? null : isThere, isCopied }
     await record(client, { dataset, actor: by, kind: 'store.applied', detail })
     return { movedFrom: from }
   })

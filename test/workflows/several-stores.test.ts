@@ -3,14 +3,15 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { Deps } from '../../activities/deps.ts'
-import { followAll } from '../../activities/follow.ts'
+import { followAll, takeOverUnregistered } from '../../activities/follow.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { open } from '../../src/index.ts'
+import { applyStore } from '../../src/registry/apply-store.ts'
 import { furtherStores } from '../../src/registry/further-stores.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { version } from '../../src/registry/version.ts'
-import { decodeManifest } from '../../src/snapshot/manifest.ts'
+import { decodeManifest, manifestHash } from '../../src/snapshot/manifest.ts'
 import { verifyVersion } from '../../src/snapshot/verify.ts'
 import { changePointer } from '../../src/stores/change-pointer.ts'
 import type { PointerRead } from '../../src/stores/ports.ts'
@@ -282,6 +283,14 @@ it('a store that lost all, or that another registry publishes to, is noticed; an
   expect((await archive()).active?.tag).toBe(first)
   expect(await priceIn(world, 'archive')).toBe(1)
 
+  // With PostgreSQL down it takes over what the first store says, too.
+  const hold = { by: 'ana', reason: 'by hand', at: new Date().toISOString() }
+  await changePointer(main.pointer, { kind: 'hold', hold }, { dataset: world.dataset })
+  const further = { name: 'archive', store: await world.store('archive') }
+  expect(await takeOverUnregistered(main, further, world.dataset)).toBe(true)
+  expect(await archive()).toMatchObject({ hold, active: { tag: first } })
+  expect(await priceIn(world, 'archive')).toBe(1)
+
   // As another registry leaves it.
   const { pointer } = await world.store('archive')
   const read = (await pointer.read()) as PointerRead
@@ -291,6 +300,36 @@ it('a store that lost all, or that another registry publishes to, is noticed; an
   expect(await archive()).toEqual(foreign)
   const [row] = await furtherStores(world.pool, world.dataset)
   expect(row).toMatchObject({ state: 'degraded', why: expect.stringMatching(/Another registry publishes/) })
+})
+
+it('a further store takes the place of the first without a build, and the first its place', async () => {
+  const world = await redisAndFolder()
+  const worker = await world.worker()
+  const first = await refreshWith(world, 1)
+  const second = await refreshWith(world, 2)
+  worker.shutdown()
+  await worker.run
+
+  const { dataset, pool, config } = world
+  const definition = config.datasets[dataset] as NonNullable<(typeof config.datasets)[string]>
+  definition.stores = ['archive', 'main']
+  await world.apply()
+  const archive = await world.store('archive')
+  const holds = async ({ tag, manifestSha256 }: { tag: string; manifestSha256: string }) =>
+    manifestHash((await archive.data.readManifest(tag)) ?? Buffer.alloc(0)) === manifestSha256
+  expect(await applyStore(pool, { dataset, url: archive.url, by: 'ana', holds })).toMatchObject({
+    movedFrom: (await world.store('main')).url,
+  })
+  await world.worker()
+  await pool.query('update products set price = 3 where id <= 20')
+  const third = await world.refresh()
+  expect(third).toMatchObject({ status: 'FLIPPED', summary: expect.stringMatching(/products: \+0 ~20 -0 of 300/) })
+  for (const name of ['archive', 'main']) {
+    expect(await world.pointer(name)).toMatchObject({ active: { tag: third.tag }, previous: { tag: second } })
+    expect(await priceIn(world, name)).toBe(3)
+  }
+  await world.rollback({ to: first })
+  for (const name of ['archive', 'main']) expect(await priceIn(world, name)).toBe(1)
 })
 
 describe.concurrent('a worker that is killed', () => {
