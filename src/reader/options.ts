@@ -30,7 +30,7 @@ export interface ReaderOptions<T extends Record<string, unknown> = Record<string
   blockCacheBytesMax?: number
   /** While a canary runs, this chooses the side that answers: readers with one key are on one side. Default: drawn at random. */
   key?: string
-  /** How often what was counted is reported to the store, for canaries and bakes; 0: never. Default 5000. */
+  /** How often what was counted is reported to the store while a canary or bake runs, else 12 times less often; 0: never. Default 5000. */
   reportMs?: number
   /** Whether a report names a few keys that were read of late, for probes of a version that nobody reads. Default true. */
   reportKeys?: boolean
