@@ -10,6 +10,7 @@ import { type Comparison, compareReaders, countsOf } from '../src/core/reader-co
 import { type CanaryRow, canaryOf } from '../src/registry/canaries.ts'
 import { gateResults } from '../src/registry/gate-results.ts'
 import { judgeCanary } from '../src/registry/judge-canary.ts'
+import { rampCanary } from '../src/registry/ramp-canary.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { Deps } from './deps.ts'
@@ -155,6 +156,7 @@ async function ramp(
   const shares = [share, ...ramp]
   const due = shares[Math.min(shares.length - 1, Math.floor(part * shares.length))] as number
   if ((pointer?.candidate?.share ?? due) >= due) return
+  await rampCanary(deps.pool, { dataset, canaryId, share: due })
   await changePointer(store.pointer, { kind: 'ramp', canaryId, share: due }, { dataset })
   await followAll(deps, { dataset, tell, signal })
 }

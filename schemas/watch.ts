@@ -67,7 +67,7 @@ export const bakePolicySchema = z.strictObject({
   forMs: z
     .int()
     .min(1_000)
-    .max(168 * HOUR_MS)
+    .max(24 * HOUR_MS)
     .default(600_000),
   ...comparison,
   /** Shares that are too much whatever they were before; the only ones asked of a first version. */

@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { CounterReport } from '../../schemas/counters.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { bakePolicySchema } from '../../schemas/watch.ts'
@@ -8,7 +8,7 @@ import { historyEntries } from '../../src/registry/history-entries.ts'
 import { knownPointer } from '../../src/registry/known-pointer.ts'
 import { report } from '../stores/reports.ts'
 import { expectSound } from '../support/soundness.ts'
-import { makeWorld, type World } from '../support/world.ts'
+import { makeWorld, type World, type WorldOptions } from '../support/world.ts'
 
 const SHOP = {
   schema: `create table products (id integer primary key, price integer not null);
@@ -18,8 +18,14 @@ const SHOP = {
 const SHORT = { forMs: 1_000, minimumReads: 500 } as const
 const LONG = { ...SHORT, forMs: 60_000 }
 
-async function makeShop(bake: object): Promise<World> {
-  const world = await makeWorld({ ...SHOP, dataset: { ...SHOP.dataset, bake } })
+/** They mostly wait. */
+vi.setConfig({ maxConcurrency: 4, testTimeout: 120_000 })
+
+type Finishing = { onTestFinished: (close: () => void | Promise<void>) => unknown }
+
+async function makeShop(bake: object, { onTestFinished }: Finishing): Promise<World> {
+  const onFinished = onTestFinished as NonNullable<WorldOptions['onFinished']>
+  const world = await makeWorld({ ...SHOP, dataset: { ...SHOP.dataset, bake }, onFinished })
   await world.worker()
   return world
 }
@@ -51,109 +57,111 @@ async function count(world: World, watchId: string, tag: string, counts: Partial
 
 const alertsOf = (world: World) => world.logged.filter((line) => line.alert !== undefined)
 
-it('a version that is bad for its readers is left by itself; the version gone to is watched too, and only told of', async () => {
-  const world = await makeShop(SHORT)
-  const first = await world.refresh()
-  expect(first).toMatchObject({ status: 'FLIPPED', summary: expect.stringContaining('baked: 0 reads by 0 readers') })
-  const second = await untilFlipped(world)
-  expect(second.after.bake).toMatchObject({ flipId: second.after.flipId })
-  await count(world, second.after.flipId as string, second.tag, {})
-  expect(await second.refresh).toMatchObject({
-    status: 'FLIPPED',
-    summary: expect.stringContaining('baked: 1500 reads'),
-  })
-  expect(await world.pointer()).toMatchObject({ bake: null, previous: { tag: first.tag } })
+describe.concurrent('a bake', () => {
+  it('a version that is bad for its readers is left by itself; the version gone to is watched too, and only told of', async (context) => {
+    const world = await makeShop(SHORT, context)
+    const first = await world.refresh()
+    expect(first).toMatchObject({ status: 'FLIPPED', summary: expect.stringContaining('baked: 0 reads by 0 readers') })
+    const second = await untilFlipped(world)
+    expect(second.after.bake).toMatchObject({ flipId: second.after.flipId })
+    await count(world, second.after.flipId as string, second.tag, {})
+    expect(await second.refresh).toMatchObject({
+      status: 'FLIPPED',
+      summary: expect.stringContaining('baked: 1500 reads'),
+    })
+    expect(await world.pointer()).toMatchObject({ bake: null, previous: { tag: first.tag } })
 
-  await declare(world, LONG)
-  const third = await untilFlipped(world)
-  await count(world, third.after.flipId as string, third.tag, { misses: 100 })
-  expect(await third.refresh).toMatchObject({
-    status: 'ROLLED_BACK',
-    active: second.tag,
-    summary: expect.stringContaining('misses (20 % against 0 %; so for 3 of 3 readers)'),
-  })
-  const back = await world.pointer()
-  expect(back).toMatchObject({
-    active: { tag: second.tag },
-    quarantined: [third.tag],
-    hold: { by: expect.any(String) },
-  })
-  expect(alertsOf(world)).toMatchObject([{ alert: 'BAKE_FAILED', version: third.tag }])
+    await declare(world, LONG)
+    const third = await untilFlipped(world)
+    await count(world, third.after.flipId as string, third.tag, { misses: 100 })
+    expect(await third.refresh).toMatchObject({
+      status: 'ROLLED_BACK',
+      active: second.tag,
+      summary: expect.stringContaining('misses (20 % against 0 %; so for 3 of 3 readers)'),
+    })
+    const back = await world.pointer()
+    expect(back).toMatchObject({
+      active: { tag: second.tag },
+      quarantined: [third.tag],
+      hold: { by: expect.any(String) },
+    })
+    expect(alertsOf(world)).toMatchObject([{ alert: 'BAKE_FAILED', version: third.tag }])
 
-  // Readers fare no better where the rollback took them.
-  await count(world, back.flipId as string, second.tag, { errors: 400 })
-  const bake = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, back.flipId as string))
-  expect(await bake.result()).toMatchObject({ status: 'UNHEALTHY' })
-  expect(alertsOf(world)[1]).toMatchObject({
-    alert: 'ROLLBACK_UNHEALTHY',
-    version: second.tag,
-    msg: expect.stringContaining(`The next good version is ${first.tag}`),
+    // Readers fare no better where the rollback took them.
+    await count(world, back.flipId as string, second.tag, { errors: 400 })
+    const bake = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, back.flipId as string))
+    expect(await bake.result()).toMatchObject({ status: 'UNHEALTHY' })
+    expect(alertsOf(world)[1]).toMatchObject({
+      alert: 'ROLLBACK_UNHEALTHY',
+      version: second.tag,
+      msg: expect.stringContaining(`The next good version is ${first.tag}`),
+    })
+    expect(await world.pointer()).toEqual(back)
+    const kinds = (await historyEntries(world.pool, { dataset: world.dataset, kind: 'bake' })).map(({ kind }) => kind)
+    expect(kinds).toEqual(['bake.failed', 'bake.failed', 'bake.passed', 'bake.passed'])
+    await expectSound(world)
   })
-  expect(await world.pointer()).toEqual(back)
-  const kinds = (await historyEntries(world.pool, { dataset: world.dataset, kind: 'bake' })).map(({ kind }) => kind)
-  expect(kinds).toEqual(['bake.failed', 'bake.failed', 'bake.passed', 'bake.passed'])
-  await expectSound(world)
-})
 
-it('where the next flip ends a bake, the refresh does not wait; its version is no rollback target', async () => {
-  const world = await makeShop(SHORT)
-  const baked = await world.refresh()
-  await declare(world, { ...LONG, whileBaking: 'end' })
-  const second = await untilFlipped(world)
-  expect(await second.refresh).toMatchObject({ status: 'FLIPPED' })
-  expect((await world.pointer()).bake).toMatchObject({ flipId: second.after.flipId })
-  const third = await untilFlipped(world)
-  expect(await third.refresh).toMatchObject({ status: 'FLIPPED' })
-  const bake = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, second.after.flipId as string))
-  expect(await bake.result()).toMatchObject({ status: 'LEFT' })
+  it('where the next flip ends a bake, the refresh does not wait; its version is no rollback target', async (context) => {
+    const world = await makeShop(SHORT, context)
+    const baked = await world.refresh()
+    await declare(world, { ...LONG, whileBaking: 'end' })
+    const second = await untilFlipped(world)
+    expect(await second.refresh).toMatchObject({ status: 'FLIPPED' })
+    expect((await world.pointer()).bake).toMatchObject({ flipId: second.after.flipId })
+    const third = await untilFlipped(world)
+    expect(await third.refresh).toMatchObject({ status: 'FLIPPED' })
+    const bake = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, second.after.flipId as string))
+    expect(await bake.result()).toMatchObject({ status: 'LEFT' })
 
-  expect(await world.pointer()).toMatchObject({ active: { tag: third.tag }, previous: { tag: baked.tag } })
-  const { previous, bake: known } = (await knownPointer(world.pool, world.dataset)) ?? {}
-  expect([previous?.tag, known?.flipId]).toEqual([baked.tag, third.after.flipId])
-  const outcomes = (await flips(world.pool, world.dataset)).map(({ bakeOutcome }) => bakeOutcome)
-  expect(outcomes).toEqual([null, 'cutShort', 'baked'])
-  const rolledBack = await world.rollback()
-  expect(rolledBack).toMatchObject({
-    from: third.tag,
-    to: baked.tag,
-    summary: expect.stringContaining('every block is whole'),
+    expect(await world.pointer()).toMatchObject({ active: { tag: third.tag }, previous: { tag: baked.tag } })
+    const { previous, bake: known } = (await knownPointer(world.pool, world.dataset)) ?? {}
+    expect([previous?.tag, known?.flipId]).toEqual([baked.tag, third.after.flipId])
+    const outcomes = (await flips(world.pool, world.dataset)).map(({ bakeOutcome }) => bakeOutcome)
+    expect(outcomes).toEqual([null, 'cutShort', 'baked'])
+    const rolledBack = await world.rollback()
+    expect(rolledBack).toMatchObject({
+      from: third.tag,
+      to: baked.tag,
+      summary: expect.stringContaining('every block is whole'),
+    })
+    await expectSound(world)
   })
-  await expectSound(world)
-})
 
-it('a version that drifts from its source while it bakes is left; a first version stays, on hold', async () => {
-  const world = await makeShop({ ...LONG, forMs: 20_000, drift: { everyMs: 1_000 } })
-  const refresh = world.refresh()
-  await waitUntil('a flip', async () => (await world.store()).pointer.read().then((read) => read ?? undefined))
-  // A change that was not captured.
-  await world.pool.query('update products set price = 0; delete from snapflip.changelog')
-  const outcome = await refresh
-  expect(outcome).toMatchObject({ status: 'FAILED', summary: expect.stringContaining('keys differ from the source') })
-  expect(await world.pointer()).toMatchObject({ active: { tag: outcome.tag }, hold: { by: 'snapflip' } })
-})
-
-it('a refresh that is cancelled or dies while its version bakes cuts its bake short, or leaves it to itself', async () => {
-  const world = await makeShop(LONG)
-  const first = world.refresh()
-  const handle = world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset))
-  const flipped = await waitUntil('a bake', async () => {
-    const read = await (await world.store()).pointer.read()
-    const { step } = await handle.query<{ step: string }>('progress')
-    return step === 'bake' ? read?.pointer : undefined
+  it('a version that drifts from its source while it bakes is left; a first version stays, on hold', async (context) => {
+    const world = await makeShop({ ...LONG, forMs: 20_000, drift: { everyMs: 1_000 } }, context)
+    const refresh = world.refresh()
+    await waitUntil('a flip', async () => (await world.store()).pointer.read().then((read) => read ?? undefined))
+    // A change that was not captured.
+    await world.pool.query('update products set price = 0; delete from snapflip.changelog')
+    const outcome = await refresh
+    expect(outcome).toMatchObject({ status: 'FAILED', summary: expect.stringContaining('keys differ from the source') })
+    expect(await world.pointer()).toMatchObject({ active: { tag: outcome.tag }, hold: { by: 'snapflip' } })
   })
-  await handle.cancel()
-  expect(await first).toMatchObject({ status: 'FLIPPED', summary: expect.stringContaining('cancelled in step bake') })
-  expect((await world.pointer()).active).toEqual(flipped.active)
 
-  const second = await untilFlipped(world)
-  await waitUntil('a bake', async () => {
-    const { step } = await handle.query<{ step: string }>('progress')
-    return step === 'bake' ? step : undefined
+  it('a refresh that is cancelled or dies while its version bakes cuts its bake short, or leaves it to itself', async (context) => {
+    const world = await makeShop(LONG, context)
+    const first = world.refresh()
+    const handle = world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset))
+    const flipped = await waitUntil('a bake', async () => {
+      const read = await (await world.store()).pointer.read()
+      const { step } = await handle.query<{ step: string }>('progress')
+      return step === 'bake' ? read?.pointer : undefined
+    })
+    await handle.cancel()
+    expect(await first).toMatchObject({ status: 'FLIPPED', summary: expect.stringContaining('cancelled in step bake') })
+    expect((await world.pointer()).active).toEqual(flipped.active)
+
+    const second = await untilFlipped(world)
+    await waitUntil('a bake', async () => {
+      const { step } = await handle.query<{ step: string }>('progress')
+      return step === 'bake' ? step : undefined
+    })
+    second.refresh.catch(() => undefined)
+    await handle.terminate()
+    await count(world, second.after.flipId as string, second.tag, { errors: 400 })
+    const bake = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, second.after.flipId as string))
+    expect(await bake.result()).toMatchObject({ status: 'ROLLED_BACK' })
+    expect((await world.pointer()).active).toEqual(flipped.active)
   })
-  second.refresh.catch(() => undefined)
-  await handle.terminate()
-  await count(world, second.after.flipId as string, second.tag, { errors: 400 })
-  const bake = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, second.after.flipId as string))
-  expect(await bake.result()).toMatchObject({ status: 'ROLLED_BACK' })
-  expect((await world.pointer()).active).toEqual(flipped.active)
 })

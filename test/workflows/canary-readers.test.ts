@@ -57,4 +57,9 @@ it('readers of the SDK keep a bad candidate from becoming active, and are all ba
     summary: expect.stringContaining('no worse'),
   })
   await expectSound(world)
+
+  const { summary } = await world.rollback({ reason: 'prices are off' })
+  expect(summary).toContain(
+    `every block is whole. No pin holds a quarantined version; 24 of 24 readers report from ${first.tag}.`,
+  )
 }, 120_000)

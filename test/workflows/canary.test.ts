@@ -1,16 +1,23 @@
-import { expect, it } from 'vitest'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Context } from '@temporalio/activity'
+import { describe, expect, it, vi } from 'vitest'
 import type { ConfigInput } from '../../schemas/config.ts'
 import type { CounterReport } from '../../schemas/counters.ts'
+import type { VersionRef } from '../../schemas/pointer.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { canaryPolicySchema } from '../../schemas/watch.ts'
+import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode } from '../../src/core/failure.ts'
+import type { CanaryChange } from '../../src/core/pointer.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
 import { gateResults } from '../../src/registry/gate-results.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { version } from '../../src/registry/version.ts'
+import { changePointer } from '../../src/stores/change-pointer.ts'
+import type { Between } from '../stores/faults.ts'
 import { report } from '../stores/reports.ts'
 import { expectSound } from '../support/soundness.ts'
-import { makeWorld, type World } from '../support/world.ts'
+import { around, makeWorld, type World, type WorldOptions } from '../support/world.ts'
 
 type Declared = NonNullable<ConfigInput['datasets'][string]>
 
@@ -20,10 +27,16 @@ const SHOP = {
   dataset: { indexes: { products: { from: 'public.products', key: 'id', value: 'price' } } },
 }
 
+/** They mostly wait. */
+vi.setConfig({ maxConcurrency: 4, testTimeout: 120_000 })
+
+type Finishing = { onTestFinished: (close: () => void | Promise<void>) => unknown }
+
 /** A shop with a first version, and a canary for every one that follows. */
-async function makeShop(canary: Declared['canary']): Promise<World> {
-  const world = await makeWorld({ ...SHOP, dataset: { ...SHOP.dataset, canary } })
-  await world.worker()
+async function makeShop(canary: Declared['canary'], { onTestFinished }: Finishing, between?: Between): Promise<World> {
+  const onFinished = onTestFinished as NonNullable<WorldOptions['onFinished']>
+  const world = await makeWorld({ ...SHOP, dataset: { ...SHOP.dataset, canary }, onFinished })
+  await world.worker(between && around(between))
   expect(await world.refresh()).toMatchObject({ status: 'FLIPPED' })
   return world
 }
@@ -61,104 +74,151 @@ async function count(
 const CANARY = { share: 0.5, forMs: 4_000, minimumReads: 500 } as const
 const ENDLESS = { ...CANARY, forMs: 40_000 }
 
-it('a candidate that is no worse for its readers is flipped to', async () => {
-  const world = await makeShop(CANARY)
-  const canary = await untilCanary(world)
-  expect(await version(world.pool, world.dataset, canary.tags.candidate)).toMatchObject({ state: 'candidate' })
-  expect(canary.candidate).toMatchObject({ share: 0.5 })
-  await count(world, canary, [{}, {}, { misses: 3 }])
-  const outcome = await canary.refresh
-  expect(outcome).toMatchObject({ status: 'FLIPPED', tag: canary.tags.candidate })
-  expect(await world.pointer()).toMatchObject({ active: { tag: outcome.tag }, candidate: null })
-  const results = await gateResults(world.pool, world.dataset, canary.tags.candidate)
-  expect(results.at(-1)).toMatchObject({
-    gate: 'canary',
-    verdict: 'pass',
-    actual: { reads: 1500, readers: 3, look: 20 },
+describe.concurrent('a canary', () => {
+  it('a candidate that is no worse for its readers is flipped to', async (context) => {
+    const world = await makeShop(CANARY, context)
+    const canary = await untilCanary(world)
+    expect(await version(world.pool, world.dataset, canary.tags.candidate)).toMatchObject({ state: 'candidate' })
+    expect(canary.candidate).toMatchObject({ share: 0.5 })
+    await count(world, canary, [{}, {}, { misses: 3 }])
+    const outcome = await canary.refresh
+    expect(outcome).toMatchObject({ status: 'FLIPPED', tag: canary.tags.candidate })
+    expect(await world.pointer()).toMatchObject({ active: { tag: outcome.tag }, candidate: null })
+    const results = await gateResults(world.pool, world.dataset, canary.tags.candidate)
+    expect(results.at(-1)).toMatchObject({
+      gate: 'canary',
+      verdict: 'pass',
+      actual: { reads: 1500, readers: 3, look: 20 },
+    })
+    await expectSound(world)
   })
-  await expectSound(world)
-})
 
-it('a candidate that most of its readers miss keys in is refused before its time is over, and readers are back', async () => {
-  const world = await makeShop(ENDLESS)
-  const canary = await untilCanary(world)
-  await count(world, canary, [{ misses: 200 }, { misses: 250 }, {}])
-  const outcome = await canary.refresh
-  expect(outcome).toMatchObject({ status: 'REJECTED', summary: expect.stringContaining('misses') })
-  expect(await world.pointer()).toMatchObject({ active: { tag: canary.tags.active }, candidate: null })
-  expect(await version(world.pool, world.dataset, canary.tags.candidate)).toMatchObject({ state: 'rejected' })
-  const result = (await gateResults(world.pool, world.dataset, canary.tags.candidate)).at(-1)
-  expect(result).toMatchObject({ gate: 'canary', verdict: 'reject', actual: { missesReaders: 2, missesBefore: 0 } })
-  expect(result?.actual.look).toBeLessThan(20)
-  const entries = await historyEntries(world.pool, { dataset: world.dataset })
-  expect(entries.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['canary.begun', 'canary.refused']))
-  await expectSound(world)
-})
+  it('a candidate that most of its readers miss keys in is refused before its time is over, and readers are back', async (context) => {
+    const world = await makeShop(ENDLESS, context)
+    const canary = await untilCanary(world)
+    await count(world, canary, [{ misses: 200 }, { misses: 250 }, {}])
+    const outcome = await canary.refresh
+    expect(outcome).toMatchObject({ status: 'REJECTED', summary: expect.stringContaining('misses') })
+    expect(await world.pointer()).toMatchObject({ active: { tag: canary.tags.active }, candidate: null })
+    expect(await version(world.pool, world.dataset, canary.tags.candidate)).toMatchObject({ state: 'rejected' })
+    const result = (await gateResults(world.pool, world.dataset, canary.tags.candidate)).at(-1)
+    expect(result).toMatchObject({ gate: 'canary', verdict: 'reject', actual: { missesReaders: 2, missesBefore: 0 } })
+    expect(result?.actual.look).toBeLessThan(20)
+    const entries = await historyEntries(world.pool, { dataset: world.dataset })
+    expect(entries.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['canary.begun', 'canary.refused']))
+    await expectSound(world)
+  })
 
-it('a single reader votes no candidate out, whatever it counts', async () => {
-  const world = await makeShop(CANARY)
-  const canary = await untilCanary(world)
-  await count(world, canary, [{ reads: 1e6, misses: 1e6, errors: 1e6, bad: 1e6 }, {}, {}])
-  expect(await canary.refresh).toMatchObject({ status: 'FLIPPED' })
-  const result = (await gateResults(world.pool, world.dataset, canary.tags.candidate)).at(-1)
-  expect(result).toMatchObject({ gate: 'canary', verdict: 'warn', summary: expect.stringContaining('minority') })
-})
+  it('a single reader votes no candidate out, whatever it counts', async (context) => {
+    const world = await makeShop(CANARY, context)
+    const canary = await untilCanary(world)
+    await count(world, canary, [{ reads: 1e6, misses: 1e6, errors: 1e6, bad: 1e6 }, {}, {}])
+    expect(await canary.refresh).toMatchObject({ status: 'FLIPPED' })
+    const result = (await gateResults(world.pool, world.dataset, canary.tags.candidate)).at(-1)
+    expect(result).toMatchObject({ gate: 'canary', verdict: 'warn', summary: expect.stringContaining('minority') })
+  })
 
-it('without readers a sample of keys is read on both versions', async () => {
-  const world = await makeShop(CANARY)
-  const good = await untilCanary(world)
-  expect(await good.refresh).toMatchObject({ status: 'FLIPPED' })
-  const passed = (await gateResults(world.pool, world.dataset, good.tags.candidate)).at(-1)
-  expect(passed).toMatchObject({ gate: 'canary', verdict: 'pass', actual: { keys: 300, missingOnCandidate: 0 } })
+  it('without readers a sample of keys is read on both versions', async (context) => {
+    const world = await makeShop(CANARY, context)
+    const good = await untilCanary(world)
+    expect(await good.refresh).toMatchObject({ status: 'FLIPPED' })
+    const passed = (await gateResults(world.pool, world.dataset, good.tags.candidate)).at(-1)
+    expect(passed).toMatchObject({ gate: 'canary', verdict: 'pass', actual: { keys: 300, missingOnCandidate: 0 } })
 
-  // Too small a loss for the gates, and more than the canary lets pass.
-  await world.pool.query('delete from products where id <= 20')
-  const bad = await untilCanary(world)
-  expect(await bad.refresh).toMatchObject({ status: 'REJECTED' })
-  const refused = (await gateResults(world.pool, world.dataset, bad.tags.candidate)).at(-1)
-  expect(refused).toMatchObject({ gate: 'canary', verdict: 'reject', actual: { missingOnCandidate: 20 } })
-  expect(refused?.sampleKeys).toHaveLength(10)
-})
+    // Too small a loss for the gates, and more than the canary lets pass.
+    await world.pool.query('delete from products where id <= 20')
+    const bad = await untilCanary(world)
+    expect(await bad.refresh).toMatchObject({ status: 'REJECTED' })
+    const refused = (await gateResults(world.pool, world.dataset, bad.tags.candidate)).at(-1)
+    expect(refused).toMatchObject({ gate: 'canary', verdict: 'reject', actual: { missingOnCandidate: 20 } })
+    expect(refused?.sampleKeys).toHaveLength(10)
+  })
 
-it('a canary that is only probed shows no reader its candidate', async () => {
-  const world = await makeShop({ probe: { only: true } })
-  await world.pool.query('update products set price = price + 1')
-  const { epoch } = await world.pointer()
-  expect(await world.refresh()).toMatchObject({ status: 'FLIPPED' })
-  // The canary's number was issued, and no pointer written with it: the flip's is the next.
-  expect((await world.pointer()).epoch.registry).toBe(epoch.registry + 2)
-})
+  it('a canary that is only probed shows no reader its candidate', async (context) => {
+    const world = await makeShop({ probe: { only: true } }, context)
+    await world.pool.query('update products set price = price + 1')
+    const { epoch } = await world.pointer()
+    expect(await world.refresh()).toMatchObject({ status: 'FLIPPED' })
+    // The canary's number was issued, and no pointer written with it: the flip's is the next.
+    expect((await world.pointer()).epoch.registry).toBe(epoch.registry + 2)
+  })
 
-it('a cancelled refresh, a hold, a rollback and the refresh after one that died each end the canary', async () => {
-  const world = await makeShop({ probe: { only: true } })
-  await world.refresh({ full: true })
-  Object.assign(world.config.datasets[world.dataset] as object, { canary: canaryPolicySchema.parse(ENDLESS) })
-  await world.apply()
-  const cancelled = await untilCanary(world)
-  await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).cancel()
-  await cancelled.refresh
-  expect((await world.pointer()).candidate).toBeNull()
-  expect((await version(world.pool, world.dataset, cancelled.tags.candidate)).state).toBe('swept')
+  it('a cancelled refresh, a hold, a rollback and the refresh after one that died each end the canary', async (context) => {
+    const world = await makeShop({ probe: { only: true } }, context)
+    await world.refresh({ full: true })
+    Object.assign(world.config.datasets[world.dataset] as object, { canary: canaryPolicySchema.parse(ENDLESS) })
+    await world.apply()
+    const cancelled = await untilCanary(world)
+    await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).cancel()
+    await cancelled.refresh
+    expect((await world.pointer()).candidate).toBeNull()
+    expect((await version(world.pool, world.dataset, cancelled.tags.candidate)).state).toBe('swept')
 
-  const held = await untilCanary(world)
-  await world.hold()
-  expect(await held.refresh).toMatchObject({ failed: 'ON_HOLD' })
-  expect((await world.pointer()).candidate).toBeNull()
-  await world.resume()
+    const held = await untilCanary(world)
+    await world.hold()
+    expect(await held.refresh).toMatchObject({ failed: 'ON_HOLD' })
+    expect((await world.pointer()).candidate).toBeNull()
+    await world.resume()
 
-  const left = await untilCanary(world)
-  await world.rollback()
-  expect(await left.refresh).toMatchObject({ status: null })
-  expect(await world.pointer()).toMatchObject({ candidate: null, quarantined: [left.tags.active] })
-  await world.resume()
+    const left = await untilCanary(world)
+    await world.rollback()
+    expect(await left.refresh).toMatchObject({ status: null })
+    expect(await world.pointer()).toMatchObject({ candidate: null, quarantined: [left.tags.active] })
+    await world.resume()
 
-  const good = await untilCanary(world)
-  await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).terminate()
-  // Nobody compensated: readers are still on its candidate when the next refresh begins.
-  expect((await world.pointer()).candidate).not.toBeNull()
-  const next = await untilCanary(world, good.tags.candidate)
-  expect(await version(world.pool, world.dataset, good.tags.candidate)).toMatchObject({ state: 'sealed' })
-  await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).cancel()
-  await next.refresh
-  await expectSound(world)
+    const good = await untilCanary(world)
+    await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).terminate()
+    // Nobody compensated: readers are still on its candidate when the next refresh begins.
+    expect((await world.pointer()).candidate).not.toBeNull()
+    const next = await untilCanary(world, good.tags.candidate)
+    expect(await version(world.pool, world.dataset, good.tags.candidate)).toMatchObject({ state: 'sealed' })
+    await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).cancel()
+    await next.refresh
+    await expectSound(world)
+  })
+
+  it('that was given up before it began does not begin later', async (context) => {
+    const world = await makeShop(
+      ENDLESS,
+      context,
+      // Another flip comes first, so it seems, once the canary was intended.
+      {
+        async run(operation, call) {
+          if (operation !== 'pointer.swap' || Context.current().info.activityType !== 'beginCanary') return call()
+          throw new SnapflipError('CONFLICT', 'a test')
+        },
+      },
+    )
+    const { active, epoch } = await world.pointer()
+    await world.pool.query('update products set price = price + 1')
+    expect(failureCode(await world.refreshFailure())).toBe('CONFLICT')
+    const { rows } = await world.pool.query('select id, tag, epoch::integer, salt, outcome from snapflip.canaries')
+    expect(rows).toMatchObject([{ outcome: 'ended', epoch: epoch.registry + 1 }])
+    // The attempt was only paused.
+    const late: CanaryChange = {
+      kind: 'canary',
+      canaryId: rows[0].id,
+      expected: { tag: active?.tag ?? null, epoch },
+      version: { ...(active as VersionRef), tag: 'v20260518-99' },
+      share: 0.5,
+      salt: 's',
+      since: new Date().toISOString(),
+      epoch: { registry: rows[0].epoch, breakGlass: 0 },
+    }
+    const begun = changePointer((await world.store()).pointer, late, { dataset: world.dataset })
+    await expect(begun).rejects.toMatchObject({ code: 'SUPERSEDED' })
+  })
+
+  it('takes more readers step by step, each in the history', async (context) => {
+    const world = await makeShop({ ...CANARY, forMs: 10_000, ramp: [0.6, 0.7] }, context)
+    const canary = await untilCanary(world)
+    await count(world, canary, [{}, {}])
+    const shares = new Set<number>()
+    const finished = canary.refresh.then(() => true)
+    while (!(await Promise.race([finished, sleep(100, false)])))
+      shares.add((await world.pointer()).candidate?.share ?? 0)
+    expect([...shares].filter((share) => share > 0)).toEqual([0.5, 0.6, 0.7])
+    const entries = await historyEntries(world.pool, { dataset: world.dataset, kind: 'canary.ramped' })
+    expect(entries.map(({ detail }) => detail.to)).toEqual([0.7, 0.6])
+  })
 })

@@ -128,6 +128,9 @@ it('taken back to a version that does not read back either, a refresh says where
   expect(second).toMatchObject({ status: 'ROLLED_BACK', active: first })
   expect(second.summary).toContain(`readers are on ${first}`)
   expect(alertsOf(world)).toEqual(['VERIFY_FAILED', 'ROLLBACK_UNHEALTHY'])
+  expect(world.logged.find((line) => line.alert === 'ROLLBACK_UNHEALTHY')?.msg).toContain(
+    'There is no retained version',
+  )
   expect((await world.pointer()).hold?.by).not.toBe('snapflip')
 })
 
