@@ -41,6 +41,17 @@ ${tableOf('reader')}
 ## From Temporal
 
 Temporal's SDK has metrics of its own (slots, latencies of tasks), and its server many more; they are not repeated here.
+
+# Traces
+
+\`\`\`sh
+npm install @temporalio/interceptors-opentelemetry @opentelemetry/sdk-trace-base @opentelemetry/resources @opentelemetry/exporter-trace-otlp-http
+snapflip worker --traces http://localhost:4318/v1/traces
+\`\`\`
+
+A refresh is one trace: the workflow, and below it each activity with its retries, by Temporal's own interceptors, sent as OTLP over HTTP.
+Spans name datasets in workflow ids; no keys, no rows. Started by the command line with TRACEPARENT set (W3C), a workflow goes on with that
+trace. The worker bundles its workflows when it starts, which takes some seconds.
 `
 }
 

@@ -22,6 +22,7 @@ import { ExpiryWatch } from './observe/expiry-watch.ts'
 import { createLog, type Logger } from './observe/log.ts'
 import { Measurements } from './observe/measurements.ts'
 import { type MetricsAddress, serveMetrics } from './observe/metrics-server.ts'
+import { openTraces } from './observe/traces.ts'
 import { WorkerMetrics } from './observe/worker-metrics.ts'
 import { connectRegistry } from './registry/connect.ts'
 import { openStore } from './stores/open.ts'
@@ -49,6 +50,8 @@ export interface WorkerOptions {
   decorateActivities?: (activities: Activities) => Activities
   /** Where to serve metrics; nowhere without it. */
   metrics?: MetricsAddress
+  /** Collector of OpenTelemetry (OTLP over HTTP) that is sent the spans; none are made without it. */
+  traces?: string
 }
 
 /** A running worker: the composition root. `run` resolves when it has shut down, after `shutdown` or a signal. */
@@ -80,6 +83,8 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
   const metrics = new WorkerMetrics()
   const closers: Array<() => Promise<unknown>> = [() => alerts.close(), () => pool.end()]
   try {
+    const traces = options.traces === undefined ? null : await openTraces(options.traces)
+    if (traces !== null) closers.push(() => traces.close())
     const connection = await NativeConnection.connect(target.connection).catch((error: unknown) => {
       throw new SnapflipError(
         'TEMPORAL_UNREACHABLE',
@@ -144,11 +149,13 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
       // cancellation, which comes as the answer to one, would be heard that late.
       maxHeartbeatThrottleInterval: '2 seconds',
       shutdownGraceTime: '10 seconds',
+      ...(traces === null ? {} : { interceptors: traces.interceptors, sinks: traces.sinks }),
     }
     workers.push(
       await Worker.create({
         ...common,
-        ...workflows(options.workflowBundle),
+        // With traces the workflows have interceptors, which no bundle made beforehand has: it is made when the worker starts.
+        ...(traces === null ? workflows(options.workflowBundle) : { workflowsPath: workflowsPath() }),
         maxConcurrentActivityTaskExecutions: ACTIVITIES_MAX,
       }),
       await Worker.create({
@@ -201,8 +208,12 @@ async function starterOf(
 function workflows(given: string | undefined): { workflowBundle: WorkflowBundleOption } | { workflowsPath: string } {
   const bundle = given ?? fileURLToPath(new URL('../workflow-bundle.js', import.meta.url))
   if (given !== undefined || existsSync(bundle)) return { workflowBundle: { codePath: bundle } }
+  return { workflowsPath: workflowsPath() }
+}
+
+function workflowsPath(): string {
   const here = import.meta.url.endsWith('.ts') ? '../workflows/index.ts' : '../workflows/index.js'
-  return { workflowsPath: fileURLToPath(new URL(here, import.meta.url)) }
+  return fileURLToPath(new URL(here, import.meta.url))
 }
 
 /** Temporal's own log lines go into ours, warnings and up. Once a process. */

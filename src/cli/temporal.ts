@@ -1,4 +1,4 @@
-import type { Client, ConnectionOptions } from '@temporalio/client'
+import type { Client, ConnectionOptions, WorkflowClientInterceptor, WorkflowStartInput } from '@temporalio/client'
 import type { Config } from '../../schemas/config.ts'
 import { SnapflipError } from '../core/errors.ts'
 
@@ -14,7 +14,7 @@ const UNAUTHENTICATED = 16
 
 /** @throws SnapflipError TEMPORAL_UNREACHABLE, naming the address and what to do. */
 export async function connectTemporal(temporal: Config['temporal'], identity: string): Promise<Client> {
-  const [{ Client, Connection }, { temporalTarget }] = await Promise.all([
+  const [{ Client, Connection, defaultPayloadConverter }, { temporalTarget }] = await Promise.all([
     import('@temporalio/client'),
     import('../temporal/connection.ts'),
   ])
@@ -25,10 +25,31 @@ export async function connectTemporal(temporal: Config['temporal'], identity: st
       ...(target.connection as ConnectionOptions),
       connectTimeout: CONNECT_TIMEOUT_MS,
     })
-    return new Client({ connection, namespace: target.namespace, identity })
+    const interceptors = { workflow: carriedTrace(process.env.TRACEPARENT, defaultPayloadConverter) }
+    return new Client({ connection, namespace: target.namespace, identity, interceptors })
   } catch (error) {
     throw temporalFailure(error, target)
   }
+}
+
+/** Where the interceptors of workers look for the trace that they belong to. */
+const TRACE_HEADER = '_tracer-data'
+
+type Converter = typeof import('@temporalio/client').defaultPayloadConverter
+
+/** The trace that this process is part of, as W3C has it in TRACEPARENT, goes on in the workflows that it starts. */
+function carriedTrace(traceparent: string | undefined, converter: Converter): WorkflowClientInterceptor[] {
+  if (traceparent === undefined || !/^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(traceparent)) return []
+  const withTrace = <I extends WorkflowStartInput>(input: I): I => ({
+    ...input,
+    headers: { ...input.headers, [TRACE_HEADER]: converter.toPayload({ traceparent }) },
+  })
+  return [
+    {
+      start: (input, next) => next(withTrace(input)),
+      startWithDetails: (input, next) => next(withTrace(input)),
+    },
+  ]
 }
 
 /** What a failed call to Temporal means; what is not Temporal's passes through unchanged. */

@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from 'commander'
+import { SnapflipError } from '../core/errors.ts'
 import type { LoadedConfig } from '../load-config.ts'
 import type { Logger } from '../observe/log.ts'
 import { type MetricsAddress, parseMetricsAddress } from '../observe/metrics-server.ts'
@@ -13,6 +14,7 @@ const ALIVE_MS = 15_000
 interface Options extends CommonOptions {
   workDir?: string
   metrics?: MetricsAddress
+  traces?: string
 }
 
 export function worker(program: Command): void {
@@ -31,7 +33,16 @@ export function worker(program: Command): void {
       'serves /metrics and /healthz there, for this machine alone; 0.0.0.0:9464 for others too',
       parseMetricsAddress,
     )
+    .option('--traces <url>', 'sends OpenTelemetry traces there, by OTLP over HTTP; see docs/metrics.md', httpUrl)
     .action(act<Options>(run))
+}
+
+function httpUrl(text: string): string {
+  if (URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)) return text
+  throw new SnapflipError(
+    'USAGE',
+    `Expected --traces to be a URL of http or https such as http://localhost:4318/v1/traces, found ${JSON.stringify(text)}.`,
+  )
 }
 
 async function run(session: Session, options: Options): Promise<Answer> {
@@ -44,7 +55,7 @@ async function run(session: Session, options: Options): Promise<Answer> {
 /** Runs a worker until a signal ends it; it finishes or hands back what it is doing first. */
 export async function runWorker(
   { config, functions, file }: LoadedConfig,
-  { workDir, metrics }: Options,
+  { workDir, metrics, traces }: Options,
 ): Promise<void> {
   const [{ startWorker, quietTemporalRuntime }, { createLog }, { temporalTarget }] = await Promise.all([
     import('../worker.ts'),
@@ -60,6 +71,7 @@ export async function runWorker(
     functions,
     ...(workDir === undefined ? {} : { workDir }),
     ...(metrics === undefined ? {} : { metrics }),
+    ...(traces === undefined ? {} : { traces }),
   })
   log.info(
     {
