@@ -21,6 +21,9 @@ const PLAIN = {
   },
 }
 
+/** The dataset with other parts. */
+const shop = (parts: object) => ({ ...PLAIN, datasets: { shop: { ...PLAIN.datasets.shop, ...parts } } })
+
 async function written(name: string, text: string): Promise<string> {
   const file = join(folder, name)
   await writeFile(file, text)
@@ -123,6 +126,40 @@ describe('a definition that cannot be used is refused', () => {
       'a canary that outlasts the evidence',
       { ...PLAIN, datasets: { shop: { ...PLAIN.datasets.shop, canary: { forMs: 3_600_000 } } } },
       /datasets\.shop\.canary\.forMs: expected less than `evidenceMaxAgeMs`/,
+    ],
+    [
+      'windows that never open',
+      shop({ windows: { open: [{ from: '08:00', to: '18:00' }], blackout: [{ from: '00:00', to: '00:00' }] } }),
+      /datasets\.shop\.windows: expected windows that open, these never do/,
+    ],
+    [
+      'windows of no time, and a close of no kind',
+      shop({ windows: { open: [{ from: '8', to: '18:00' }], onClose: 'stop' } }),
+      /windows\.open\[0\]\.from: expected a time of day[\s\S]*windows\.onClose: expected "finish" or "keepCandidate", found "stop"/,
+    ],
+    [
+      'negative limits',
+      shop({
+        ttl: { budgetMs: -1, beyond: 'mark' },
+        retries: { attempts: 0, initialMs: -1 },
+        schedule: { continuous: { atMostEveryMs: -1 } },
+      }),
+      /continuous\.atMostEveryMs: expected at least 100, found -1[\s\S]*retries\.attempts: expected at least 1, found 0[\s\S]*ttl\.budgetMs: expected at least 0, found -1/,
+    ],
+    [
+      'retries of codes and sinks that are not there',
+      shop({ retries: { attempts: 3, codes: ['NOPE'], tell: ['nobody'] } }),
+      /retries\.codes\[0\]: expected a code of runbooks\/errors\.md, found "NOPE"[\s\S]*retries\.tell\[0\]: expected a name of `alerts\.sinks` \(none\), found "nobody"/,
+    ],
+    [
+      'an age for what is captured',
+      shop({ indexes: { a: { from: 't', key: 'k', value: 'v', rebuildAfterMs: 1_000 } } }),
+      /indexes\.a\.rebuildAfterMs: expected only with capture: 'none'/,
+    ],
+    [
+      'continuous mode of a source that nothing is known of',
+      shop({ schedule: { continuous: {} }, indexes: { a: { from: 't', key: 'k', value: 'v', capture: 'none' } } }),
+      /indexes\.a\.rebuildAfterMs: expected with capture: 'none' in continuous mode, found nothing/,
     ],
     [
       'an order without many',

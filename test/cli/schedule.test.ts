@@ -10,13 +10,12 @@ let worker: ReturnType<typeof startSnapflip>
 /** Daily, hours from now: nothing runs by itself while the test does. */
 const later = `0 ${(new Date().getUTCHours() + 6) % 24} * * *`
 
-async function declared(parts: object) {
+async function scheduled(schedule: unknown) {
   await project.define((definition) => {
-    Object.assign(definition.datasets[project.dataset] ?? {}, parts)
+    Object.assign(definition.datasets[project.dataset] ?? {}, { schedule })
     return definition
   })
 }
-const scheduled = (schedule: unknown) => declared({ schedule })
 const state = async () =>
   json<ScheduleState & Record<string, unknown>>(await project.run(['schedule', project.dataset, '--json']))
 /** How the newest run ended, once there are `runs` of them. */
@@ -45,18 +44,6 @@ test.each([
   [{ everyMs: -5 }, /schedule\.everyMs/],
 ])('a schedule that cannot be is refused: %j', async (schedule, message) => {
   await scheduled(schedule)
-  expect(await project.run(['plan'])).toMatchObject({ code: 2, stderr: expect.stringMatching(message) })
-})
-
-test.each([
-  [
-    { open: [{ from: '08:00', to: '18:00' }], blackout: [{ from: '00:00', to: '00:00' }] },
-    /windows: expected windows that open, these never do/,
-  ],
-  [{ open: [{ from: '8', to: '18:00' }] }, /windows\.open\[0\]\.from: expected a time of day/],
-  [{ onClose: 'stop' }, /windows\.onClose: expected "finish" or "keepCandidate", found "stop"/],
-])('windows that cannot be are refused: %j', async (windows, message) => {
-  await declared({ windows })
   expect(await project.run(['plan'])).toMatchObject({ code: 2, stderr: expect.stringMatching(message) })
 })
 
