@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { SnapflipError } from '../core/errors.ts'
 import { type WindowState, windowState } from '../core/windows.ts'
+import { type Asked, authorize } from '../registry/authorize.ts'
 import { continuousState, pauseContinuous, triggerContinuous, unpauseContinuous } from '../temporal/continuous.ts'
 import {
   pauseSchedule,
@@ -57,10 +58,14 @@ async function run(session: Session, options: Options, dataset: string): Promise
   const client = await session.temporal()
   try {
     if ((await way.state(client, dataset)) === null) throw noSchedule(dataset)
-    const by = (reason: string) => `${session.actor}: ${reason}`
-    if (options.pause !== undefined) await way.pause(client, dataset, by(options.pause))
-    if (options.unpause !== undefined) await way.unpause(client, dataset, by(options.unpause))
-    if (options.trigger) await way.trigger(client, dataset)
+    if (options.pause !== undefined)
+      await way.pause(client, dataset, await byWhom(session, { dataset, action: 'hold', reason: options.pause }))
+    if (options.unpause !== undefined)
+      await way.unpause(client, dataset, await byWhom(session, { dataset, action: 'hold', reason: options.unpause }))
+    if (options.trigger) {
+      await byWhom(session, { dataset, action: 'refresh', reason: 'triggered' })
+      await way.trigger(client, dataset)
+    }
     const state = await way.state(client, dataset)
     if (state === null) throw noSchedule(dataset)
     const window = windows === undefined ? null : windowState(windows, new Date())
@@ -68,6 +73,12 @@ async function run(session: Session, options: Options, dataset: string): Promise
   } catch (error) {
     throw temporalFailure(error, await temporalOf(session))
   }
+}
+
+/** Who may hold a dataset may pause its schedule; who may refresh it, trigger it. @throws SnapflipError FORBIDDEN */
+async function byWhom(session: Session, asked: Asked & { reason: string }): Promise<string> {
+  const { actor } = await authorize(await session.registry(), asked)
+  return `${actor}: ${asked.reason}`
 }
 
 function noSchedule(dataset: string): SnapflipError {

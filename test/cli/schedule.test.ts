@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { ERRORS } from '../../src/core/errors.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
 import type { ScheduleState } from '../../src/temporal/schedules.ts'
 import { type Project, testProject } from './project.ts'
@@ -104,4 +105,26 @@ test('a scheduled run refreshes; on hold it is skipped, and says so; a pause sur
   expect((await project.run(['schedule', project.dataset])).stdout).toContain('not while it is paused')
   await project.run(['schedule', project.dataset, '--unpause', 'migrated'])
   expect((await state()).paused).toBeNull()
+}, 180_000)
+
+test('who may not refresh or hold a dataset triggers and pauses no schedule either', async () => {
+  const { pool } = project.database
+  const [me] = (await pool.query<{ name: string }>('select session_user as name')).rows
+  const admin = `admin_of_${project.dataset}`
+  await pool.query(`create role ${admin} login`)
+  await project.define((definition) => {
+    const roles = { viewer: [me?.name ?? ''], admin: [admin] }
+    Object.assign(definition.datasets[project.dataset] ?? {}, { schedule: { cron: later }, roles })
+    return definition
+  })
+  await project.run(['apply', '--yes'])
+  const refused = { code: ERRORS.FORBIDDEN.exit, stderr: expect.stringContaining('FORBIDDEN') }
+  expect(await project.run(['schedule', project.dataset, '--trigger'])).toMatchObject(refused)
+  expect(await project.run(['schedule', project.dataset, '--pause', 'a look'])).toMatchObject(refused)
+  expect(await state()).toMatchObject({ paused: null })
+  const { rows } = await pool.query(
+    `select detail ->> 'action' as action from snapflip.history where kind = 'action.refused'`,
+  )
+  expect(rows).toEqual([{ action: 'refresh' }, { action: 'hold' }])
+  await pool.query(`drop role ${admin}`)
 })
