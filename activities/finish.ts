@@ -1,4 +1,5 @@
 import type { RefreshOutcome, RefreshStatus } from '../schemas/refresh.ts'
+import { isAgainst } from '../src/core/judgement.ts'
 import { closeRefresh } from '../src/registry/close-refresh.ts'
 import { gateResults, type KeptGateResult } from '../src/registry/gate-results.ts'
 import type { Deps } from './deps.ts'
@@ -43,7 +44,7 @@ async function tellRefused(
   gates: readonly KeptGateResult[],
 ): Promise<void> {
   const against = gates
-    .filter(({ verdict }) => verdict === 'reject' || verdict === 'hold')
+    .filter(isAgainst)
     .map(({ gate, index, verdict, actual, limit }) => ({ gate, index, verdict, actual, limit }))
   await deps.alert({
     kind: 'GATE_REFUSED',

@@ -110,7 +110,7 @@ const webhookGateSchema = z
     timeoutMs: z.int().positive().max(120_000).default(10_000),
     /** After `wait` it is asked again, until it has been asked for so long. */
     askAgainMs: z.int().min(100).max(3_600_000).default(30_000),
-    giveUpMs: z.int().nonnegative().max(86_400_000).default(600_000),
+    giveUpMs: z.int().nonnegative().max(3_600_000).default(600_000),
   })
   .superRefine(refuseUrl)
 export type WebhookGate = z.infer<typeof webhookGateSchema>

@@ -10,7 +10,7 @@ export async function lookAtAlerts(session: Session): Promise<Check[]> {
     checks.push(
       sink.kind === 'log'
         ? good(`alerts ${name}`, 'the log of the worker')
-        : await checked(`alerts ${name}`, () => checkSink(name, sink)),
+        : await checked(`alerts ${name}`, () => checkSink(`alerts.sinks.${name}`, sink)),
     )
   }
   const undelivered = await session

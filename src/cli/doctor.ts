@@ -9,6 +9,7 @@ import { isSnapflipError, SnapflipError } from '../core/errors.ts'
 import { expiredByMs } from '../core/expiry.ts'
 import { formatBytes } from '../core/format-bytes.ts'
 import { buildsQueue, watchesQueue } from '../core/task-queues.ts'
+import { checkQueries } from '../gates/check-queries.ts'
 import { requireApplied } from '../registry/current-definition.ts'
 import { openFlips } from '../registry/flips.ts'
 import { knownPointer } from '../registry/known-pointer.ts'
@@ -22,6 +23,7 @@ import { bad, type Check, checked, good } from './check.ts'
 import { disagreement } from './disagreement.ts'
 import { temporalOf, workersPolling } from './follow.ts'
 import { furtherStandings, standingText } from './further-standing.ts'
+import { lookAtWebhooks } from './gate-checks.ts'
 import { grantsText, sourceNames } from './grants.ts'
 import { hideCredentials } from './print-error.ts'
 import type { Session } from './session.ts'
@@ -112,11 +114,12 @@ async function lookAtPostgres(session: Session): Promise<Check[]> {
       await checked(`definition ${dataset}`, async () => {
         for (const [index, declared] of Object.entries(definition.indexes))
           await resolveSource(client, dataset, index, declared)
+        await checkQueries(client, dataset, definition.gates)
         await requireApplied(pool, { dataset, definition })
         return 'fits the database, and is applied'
       }),
     )
-    checks.push(...(await lookAtCapture(client, dataset, definition)))
+    checks.push(...(await lookAtCapture(client, dataset, definition)), ...(await lookAtWebhooks(dataset, definition)))
     const unsettled = await openFlips(pool, dataset)
     if (unsettled.length > 0)
       checks.push(

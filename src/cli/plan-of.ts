@@ -14,6 +14,7 @@ import { currentSnapshot } from '../changelog/window.ts'
 import { type DefinitionChange, definitionChanges } from '../core/definition-changes.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { youngIndexes } from '../core/time-bound.ts'
+import { checkQueries } from '../gates/check-queries.ts'
 import { appliedStore } from '../registry/applied-store.ts'
 import { currentDefinition } from '../registry/current-definition.ts'
 import { furtherStores } from '../registry/further-stores.ts'
@@ -75,6 +76,7 @@ export async function planOf(
   const sources: Source[] = []
   for (const [index, declared] of Object.entries(definition.indexes))
     sources.push(await resolveSource(client, dataset, index, declared))
+  await checkQueries(client, dataset, definition.gates)
   const applied = await currentDefinition(registry, dataset)
   // As the registry keeps it: JSON.
   const changes = applied === null ? [] : definitionChanges(applied.definition, JSON.parse(JSON.stringify(definition)))

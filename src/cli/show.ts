@@ -121,9 +121,11 @@ async function alsoIn(session: Session, dataset: string, tag: string): Promise<s
 }
 
 async function sampledKeys(session: Session, dataset: string, tag: string, gates: readonly GateResult[]) {
-  const wanted = new Map<string, Set<string>>()
-  for (const { index, sampleKeys } of gates)
-    if (index !== null) wanted.set(index, new Set([...(wanted.get(index) ?? []), ...sampleKeys]))
   const { store, manifest } = await heldVersion(session, dataset, tag)
+  const wanted = new Map<string, Set<string>>()
+  // A gate of the whole dataset names keys of any of its indexes.
+  for (const { index, sampleKeys } of gates)
+    for (const name of index === null ? Object.keys(manifest.indexes) : [index])
+      wanted.set(name, new Set([...(wanted.get(name) ?? []), ...sampleKeys]))
   return keysOfHashes(store.data, manifest, wanted, interruption())
 }

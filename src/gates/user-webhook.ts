@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import { z } from 'zod'
 import type { WebhookGate } from '../../schemas/gates.ts'
-import { SnapflipError } from '../core/errors.ts'
 import { post } from '../observe/post.ts'
+import { secretOf } from '../observe/send-alert.ts'
 import { signatureOf } from '../observe/signature.ts'
 import { hashedKey } from '../snapshot/hashed-key.ts'
 import { BrokenGate, type Found, type VersionSubject } from './user.ts'
@@ -21,14 +21,7 @@ const answerSchema = z.object({
  * rejects and takes the active version back too. It is told counts and hashes, never rows.
  */
 export async function askWebhook(name: string, gate: WebhookGate, subject: VersionSubject): Promise<Found> {
-  const secret = process.env[gate.secretEnv] ?? ''
-  if (secret === '') {
-    throw new SnapflipError(
-      'CONFIG_INVALID',
-      `expected the environment variable ${gate.secretEnv}, found no value. Set it where the worker runs, and start that again`,
-      { gate: name, variable: gate.secretEnv },
-    )
-  }
+  const secret = secretOf(`datasets.${subject.dataset}.gates.user.${name}`, gate.secretEnv)
   const { host } = new URL(gate.url)
   const keys = await sampledKeys(subject)
   const begun = Date.now()

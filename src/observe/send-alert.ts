@@ -1,4 +1,5 @@
 import type { AlertBody, RemoteSink } from '../../schemas/alerts.ts'
+import type { WebhookGate } from '../../schemas/gates.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { allowedUrl, checkedAddresses, type Post, post, type Resolve } from './post.ts'
 import { signatureOf } from './signature.ts'
@@ -17,25 +18,31 @@ export async function sendAlert(
   const { allowHosts } = sink
   if (sink.kind === 'slack') {
     const body = JSON.stringify({ text: slackText(alert) })
-    await post({ ...options, allowHosts, url: secretOf(name, sink.urlEnv), body })
+    await post({ ...options, allowHosts, url: secretOf(`alerts.sinks.${name}`, sink.urlEnv), body })
     return
   }
   const body = JSON.stringify(alert)
-  const signature = signatureOf(secretOf(name, sink.secretEnv), body)
+  const signature = signatureOf(secretOf(`alerts.sinks.${name}`, sink.secretEnv), body)
   const headers = { 'snapflip-delivery': alert.id, 'snapflip-signature': signature }
   await post({ ...options, allowHosts, url: sink.url, body, headers })
 }
 
-/** Looks at a sink without sending anything. @returns where it sends to. @throws SnapflipError saying what is not well */
-export async function checkSink(name: string, sink: RemoteSink, resolve?: Resolve): Promise<string> {
-  const secret = secretOf(name, sink.kind === 'slack' ? sink.urlEnv : sink.secretEnv)
+/**
+ * Looks at a sink, or at the webhook of a gate, without sending anything.
+ *
+ * @param at its place in the definition.
+ * @returns where it sends to.
+ * @throws SnapflipError saying what is not well
+ */
+export async function checkSink(at: string, sink: RemoteSink | WebhookGate, resolve?: Resolve): Promise<string> {
+  const secret = secretOf(at, sink.kind === 'slack' ? sink.urlEnv : sink.secretEnv)
   const url = allowedUrl(sink.kind === 'slack' ? secret : sink.url, sink.allowHosts)
   const addresses = await checkedAddresses(url, sink.allowHosts, resolve).catch((error: unknown) => {
     if (error instanceof SnapflipError) throw error
     const found = error instanceof Error ? error.message : String(error)
     throw new SnapflipError(
       'WEBHOOK_FAILED',
-      `Expected ${url.hostname} to have an address, found: ${found}. Correct the URL of alerts.sinks.${name}, or the name server.`,
+      `Expected ${url.hostname} to have an address, found: ${found}. Correct the URL of ${at}, or the name server.`,
       { host: url.hostname },
       error,
     )
@@ -43,13 +50,14 @@ export async function checkSink(name: string, sink: RemoteSink, resolve?: Resolv
   return `${sink.kind} at ${url.host} (${addresses.map(({ address }) => address).join(', ')})`
 }
 
-function secretOf(sink: string, variable: string): string {
+/** @param at what names the variable, in the definition. @throws SnapflipError CONFIG_INVALID */
+export function secretOf(at: string, variable: string): string {
   const value = process.env[variable] ?? ''
   if (value !== '') return value
   throw new SnapflipError(
     'CONFIG_INVALID',
-    `Expected the environment variable ${variable}, which alerts.sinks.${sink} names, found no value. Set it where the worker runs, and start that again.`,
-    { sink, variable },
+    `Expected the environment variable ${variable}, which ${at} names, found no value. Set it where the worker runs, and start that again.`,
+    { at, variable },
   )
 }
 

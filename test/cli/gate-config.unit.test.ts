@@ -1,8 +1,9 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { gatesSchema } from '../../schemas/gates.ts'
 import { loadConfig, parseConfig } from '../../src/load-config.ts'
 
 let folder: string
@@ -129,4 +130,34 @@ test('a function stands in the definition as the hash of its text, and is kept b
   expect(kept(other)).not.toEqual(kept(one))
   expect(JSON.parse(JSON.stringify(one.config))).toEqual(one.config)
   expect(await one.functions.get('shop/brands')?.({} as never)).toEqual({ verdict: 'pass', summary: 'well' })
+})
+
+const page = await readFile(new URL('../../docs/gates.md', import.meta.url), 'utf8')
+
+test.each([...page.matchAll(/^```ts\ngates: (.*?)\n```$/gms)].map(([, gates]) => gates as string))(
+  'example %# of docs/gates.md can be declared',
+  async (gates) => {
+    const { config } = await loaded(`(${gates.replaceAll('brand:', 'name:')})`)
+    expect(Object.keys(config.datasets.shop?.gates ?? {}).length).toBeGreaterThan(0)
+  },
+)
+
+test('docs/gates.md has every gate, and the defaults that they have', () => {
+  const { changeVolume } = gatesSchema.parse({})
+  for (const [direction, limit] of Object.entries(changeVolume))
+    for (const [name, value] of Object.entries(limit ?? {}))
+      expect(page).toMatch(new RegExp(`^    ${direction}: \\{.*${name}: '?${value}'?[ ,]`, 'm'))
+  for (const name of [
+    'integrity',
+    'rowCounts',
+    'uniqueness',
+    'sourceSchema',
+    'drift',
+    'changeVolume',
+    'nullShare',
+    'distinctShare',
+    'valueSchema',
+    'user:<name>',
+  ])
+    expect(page).toMatch(new RegExp(`^\\| .*\`${name}\``, 'm'))
 })

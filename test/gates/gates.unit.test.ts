@@ -6,7 +6,7 @@ import { columnShares } from '../../src/gates/column-shares.ts'
 import { distinctShare } from '../../src/gates/distinct-share.ts'
 import { drift } from '../../src/gates/drift.ts'
 import { type GateSubject, heaviest } from '../../src/gates/gate.ts'
-import { judge } from '../../src/gates/index.ts'
+import { isSound, judge } from '../../src/gates/index.ts'
 import { integrity } from '../../src/gates/integrity.ts'
 import { nullShare } from '../../src/gates/null-share.ts'
 import { rowCounts } from '../../src/gates/row-counts.ts'
@@ -383,5 +383,13 @@ it('all gates run, whatever the first ones say', async () => {
   })
   const more = (await judge([subject()], declared, () => undefined)).map((result) => result.gate)
   expect(more.slice(6)).toEqual(['nullShare', 'distinctShare', 'valueSchema'])
+  // What does not read back is not read again to judge what it says.
+  const damaged = subject(
+    {},
+    { reread: async () => ({ count: 0, blocks: 0, bytes: 0, shares: null, faults: ['gone'] }) },
+  )
+  const found = await judge([damaged], declared, () => undefined)
+  expect(found).toHaveLength(6)
+  expect(isSound(found)).toBe(false)
   expect(heaviest(results.map((result) => result.verdict))).toBe('reject')
 })

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { gatesSchema, type SqlGate } from '../../schemas/gates.ts'
 import { connectBuilder } from '../../src/changelog/session.ts'
+import { checkQueries } from '../../src/gates/check-queries.ts'
 import { askSql } from '../../src/gates/user-sql.ts'
 import { hashedKey } from '../../src/snapshot/hashed-key.ts'
 import { type TestDatabase, testDatabase } from '../support/services.ts'
@@ -49,7 +50,11 @@ it('each row that the query returns speaks against the version; of its keys hash
 
 it.each<[sql: string, more: object, why: RegExp]>([
   ['delete from public.products returning id', {}, /refused its query \(42601\)/],
-  ['select 1) as found; delete from public.products where (true', {}, /refused its query \(42601\)/],
+  [
+    'select 1) as found; commit; delete from public.products; select * from (select 1',
+    {},
+    /refused its query \(42601\)/,
+  ],
   ['with gone as (delete from public.products returning id) select id from gone', {}, /refused its query \(0A000\)/],
   ["select snapflip.record(null, null, 'x', null, null)", {}, /refused its query \(25006\)/],
   ["select key from changes where (after ->> 'sku')::integer = 0", {}, /^PostgreSQL refused its query \(22P02\)$/],
@@ -58,6 +63,25 @@ it.each<[sql: string, more: object, why: RegExp]>([
 ])('%s is broken: it reads alone, in time, and not too much', async (sql, more, why) => {
   await expect(asked(sql, more)).rejects.toMatchObject({ name: 'BrokenGate', message: expect.stringMatching(why) })
   expect((await database.pool.query('select from products')).rowCount).toBe(2)
+})
+
+it.each([
+  ['select nope from changes', /found: column "nope" does not exist/],
+  ['select * from products', /tables named with their schema, found: relation "products" does not exist/],
+  ['vacuum', /datasets\.shop\.gates\.user\.free\.sql: expected a query/],
+])('%s is refused before it is applied', async (sql, found) => {
+  const gates = gatesSchema.parse({ user: { free: { kind: 'sql', sql } } })
+  const client = await connectBuilder(database.url)
+  try {
+    await expect(checkQueries(client, 'shop', gates)).rejects.toMatchObject({
+      code: 'DEFINITION_INVALID',
+      message: expect.stringMatching(found),
+    })
+    const fine = gatesSchema.parse({ user: { free: { kind: 'sql', sql: 'select key from changes; ' } } })
+    await checkQueries(client, 'shop', fine)
+  } finally {
+    await client.end()
+  }
 })
 
 it('where that is declared, a sample of whole keys is judged, and the evidence says so', async () => {
