@@ -1,4 +1,5 @@
 import { afterFailure } from './after-failure.ts'
+import { approval } from './approval.ts'
 import { beginCanary } from './begin-canary.ts'
 import { build } from './build.ts'
 import { compensationFailed } from './compensation-failed.ts'
@@ -14,6 +15,7 @@ import { plan } from './plan.ts'
 import { preflip } from './preflip.ts'
 import { discard, retire } from './retire.ts'
 import { settle } from './settle.ts'
+import { skipped } from './skipped.ts'
 import { somethingNew } from './something-new.ts'
 import { stage } from './stage.ts'
 import { verify, verifyRollback } from './verify.ts'
@@ -32,6 +34,7 @@ export function createActivities(deps: Deps) {
     endCanary: endCanary(deps),
     stage: stage(deps),
     windowClosed: windowClosed(deps),
+    approval: approval(deps),
     preflip: preflip(deps),
     flip: flip(deps),
     follow: follow(deps),
@@ -40,6 +43,7 @@ export function createActivities(deps: Deps) {
     watchBake: watchBake(deps),
     retire: retire(deps),
     settle: settle(deps),
+    skipped: skipped(deps),
     discard: discard(deps),
     finish: finish(deps),
     hold: hold(deps),

@@ -10,6 +10,7 @@ import { requireStore } from '../src/registry/apply-store.ts'
 import { requireApplied } from '../src/registry/current-definition.ts'
 import { openRefresh, type RefreshToOpen } from '../src/registry/open-refresh.ts'
 import { raiseEpoch } from '../src/registry/raise-epoch.ts'
+import { recordEvent } from '../src/registry/record.ts'
 import { absorbBreakGlass } from './absorb.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { endLeftCanary } from './end-canary.ts'
@@ -17,7 +18,7 @@ import { asActivity } from './failure.ts'
 import { followAll } from './follow.ts'
 import type { FlipFrom } from './parent.ts'
 import { repair } from './reconcile.ts'
-import { requesterOf } from './requester.ts'
+import { type Requester, requesterOf } from './requester.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 import { outsideWindow } from './window.ts'
 
@@ -44,6 +45,8 @@ export interface Plan {
   stopsAtClose?: true
   /** Outside its window: opened to be closed again as SKIPPED. */
   skip?: string
+  /** When a person has to say yes; left out where nobody is asked. */
+  approval?: { when: 'onHold' | 'always'; beforeFlip: boolean }
 }
 
 /** Outside its window, and nothing is opened yet: to be asked again after so long. */
@@ -69,6 +72,7 @@ async function planRefresh(
   requireOwnId(dataset, asked.workflowId)
   const policy = await requireApplied(deps.pool, { dataset, definition })
   const requester = await requesterOf(deps, { ...asked, action: 'refresh', request })
+  await requireApprovable(deps, dataset, definition, requester)
   const store = await deps.store(dataset)
   await requireStore(deps.pool, { dataset, url: store.url })
   const outside = anyTime ? null : outsideWindow(definition)
@@ -82,7 +86,8 @@ async function planRefresh(
   const { refreshId, workflowId, runId } = asked
   await openOnce(deps, {
     ...{ refreshId, dataset, workflowId, runId, reason: reason ?? null, full: full ?? false },
-    ...{ outsideWindow: anyTime ?? false, requestedBy: requester.actor, policy, snapflip: PACKAGE_VERSION },
+    ...{ outsideWindow: anyTime ?? false, requestedBy: requester.actor, requestedVia: requester.via },
+    ...{ policy, snapflip: PACKAGE_VERSION },
   })
 
   await endLeftCanary(deps, store, { dataset, tell, signal }, asked.refreshId)
@@ -92,6 +97,7 @@ async function planRefresh(
   deps.log.info({ dataset, step: 'plan', refreshId: asked.refreshId, from: from.tag }, 'refresh opened')
   const summary = [repaired?.summary, absorbed, beginning(pointer)].filter((part) => part != null).join('; ')
   const { canary, bake } = definition
+  const approval = approvalFor(definition, requester)
   const watches = { ...(canary && from.tag !== null && { canary }), ...(bake && { bake }) }
   return {
     dataset,
@@ -99,6 +105,7 @@ async function planRefresh(
     summary,
     searchable: deps.searchable,
     ...watches,
+    ...(approval === null ? {} : { approval }),
     ...publishedTo(definition),
     ...(anyTime || definition.windows?.onClose !== 'keepCandidate' ? {} : { stopsAtClose: true }),
     ...(outside === null ? {} : { skip: outside.summary }),
@@ -107,6 +114,35 @@ async function planRefresh(
 
 function publishedTo({ stores: [, ...names], publish }: DatasetDefinition): Pick<Plan, 'stores'> {
   return names.length === 0 ? {} : { stores: { names, onFailure: publish?.onFailure ?? 'degrade' } }
+}
+
+/**
+ * Of what an unverified identity asks for nobody can say that whoever approves it is another: where every version needs an approval it is
+ * refused before anything is built.
+ *
+ * @throws SnapflipError FORBIDDEN
+ */
+async function requireApprovable(
+  deps: Deps,
+  dataset: string,
+  { approval }: DatasetDefinition,
+  { actor, via }: Requester,
+): Promise<void> {
+  if (approval?.when !== 'always' || via !== 'temporal') return
+  const detail = { action: 'refresh', why: 'unverified' }
+  await recordEvent(deps.pool, { dataset, actor, kind: 'action.refused', detail })
+  throw new SnapflipError(
+    'FORBIDDEN',
+    `Expected a refresh of ${dataset}, whose versions need an approval, to be asked for by a login or a schedule, found ${actor}, which may be anybody: ` +
+      `nobody could tell whether whoever approves is another. Start it with \`snapflip refresh ${dataset}\`.`,
+    { dataset, actor },
+  )
+}
+
+/** Null: nobody is asked. For the same reason not about what a gate holds, where only that is asked about: it ends held. */
+function approvalFor({ approval }: DatasetDefinition, { via }: Requester): NonNullable<Plan['approval']> | null {
+  if (approval === undefined || approval.when === 'never' || via === 'temporal') return null
+  return { when: approval.when, beforeFlip: approval.beforeFlip }
 }
 
 function beginning(pointer: Pointer | null): string {

@@ -1,20 +1,25 @@
 import type { Manifest } from '../schemas/manifest.ts'
 import type { VersionRef } from '../schemas/pointer.ts'
 import { watermarkStillThere } from '../src/changelog/watermark.ts'
+import { wantsApproval } from '../src/core/approval.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { judgementOf } from '../src/core/judgement.ts'
 import { activeHold } from '../src/registry/active-hold.ts'
+import { type ApprovalRow, approvalOf } from '../src/registry/approvals.ts'
 import { gateResults } from '../src/registry/gate-results.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { requirePacks, requireTrees, sharesLayout } from '../src/snapshot/differences.ts'
 import { indexSources } from '../src/snapshot/read.ts'
 import { openStore } from '../src/stores/open.ts'
 import type { Store } from '../src/stores/ports.ts'
+import { damageOf } from './damage.ts'
 import { type Deps, datasetOf, storeUrl } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { type FlipFrom, parentOf, readManifest, requireStillActive } from './parent.ts'
 
 export interface PreflipRequest {
+  /** Left out by refreshes from before there were approvals. */
+  refreshId?: string
   dataset: string
   from: FlipFrom
   version: VersionRef
@@ -23,7 +28,7 @@ export interface PreflipRequest {
 /** The last look before the flip: that what the gates judged is what would be flipped to, and that nothing came in between. */
 export const preflip =
   (deps: Deps) =>
-  ({ dataset, from, version }: PreflipRequest): Promise<void> =>
+  ({ refreshId, dataset, from, version }: PreflipRequest): Promise<void> =>
     asActivity(async (tell, signal) => {
       const refuse = (expected: string, found: string) =>
         new SnapflipError(
@@ -41,11 +46,22 @@ export const preflip =
       const results = await gateResults(deps.pool, dataset, version.tag)
       const { verdict } = judgementOf(results)
       if (results.length === 0) throw refuse('the evidence of its gates', 'none')
-      if (verdict === 'hold' || verdict === 'reject') throw refuse('gates that passed', verdict)
+      const definition = datasetOf(deps.config, dataset)
+      const wanted = wantsApproval(definition.approval, verdict)
+      if (verdict === 'reject' || (verdict === 'hold' && !wanted)) throw refuse('gates that passed', verdict)
+      const approved = wanted ? await approvedBy(deps, { refreshId, version }) : null
+      if (wanted && approved === null) throw refuse('an approval of what its gates judged, not expired', 'none')
       const oldest = Math.min(...results.map((result) => result.at.getTime()))
-      const maxAgeMs = datasetOf(deps.config, dataset).evidenceMaxAgeMs
-      if (Date.now() - oldest > maxAgeMs)
-        throw refuse(`evidence younger than ${maxAgeMs} ms`, `it ${Date.now() - oldest} ms old`)
+      const maxAgeMs = definition.evidenceMaxAgeMs
+      // A person who said yes has looked at it since, and vouches for it that long.
+      const vouchedAt = Math.max(oldest, approved?.decidedAt?.getTime() ?? 0)
+      if (Date.now() - vouchedAt > maxAgeMs)
+        throw refuse(`evidence younger than ${maxAgeMs} ms`, `it ${Date.now() - vouchedAt} ms old`)
+      // They cannot vouch for what the store has kept of it meanwhile.
+      if (Date.now() - oldest > maxAgeMs) {
+        const damage = await damageOf(store, { dataset, tell, signal }, version)
+        if (damage !== null) throw refuse('all of it in the store still', damage)
+      }
 
       tell('reading manifest and pages')
       const manifest = await readWhole(deps, store, dataset, version).catch((error: unknown) => {
@@ -76,6 +92,17 @@ export const preflip =
       // Cancelled meanwhile: the last moment at which nothing has happened yet.
       signal.throwIfAborted()
     })
+
+/** The yes that this version has from a person, if it counts still. The flip's transaction uses it up, and looks at all of it again. */
+async function approvedBy(
+  { pool }: Deps,
+  { refreshId, version }: { refreshId: string | undefined; version: VersionRef },
+): Promise<ApprovalRow | null> {
+  const row = refreshId === undefined ? null : await approvalOf(pool, refreshId)
+  const counts =
+    row?.decision === 'approved' && row.manifestSha256 === version.manifest && row.digest === version.digest
+  return counts && row.expiresAt > new Date() ? row : null
+}
 
 /**
  * The manifest, after reading every page and node that this version wrote, each checked against its parent's hash, and a byte of each pack. Pages

@@ -14,6 +14,7 @@ const ALERT_KINDS = [
   'STORE_DEGRADED',
   'REFRESH_FAILING',
   'VERSION_EXPIRED',
+  'APPROVAL_WAITING',
 ] as const
 export type AlertKind = (typeof ALERT_KINDS)[number]
 

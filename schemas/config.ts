@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { alertsSchema } from './alerts.ts'
+import { approvalSchema } from './approval.ts'
 import { gatesSchema } from './gates.ts'
 import { nameSchema } from './name.ts'
 import { ttlSchema } from './pointer.ts'
@@ -80,6 +81,7 @@ export const datasetSchema = z.strictObject({
   bake: bakePolicySchema.optional(),
   roles: rolesSchema.optional(),
   may: maySchema.prefault({}),
+  approval: approvalSchema.optional(),
   /** Refreshes by itself; without it when somebody asks. */
   schedule: scheduleSchema.optional(),
   /** When it may be refreshed, by itself or by hand; without it always. */

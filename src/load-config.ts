@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { dirname, extname, join, relative, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { type Config, configSchema } from '../schemas/config.ts'
+import { type Config, configSchema, type DatasetDefinition } from '../schemas/config.ts'
 import { describeProblems } from './config-problems.ts'
 import { ERRORS, isSnapflipError, SnapflipError } from './core/errors.ts'
 import { whoMay } from './core/roles.ts'
@@ -130,6 +130,7 @@ function crossProblems(config: Config): string[] {
         problems.push(
           `datasets.${dataset}.retries.tell[${position}]: expected a name of \`alerts.sinks\` (${Object.keys(config.alerts.sinks).join(', ') || 'none'}), found ${JSON.stringify(sink)}`,
         )
+    problems.push(...approvalProblems(config, dataset, definition))
     for (const [index, declared] of Object.entries(indexes)) {
       if ('events' in declared) continue
       if (declared.rebuildAfterMs !== undefined && declared.capture !== 'none')
@@ -155,6 +156,25 @@ function crossProblems(config: Config): string[] {
           `alerts.sinks.${sink}.datasets[${position}]: expected a name of \`datasets\` (${known.join(', ') || 'none'}), found "${dataset}"`,
         )
   }
+  return problems
+}
+
+/** A request that nobody could answer, or an escalation that reaches nobody. */
+function approvalProblems(config: Config, dataset: string, definition: DatasetDefinition): string[] {
+  const { approval } = definition
+  if (approval === undefined || approval.when === 'never') return []
+  const problems: string[] = []
+  if (whoMay(definition, 'approve')?.every((actor) => actor.startsWith('temporal:'))) {
+    problems.push(
+      `datasets.${dataset}.approval: expected at least one login that is ${definition.may.approve} or more, who may approve, found none`,
+    )
+  }
+  const sinks = Object.keys(config.alerts.sinks)
+  for (const [position, sink] of (approval.escalate?.sinks ?? []).entries())
+    if (!sinks.includes(sink))
+      problems.push(
+        `datasets.${dataset}.approval.escalate.sinks[${position}]: expected a name of \`alerts.sinks\` (${sinks.join(', ') || 'none'}), found "${sink}"`,
+      )
   return problems
 }
 

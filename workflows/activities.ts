@@ -56,6 +56,14 @@ export const afterwards = proxyActivities<Activities>({
   cancellationType,
 })
 
+/** What is waited for by nobody but a person who was asked: while the registry does not answer, nothing else can be known. Cancelling ends it. */
+export const standing = proxyActivities<Activities>({
+  startToCloseTimeout: '1 minute',
+  heartbeatTimeout,
+  retry,
+  cancellationType,
+})
+
 /** Work in proportion to the data: hours are legal, silence is not. */
 export const long = proxyActivities<Activities>({
   startToCloseTimeout: '24 hours',

@@ -11,10 +11,18 @@ import {
 import type { Judged } from '../activities/gates.ts'
 import type { FlipFrom } from '../activities/parent.ts'
 import type { Plan } from '../activities/plan.ts'
-import { type RefreshOutcome, type RefreshRequest, type RefreshStatus, WORKFLOW_ID } from '../schemas/refresh.ts'
+import type { VersionRef } from '../schemas/pointer.ts'
+import {
+  type RefreshOutcome,
+  type RefreshRequest,
+  type RefreshStatus,
+  type Verdict,
+  WORKFLOW_ID,
+} from '../schemas/refresh.ts'
 import type { BakePolicy } from '../schemas/watch.ts'
 import { failureCode, failureMessage } from '../src/core/failure.ts'
 import { afterwards, first, heavy, long, patient, quick } from './activities.ts'
+import { Approval } from './approval.ts'
 import { type BakeEnd, bake } from './bake.ts'
 import { failed } from './failed.ts'
 import { followEach, followIn, type Published, stageIn } from './further-stores.ts'
@@ -35,6 +43,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   const { dataset } = request ?? {}
   const steps = new Steps(refreshId)
   const undone = { dataset, of: `refresh ${refreshId}` }
+  const approval = new Approval()
   let tag: string | null = null
   let planned = false
   let canaryAsked = false
@@ -61,8 +70,14 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     const judged = await steps.take('gates', `judging ${version.tag}`, () =>
       heavy().gates({ refreshId, dataset, version }),
     )
-    if (judged.verdict === 'hold') return await end('HELD', judged.summary)
     if (judged.verdict === 'reject') return await end('REJECTED', await activeTakenBackToo(from.tag, judged))
+    const asks = asksApproval(plan.approval, judged.verdict)
+    if (judged.verdict === 'hold' && asks === null) return await end('HELD', judged.summary)
+
+    if (asks === 'beforeCanary') {
+      const answer = await answered(version, judged.summary)
+      if (!answer.isApproved) return await end('REJECTED', answer.summary)
+    }
 
     const kept = await afterWindow(plan, version.tag)
     if (kept !== null) return await end('KEPT', kept)
@@ -73,7 +88,6 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
         stageIn(dataset, stores as Published, version),
       ))
 
-    // approval: a person's yes, bound to digest and manifest, goes here.
     const { canary, bake: watched } = plan
     if (canary !== undefined) {
       canaryAsked = true
@@ -85,8 +99,16 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
       if (compared.verdict === 'reject') return await end('REJECTED', compared.summary)
     }
 
+    if (asks === 'beforeFlip') {
+      const answer = await answered(version, judged.summary)
+      if (!answer.isApproved) {
+        if (canaryAsked) await patient.endCanary({ dataset, canaryId, why: answer.summary })
+        return await end('REJECTED', answer.summary)
+      }
+    }
+
     await steps.take('preflip', `checking that ${version.tag} is what the gates saw`, () =>
-      long.preflip({ dataset, from, version }),
+      long.preflip({ refreshId, dataset, from, version }),
     )
     const keptLate = await afterWindow(plan, version.tag)
     if (keptLate !== null) {
@@ -146,6 +168,15 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   /** Null: go on. Else the window has closed, and readers stay where they are. */
   async function afterWindow(plan: Plan, tag: string): Promise<string | null> {
     return plan.stopsAtClose ? await quick.windowClosed({ dataset, tag }) : null
+  }
+
+  /** A person's yes or no, bound to digest and manifest. */
+  async function answered(version: VersionRef, why: string) {
+    return steps.take('approval', `asking for an approval of ${version.tag}`, () =>
+      approval.of({ refreshId, dataset, version, why }, (summary) => {
+        steps.progress = { ...steps.progress, summary }
+      }),
+    )
   }
 
   async function end(status: RefreshStatus, summary: string): Promise<RefreshOutcome> {
@@ -217,6 +248,12 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
       return { status: null, summary: `it bakes until it is left, for ${policy.forMs} ms at most` }
     })
   }
+}
+
+/** Null: nobody is asked. What a gate holds never becomes a candidate without a yes. */
+function asksApproval(approval: Plan['approval'], verdict: Verdict): 'beforeCanary' | 'beforeFlip' | null {
+  if (approval === undefined || !(verdict === 'hold' || approval.when === 'always')) return null
+  return approval.beforeFlip && verdict !== 'hold' ? 'beforeFlip' : 'beforeCanary'
 }
 
 /** Builds from the changes alone where that is possible; a missed change makes the same refresh build in full, and says so. */

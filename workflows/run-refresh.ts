@@ -1,4 +1,4 @@
-import { executeChild, isCancellation, sleep } from '@temporalio/workflow'
+import { executeChild, isCancellation, sleep, workflowInfo } from '@temporalio/workflow'
 import { type RefreshOutcome, type ScheduledOutcome, WORKFLOW_ID } from '../schemas/refresh.ts'
 import { failureCode, failureMessage } from '../src/core/failure.ts'
 import { quick } from './activities.ts'
@@ -20,7 +20,8 @@ export async function runRefresh(dataset: string, reason: string): Promise<Sched
       }).then(outcomeOf)
     } catch (error) {
       if (error instanceof Error && error.name === 'WorkflowExecutionAlreadyStartedError') {
-        return { status: 'SKIPPED', tag: null, summary: `a refresh of ${dataset} was running already` }
+        const summary = await quick.skipped({ dataset, workflowId: workflowInfo().workflowId })
+        return { status: 'SKIPPED', tag: null, summary }
       }
       const [code, message] = [failureCode(error), failureMessage(error)]
       if (code === 'ON_HOLD' || code === 'REFRESH_RUNNING') return { status: 'SKIPPED', tag: null, summary: message }

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { SnapflipError } from '../core/errors.ts'
 import { type WindowState, windowState } from '../core/windows.ts'
 import { type Asked, authorize } from '../registry/authorize.ts'
+import { issueTicket, triggering } from '../registry/ticket.ts'
 import { continuousState, pauseContinuous, triggerContinuous, unpauseContinuous } from '../temporal/continuous.ts'
 import {
   pauseSchedule,
@@ -64,6 +65,7 @@ async function run(session: Session, options: Options, dataset: string): Promise
       await way.unpause(client, dataset, await byWhom(session, { dataset, action: 'hold', reason: options.unpause }))
     if (options.trigger) {
       await byWhom(session, { dataset, action: 'refresh', reason: 'triggered' })
+      await issueTicket(await session.registry(), triggering(dataset))
       await way.trigger(client, dataset)
     }
     const state = await way.state(client, dataset)

@@ -2,6 +2,7 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { gateResults } from '../registry/gate-results.ts'
 import type { HistoryEntry } from '../registry/history-entries.ts'
 import { type Served, servedAt as servedAtOf } from '../registry/served-at.ts'
+import { approvalText } from './approval-text.ts'
 import { gateTable } from './gate-table.ts'
 import { moment } from './moment.ts'
 import { ranUnder } from './ran-under.ts'
@@ -35,7 +36,7 @@ async function run(session: Session, _options: CommonOptions, dataset: string, t
 const nothingYet = (dataset: string, at: Date) => `Readers of ${dataset} had no version at ${formatTime(at)}.`
 
 function identity(dataset: string, at: Date, served: Served): string {
-  const { version, flip, next, refresh, policy, decisions } = served
+  const { version, flip, next, approval, refresh, policy, decisions } = served
   const builtBy =
     refresh === null
       ? 'unknown: it was found in the store'
@@ -46,6 +47,7 @@ function identity(dataset: string, at: Date, served: Served): string {
     ['moved by', `${flip?.actor}${flip?.reason == null ? '' : `: ${flip.reason}`}`],
     ['readers', readersOf(served)],
     ['until', next === null ? 'now' : `${formatTime(next.settledAt)}, ${next.kind} to ${next.to} by ${next.actor}`],
+    ['approval', approval === null ? 'none was needed' : approvalText(approval)],
     ['built by', builtBy],
     [
       'policy',

@@ -3,12 +3,14 @@ import { buildEvidenceSchema } from '../../schemas/evidence.ts'
 import type { GateResult } from '../../schemas/refresh.ts'
 import { isSnapflipError } from '../core/errors.ts'
 import { formatBytes } from '../core/format-bytes.ts'
+import { approvals } from '../registry/approvals.ts'
 import { copies } from '../registry/copies.ts'
 import { gateResults } from '../registry/gate-results.ts'
 import { readRefreshes } from '../registry/refreshes.ts'
 import { version as versionOf } from '../registry/version.ts'
 import { versions as versionsOf } from '../registry/versions.ts'
 import { decodeManifest } from '../snapshot/manifest.ts'
+import { approvalText } from './approval-text.ts'
 import { gateTable } from './gate-table.ts'
 import { heldVersion } from './held-version.ts'
 import { interruption } from './interruption.ts'
@@ -48,6 +50,7 @@ async function run(session: Session, options: Options, dataset: string, tag: str
     )
   })
   const gates = await gateResults(registry, dataset, tag)
+  const asked = await approvals(registry, { dataset, tag })
   const [refresh = null] = await readRefreshes(registry, 'where id = $1', [row.refreshId])
   const store = await session.store(dataset)
   const bytes = row.manifestSha256 === null ? null : await store.data.readManifest(tag)
@@ -67,6 +70,7 @@ async function run(session: Session, options: Options, dataset: string, tag: str
       refresh === null ? null : `${refresh.requestedBy}${refresh.reason === null ? '' : `: ${refresh.reason}`}`,
     ],
     ['ran under', ranUnder(refresh)],
+    ...asked.map((approval) => ['approval', approvalText(approval)] as const),
     ['parent', row.parent],
     ['sealed', formatTime(row.sealedAt)],
     [
@@ -102,6 +106,7 @@ async function run(session: Session, options: Options, dataset: string, tag: str
       dataset,
       version: row,
       refresh,
+      approvals: asked,
       manifest,
       gates,
       storedBytes: stored,

@@ -6,6 +6,7 @@ import { expiredByMs } from '../core/expiry.ts'
 import { formatEpoch } from '../core/pointer.ts'
 import { knownPointer } from '../registry/known-pointer.ts'
 import { type DatasetStatus, status as statusOf } from '../registry/status.ts'
+import { waitingText } from './approval-text.ts'
 import { disagreement } from './disagreement.ts'
 import { workersPolling } from './follow.ts'
 import { type FurtherStanding, furtherStandings, standingText } from './further-standing.ts'
@@ -197,6 +198,7 @@ function detail(standing: Standing): string {
       'refresh',
       open === null ? refreshOf(standing) : `${refreshOf(standing)}${progress === null ? '' : `: ${progress.summary}`}`,
     ],
+    ...(registry.value?.waitsFor == null ? [] : [['approval', waitingText(registry.value.waitsFor)] as const]),
     ...(last === null || last.summary === null ? [] : [['last refresh', `${last.status}: ${last.summary}`] as const]),
     ...unsettled.map((flip) => ['unsettled flip', `${flip.kind} to ${flip.to}, epoch ${flip.epoch}`] as const),
   ])

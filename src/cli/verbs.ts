@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { apply } from './apply.ts'
+import { approve } from './approve.ts'
 import { cancel } from './cancel.ts'
 import { detach } from './detach.ts'
 import { diff } from './diff.ts'
@@ -15,6 +16,7 @@ import { plan } from './plan.ts'
 import { policy } from './policy.ts'
 import { quarantine } from './quarantine.ts'
 import { refresh } from './refresh.ts'
+import { reject } from './reject.ts'
 import { release } from './release.ts'
 import { resume } from './resume.ts'
 import { rollback } from './rollback.ts'
@@ -39,6 +41,8 @@ export const VERBS: readonly ((program: Command) => void)[] = [
   up,
   refresh,
   cancel,
+  approve,
+  reject,
   schedule,
   rollback,
   hold,

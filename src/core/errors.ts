@@ -178,6 +178,12 @@ export const ERRORS = {
   },
   REFRESH_RUNNING: { meaning: 'Another refresh of the dataset is open.', http: 409, exit: 8, retryable: true },
   FORBIDDEN: { meaning: 'The policy does not let this actor do that.', http: 403, exit: 17, retryable: false },
+  APPROVAL_REFUSED: {
+    meaning: 'What was to be approved or rejected does not wait for that, or is another version.',
+    http: 409,
+    exit: 18,
+    retryable: false,
+  },
   ON_HOLD: { meaning: 'The dataset is on hold.', http: 409, exit: 9, retryable: false },
   HELD: { meaning: 'A gate needs a person; nothing was flipped.', http: 409, exit: 10, retryable: false },
   REJECTED: { meaning: 'A gate refused the version; nothing was flipped.', http: 409, exit: 11, retryable: false },

@@ -37,4 +37,5 @@ export const RUNBOOKS: Record<AlertKind, string> = {
   STORE_DEGRADED: 'runbooks/store-degraded.md',
   REFRESH_FAILING: 'runbooks/refresh-failing.md',
   VERSION_EXPIRED: 'runbooks/version-expired.md',
+  APPROVAL_WAITING: 'runbooks/approval-waiting.md',
 }

@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import type { RefreshStatus } from '../../schemas/refresh.ts'
+import { endApproval } from './approvals.ts'
 import { lockDataset } from './dataset-lock.ts'
 import { record } from './record.ts'
 import { type Db, transaction } from './transaction.ts'
@@ -40,6 +41,7 @@ export async function finishRefresh(client: pg.ClientBase, end: RefreshEnd): Pro
   ])
   const row = rows[0]
   if (row === undefined) return false
+  await endApproval(client, refreshId, 'withdrawn')
   await client.query(ABANDON_BUILDS, [refreshId])
   const unsealed = await client.query<{ tag: string }>(RETIRE_UNSEALED, [refreshId])
   await record(client, {

@@ -106,6 +106,10 @@ export const WORKER_CALLS: readonly string[] = [
   'snapflip.issue_ticket(text, text, jsonb)',
   'snapflip.use_ticket(uuid, text, text, jsonb, text)',
   'snapflip.waive(text, text, text, timestamptz, text)',
+  'snapflip.use_trigger(text, text)',
+  'snapflip.ask_approval(uuid, text, text, text, interval)',
+  'snapflip.end_approval(uuid, text)',
+  'snapflip.use_approval(uuid, text, text, text, uuid)',
 ]
 
 const WORKER = `-- Worker: reads everything of snapflip's, takes the steps of refreshes and rollbacks.
@@ -159,11 +163,12 @@ grant insert on snapflip.ruled_out_flips to snapflip_operator;
 grant update (state, state_at, manifest_sha256, generation) on snapflip.versions to snapflip_operator;
 grant update (epoch_registry) on snapflip.datasets to snapflip_operator;
 grant execute on function snapflip.record(text, text, text, text, jsonb), snapflip.authorize(text, text, text, jsonb),
-  snapflip.issue_ticket(text, text, jsonb), snapflip.waive(text, text, text, timestamptz, text) to snapflip_operator;
+  snapflip.issue_ticket(text, text, jsonb), snapflip.waive(text, text, text, timestamptz, text),
+  snapflip.decide_approval(text, text, text, text, text, text) to snapflip_operator;
 `
 
 /** The tables that docs/history.md documents. */
-export const VIEWER_READS = ['refreshes', 'flips', 'gate_results', 'holds', 'versions'] as const
+export const VIEWER_READS = ['refreshes', 'flips', 'gate_results', 'approvals', 'holds', 'versions'] as const
 
 const VIEWER = `
 -- For reports and BI tools: the tables that docs/history.md documents, and nothing of the sources.

@@ -1,8 +1,11 @@
 import type pg from 'pg'
+import type { DatasetDefinition } from '../../schemas/config.ts'
 import type { Anchor, Epoch } from '../../schemas/pointer.ts'
+import { wantsApproval } from '../core/approval.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { activeHold, onHold } from './active-hold.ts'
 import { openCanary } from './canaries.ts'
+import { currentDefinition } from './current-definition.ts'
 import { lockDataset } from './dataset-lock.ts'
 import { type FlipKind, type FlipResult, type FlipRow, flipOf } from './flips.ts'
 import { historyHead } from './history-head.ts'
@@ -64,7 +67,8 @@ export async function intendFlip(db: Db, intent: FlipIntent): Promise<IntendedFl
     const target = await version(client, dataset, to)
     await requireFree(client, target)
     requireSameManifest(intent, target)
-    await (kind === 'flip' ? requirePassed(client, target) : requireRetained(target, from))
+    const approvalId = kind === 'flip' ? await requireAllowed(client, target, intent) : null
+    if (kind === 'rollback') requireRetained(target, from)
     const epoch = await issueEpoch(client, dataset)
     const values = [flipId, dataset, kind, from, to, epoch, refreshId ?? null, reason, actor, bakeMs ?? null]
     const { rows } = await client.query<{ bakeUntil: Date | null }>(INTEND, values)
@@ -74,7 +78,11 @@ export async function intendFlip(db: Db, intent: FlipIntent): Promise<IntendedFl
       actor,
       kind: `${kind}.intended`,
       version: to,
-      detail: { flipId, from, to, epoch, reason, refreshId: refreshId ?? null, ...(bakeUntil && { bakeUntil }) },
+      detail: {
+        ...{ flipId, from, to, epoch, reason, refreshId: refreshId ?? null },
+        ...(approvalId && { approvalId }),
+        ...(bakeUntil && { bakeUntil }),
+      },
     })
     // With the entry of this flip: whoever cuts it off later is found out by the pointer.
     return { epoch: { registry: epoch, breakGlass: 0 }, outcome: null, anchor: await historyHead(client), bakeUntil }
@@ -142,22 +150,39 @@ export function requireSameManifest(
   )
 }
 
-/** Readers never get a version whose gates did not pass; what a waiver let pass counts for as long as it lasts. */
-export async function requirePassed(client: pg.ClientBase, { dataset, tag, state }: VersionRow): Promise<void> {
+/**
+ * Readers never get a version whose gates did not pass; what a waiver let pass counts for as long as it lasts, and what a gate holds goes on by a
+ * person's yes alone, where the policy asks for one.
+ *
+ * @returns what its gates said, of which one that holds was answered with that yes.
+ */
+export async function requirePassed(
+  client: pg.ClientBase,
+  { dataset, tag, state, digest, manifestSha256 }: VersionRow,
+): Promise<'pass' | 'hold'> {
   const hold = await activeHold(client, dataset)
   if (hold !== null) throw onHold(dataset, hold)
-  const { rows } = await client.query<{ results: number; failed: string[] }>(
+  const { rows } = await client.query<{ results: number; failed: string[]; held: boolean; approved: boolean }>(
     `select count(*)::integer as results,
             coalesce(array_agg(gate_results.gate order by position) filter (
               where verdict in ('hold', 'reject') and coalesce(until <= clock_timestamp(), true)
-            ), '{}') as failed
+            ), '{}') as failed,
+            coalesce(bool_and(verdict = 'hold') filter (
+              where verdict in ('hold', 'reject') and coalesce(until <= clock_timestamp(), true)
+            ), false) as held,
+            exists (
+              select from snapflip.approvals
+               where approvals.dataset = $1 and approvals.tag = $2 and digest = $3 and manifest_sha256 = $4
+                 and decision = 'approved' and expires_at > clock_timestamp()
+            ) as approved
        from snapflip.gate_results left join snapflip.waivers on waivers.id = waiver
       where gate_results.dataset = $1 and gate_results.tag = $2`,
-    [dataset, tag],
+    [dataset, tag, digest, manifestSha256],
   )
-  const { results, failed } = rows[0] ?? { results: 0, failed: [] }
+  const { results, failed, held, approved } = rows[0] ?? { results: 0, failed: [], held: false, approved: false }
   const isJudged = state === 'sealed' || (state === 'candidate' && (await openCanary(client, dataset))?.verdict != null)
-  if (isJudged && results > 0 && failed.length === 0) return
+  if (isJudged && results > 0 && failed.length === 0) return 'pass'
+  if (isJudged && held && approved && wantsApproval(await approvalPolicy(client, dataset), 'hold')) return 'hold'
   const found =
     results === 0
       ? 'no gate results'
@@ -171,6 +196,38 @@ export async function requirePassed(client: pg.ClientBase, { dataset, tag, state
     `Expected ${tag} of ${dataset} to be sealed and to have passed its gates, found it ${state}, gates: ${found}. ` +
       `See \`snapflip show ${dataset} ${tag}\`.`,
     { dataset, tag, state, gates: results, failed },
+  )
+}
+
+/** Where the policy in force asks for a person's yes, this flip uses it up. @returns that approval; null where it needs none. */
+async function requireAllowed(client: pg.ClientBase, target: VersionRow, intent: FlipIntent): Promise<string | null> {
+  const verdict = await requirePassed(client, target)
+  if (!wantsApproval(await approvalPolicy(client, target.dataset), verdict)) return null
+  return requireApproval(client, target, { flipId: intent.flipId, refreshId: intent.refreshId })
+}
+
+async function approvalPolicy(client: pg.ClientBase, dataset: string): Promise<DatasetDefinition['approval']> {
+  return (await currentDefinition(client, dataset))?.definition.approval
+}
+
+/** Uses it up: of one yes comes one flip, of exactly what the yes was to. */
+async function requireApproval(
+  client: pg.ClientBase,
+  { dataset, tag, digest, manifestSha256 }: Pick<VersionRow, 'dataset' | 'tag' | 'digest' | 'manifestSha256'>,
+  { flipId, refreshId }: { flipId: string; refreshId: string | undefined },
+): Promise<string> {
+  const values = [refreshId ?? null, tag, digest, manifestSha256, flipId]
+  const { rows } = await client.query<{ id: string | null }>(
+    'select snapflip.use_approval($1, $2, $3, $4, $5) as id',
+    values,
+  )
+  const approvalId = rows[0]?.id ?? null
+  if (approvalId !== null) return approvalId
+  throw new SnapflipError(
+    'PREFLIP_REFUSED',
+    `Expected an approval of ${tag} of ${dataset} with manifest ${manifestSha256}, given, not expired and not used, found none. ` +
+      `See \`snapflip show ${dataset} ${tag}\`.`,
+    { dataset, tag, manifest: manifestSha256, refreshId: refreshId ?? null },
   )
 }
 

@@ -1,5 +1,8 @@
 import { type Db, select } from './transaction.ts'
 
+/** How it is known who asked: a ticket proves a login; temporal is whatever anybody calls themselves; workflow is nobody, a schedule say. */
+export type RequestedVia = 'login' | 'temporal' | 'workflow'
+
 export interface OpenRefresh {
   refreshId: string
   dataset: string
@@ -7,6 +10,8 @@ export interface OpenRefresh {
   runId: string
   reason: string | null
   requestedBy: string
+  /** Null in refreshes from before it was recorded. */
+  requestedVia: RequestedVia | null
   full: boolean
   /** Policy version, its digest and the snapflip it ran under; null in refreshes from before these were recorded. */
   policyNumber: number | null
@@ -23,7 +28,7 @@ export async function openRefreshOf(db: Db, dataset: string): Promise<OpenRefres
   const rows = await select<OpenRefresh>(
     db,
     `select id as "refreshId", dataset, workflow_id as "workflowId", run_id as "runId", reason,
-            requested_by as "requestedBy", "full", ${RAN_UNDER}, opened_at as "openedAt"
+            requested_by as "requestedBy", requested_via as "requestedVia", "full", ${RAN_UNDER}, opened_at as "openedAt"
        from snapflip.refreshes
       where dataset = $1 and closed_at is null`,
     [dataset],

@@ -4,7 +4,7 @@ import { activeHold, onHold } from './active-hold.ts'
 import { finishRefresh } from './close-refresh.ts'
 import type { PolicyInForce } from './current-definition.ts'
 import { lockDataset, notApplied } from './dataset-lock.ts'
-import { type OpenRefresh, openRefreshOf } from './open-refresh-of.ts'
+import { type OpenRefresh, openRefreshOf, type RequestedVia } from './open-refresh-of.ts'
 import { record } from './record.ts'
 import { requireOpenRefresh } from './require-open-refresh.ts'
 import { type Db, transaction } from './transaction.ts'
@@ -15,8 +15,9 @@ export interface RefreshToOpen {
   workflowId: string
   runId: string
   reason: string | null
-  /** `temporal:<identity>`, or another verified name. */
+  /** A login, `temporal:<identity>`, or the workflow that started it. */
   requestedBy: string
+  requestedVia: RequestedVia
   full: boolean
   /** Asked for whatever the dataset's windows say. */
   outsideWindow?: boolean
@@ -53,10 +54,11 @@ export async function openRefresh(db: Db, refresh: RefreshToOpen): Promise<void>
         durationsMs: {},
       })
     }
-    const { refreshId, workflowId, runId, reason, requestedBy, full, outsideWindow, policy, snapflip } = refresh
+    const { refreshId, workflowId, runId, reason, requestedBy, full, outsideWindow, policy, snapflip, requestedVia } =
+      refresh
     await client.query(OPEN, [
       ...[refreshId, dataset, workflowId, runId, reason, requestedBy, full],
-      ...[policy.number, policy.digest, snapflip],
+      ...[policy.number, policy.digest, snapflip, requestedVia],
     ])
     await record(client, {
       dataset,
@@ -79,8 +81,8 @@ export async function openRefresh(db: Db, refresh: RefreshToOpen): Promise<void>
 
 /** The unique index refreshes_one_open refuses a second open refresh even without the lock of the dataset's row. */
 const OPEN = `
-  insert into snapflip.refreshes (id, dataset, workflow_id, run_id, reason, requested_by, "full", policy_number, policy_digest, snapflip_version)
-  values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
+  insert into snapflip.refreshes (id, dataset, workflow_id, run_id, reason, requested_by, "full", policy_number, policy_digest, snapflip_version, requested_via)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
 
 async function isKnown(client: pg.ClientBase, refreshId: string): Promise<boolean> {
   const { rowCount } = await client.query('select from snapflip.refreshes where id = $1', [refreshId])

@@ -21,7 +21,7 @@ export async function readRefreshes(db: Db, which: string, values: readonly unkn
   return select<RefreshRow>(
     db,
     `select id as "refreshId", dataset, workflow_id as "workflowId", run_id as "runId", reason,
-            requested_by as "requestedBy", "full", ${RAN_UNDER}, opened_at as "openedAt", closed_at as "closedAt", status, tag, summary,
+            requested_by as "requestedBy", requested_via as "requestedVia", "full", ${RAN_UNDER}, opened_at as "openedAt", closed_at as "closedAt", status, tag, summary,
             durations as "durationsMs"
        from snapflip.refreshes ${which}`,
     values,

@@ -1,4 +1,5 @@
 import { type Share, sharesOf } from '../core/served-share.ts'
+import { type ApprovalRow, approvals } from './approvals.ts'
 import { decisionsOn } from './decisions-on.ts'
 import { type FlipRow, readFlips } from './flips.ts'
 import type { HistoryEntry } from './history-entries.ts'
@@ -22,6 +23,8 @@ export interface Served {
    * it. Null: nothing was under way.
    */
   underWay: FlipRow | null
+  /** The approval by which it came to readers first; null where it needed none. */
+  approval: ApprovalRow | null
   /** The refresh that built the version; null where it was found in the store. */
   refresh: RefreshRow | null
   /** Which share of the readers was sent where. */
@@ -56,12 +59,15 @@ export async function servedAt(db: Db, dataset: string, at: Date): Promise<Serve
   const [version = null] = flip === null ? [] : await versions(db, dataset, { tags: [flip.to] })
   const refreshId = version?.refreshId ?? null
   const [refresh = null] = refreshId === null ? [] : await readRefreshes(db, 'where id = $1', [refreshId])
+  const asked = version === null ? [] : await approvals(db, { dataset, tag: version.tag })
+  const approval = asked.find(({ usedBy }) => usedBy !== null) ?? null
   const [canary, pin] = [await canaryAt(db, dataset, at), await pinAt(db, dataset, at)]
   return {
     version,
     flip,
     next,
     underWay,
+    approval,
     refresh,
     shares: sharesOf({ active: version?.tag ?? null, canary, pin }),
     canary,

@@ -1,6 +1,7 @@
 import type { Hold } from '../../schemas/pointer.ts'
 import type { VersionState } from '../core/version-state.ts'
 import { activeHold } from './active-hold.ts'
+import { type ApprovalRow, approvals } from './approvals.ts'
 import { type CanaryRow, openCanary } from './canaries.ts'
 import { type FlipRow, flips, openFlips } from './flips.ts'
 import { type OpenRefresh, openRefreshOf } from './open-refresh-of.ts'
@@ -18,6 +19,8 @@ export interface DatasetStatus {
   epochRegistry: number
   hold: Hold | null
   openRefresh: OpenRefresh | null
+  /** What the open refresh waits for a person to say; null when it does not. */
+  waitsFor: ApprovalRow | null
   /** The last one that was closed. */
   lastRefresh: RefreshRow | null
   lastFlip: FlipRow | null
@@ -48,6 +51,7 @@ export async function status(db: Db, datasets: readonly string[]): Promise<Datas
       epochRegistry: epochs.get(dataset) ?? 0,
       hold: await activeHold(db, dataset),
       openRefresh: await openRefreshOf(db, dataset),
+      waitsFor: (await approvals(db, { dataset, waiting: true, limit: 1 }))[0] ?? null,
       lastRefresh: newest.find((refresh) => refresh.closedAt !== null) ?? null,
       lastFlip: (await flips(db, dataset, 1))[0] ?? null,
       openFlips: await openFlips(db, dataset),

@@ -19,6 +19,25 @@ export async function issueTicket(db: Db, { dataset, action, request }: TicketFo
   })
 }
 
+/** Who triggered this run of a schedule, by a ticket that `triggering` asks for; null: the schedule did. */
+export async function useTrigger(
+  db: Db,
+  { dataset, runId }: { dataset: string; runId: string },
+): Promise<string | null> {
+  const [row] = await select<{ actor: string | null }>(db, 'select snapflip.use_trigger($1, $2) as actor', [
+    dataset,
+    runId,
+  ])
+  return row?.actor ?? null
+}
+
+/** What a ticket is issued for that triggers a schedule: Temporal's start of that run has no room for it. */
+export const triggering = (dataset: string): TicketFor => ({
+  dataset,
+  action: 'refresh',
+  request: { dataset, trigger: true },
+})
+
 /** Uses up a ticket for this run. Null: it is no ticket for that, or was used before, or is a day old; then it counts as none. */
 export async function useTicket(
   db: Db,

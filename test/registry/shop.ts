@@ -34,6 +34,7 @@ export function aRefresh(refreshId: string = randomUUID(), workflowId = `refresh
     runId: randomUUID(),
     reason: 'test',
     requestedBy: 'temporal:test',
+    requestedVia: 'temporal',
     full: false,
     policy: { number: 1, digest: '0'.repeat(64) },
     snapflip: '0.0.0',

@@ -58,6 +58,7 @@ it('the registry holds the lock where the workflow id does not', async () => {
     runId: randomUUID(),
     reason: null,
     requestedBy: 'test',
+    requestedVia: 'temporal',
     full: false,
     policy: { number: 1, digest: '' },
     snapflip: '',

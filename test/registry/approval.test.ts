@@ -1,0 +1,232 @@
+import { randomUUID } from 'node:crypto'
+import pg from 'pg'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { datasetSchema } from '../../schemas/config.ts'
+import type { Verdict } from '../../schemas/refresh.ts'
+import { applyDefinition } from '../../src/registry/apply-definition.ts'
+import { approvalOf, approvals, askApproval, endApproval } from '../../src/registry/approvals.ts'
+import { beginGeneration } from '../../src/registry/begin-generation.ts'
+import { decideApproval } from '../../src/registry/decide-approval.ts'
+import { grantsSql } from '../../src/registry/grants.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
+import { intendFlip } from '../../src/registry/intend-flip.ts'
+import { openRefresh } from '../../src/registry/open-refresh.ts'
+import type { RequestedVia } from '../../src/registry/open-refresh-of.ts'
+import { sealVersion } from '../../src/registry/seal-version.ts'
+import { setVersionState } from '../../src/registry/set-version-state.ts'
+import { verifyHistory } from '../../src/registry/verify-history.ts'
+import { version } from '../../src/registry/version.ts'
+import { type TestDatabase, testDatabase, uniqueName } from '../support/services.ts'
+import { allocate, aRefresh, attempt, close, DATASET, definition, gate, generation, judge, seal } from './shop.ts'
+
+describe('an approval', () => {
+  let database: TestDatabase
+  let pool: pg.Pool
+  const logins = { ana: `ana_${uniqueName()}`, bo: `bo_${uniqueName()}`, cy: `cy_${uniqueName()}` }
+  const as = {} as Record<keyof typeof logins, pg.Pool>
+  let asked: { refreshId: string; tag: string }
+
+  beforeAll(async () => {
+    database = await testDatabase()
+    pool = database.pool
+    await pool.query(await grantsSql(pool, { tables: [] }))
+    for (const [name, login] of Object.entries(logins) as [keyof typeof logins, string][]) {
+      await pool.query(`create role ${login} login password 'pw' in role snapflip_operator`)
+      const url = new URL(database.url)
+      url.username = login
+      url.password = 'pw'
+      as[name] = new pg.Pool({ connectionString: url.href })
+    }
+    await policy('always')
+  })
+  afterAll(async () => {
+    for (const each of Object.values(as)) await each.end()
+    for (const login of Object.values(logins)) await pool.query(`drop role ${login}`)
+    await database.drop()
+  })
+  beforeEach(async () => {
+    if (asked !== undefined) await close(pool, asked.refreshId)
+    asked = await waiting()
+  })
+
+  async function policy(when: 'never' | 'onHold' | 'always') {
+    const owner = decodeURIComponent(new URL(database.url).username)
+    const roles = { operator: [logins.cy], approver: [logins.ana, logins.bo], admin: [owner] }
+    await applyDefinition(pool, {
+      dataset: DATASET,
+      definition: datasetSchema.parse({ ...definition(), roles, approval: { when } }),
+    })
+  }
+
+  /** A refresh that ana asked for, whose version waits for an approval. */
+  async function waiting({ verdict = 'pass' as Verdict, via = 'login' as RequestedVia, validForMs = 60_000 } = {}) {
+    const refresh = { ...aRefresh(), requestedBy: logins.ana, requestedVia: via }
+    const { refreshId } = refresh
+    await openRefresh(pool, refresh)
+    const { tag } = await allocate(pool, refreshId)
+    const mine = generation()
+    await beginGeneration(pool, attempt(refreshId, { generation: mine }))
+    await sealVersion(pool, seal(tag, { generation: mine }))
+    await judge(pool, refreshId, tag, [gate(verdict)])
+    const { manifestSha256 } = await version(pool, DATASET, tag)
+    const ask = { refreshId, tag, manifestSha256: manifestSha256 as string, why: 'look', validForMs }
+    await askApproval(pool, ask)
+    await askApproval(pool, ask)
+    return { refreshId, tag }
+  }
+  async function said(who: pg.Pool, { tag } = asked, change: object = {}) {
+    const row = await version(pool, DATASET, tag)
+    const { digest, manifestSha256 } = row as { digest: string; manifestSha256: string }
+    return decideApproval(who, {
+      dataset: DATASET,
+      tag,
+      decision: 'approved',
+      reason: 'checked',
+      digest,
+      manifestSha256,
+      ...change,
+    })
+  }
+  async function flip({ refreshId, tag } = asked, flipId: string = randomUUID()) {
+    const { manifestSha256 } = await version(pool, DATASET, tag)
+    const intent = { flipId, dataset: DATASET, kind: 'flip' as const, from: null, to: tag, reason: null, actor: null }
+    return intendFlip(pool, { ...intent, refreshId, manifestSha256: manifestSha256 as string })
+  }
+  const last = async (kind: string) => (await historyEntries(pool, { kind, limit: 1 }))[0]
+
+  it('by another than asked is used up by one flip, in the transaction that intends it', async () => {
+    await expect(flip()).rejects.toMatchObject({
+      code: 'PREFLIP_REFUSED',
+      message: expect.stringContaining('found none'),
+    })
+    expect(await said(as.bo)).toEqual({ actor: logins.bo })
+    expect(await last('approval')).toMatchObject({
+      kind: 'approval.approved',
+      actor: logins.bo,
+      version: asked.tag,
+      detail: { reason: 'checked', requestedBy: logins.ana, refreshId: asked.refreshId },
+    })
+    const flipId = randomUUID()
+    await flip(asked, flipId)
+    // Again, as a retried activity does: the same flip.
+    await flip(asked, flipId)
+    const row = await approvalOf(pool, asked.refreshId)
+    expect(row).toMatchObject({ decision: 'approved', decidedBy: logins.bo, usedBy: flipId })
+    expect(await last('flip.intended')).toMatchObject({ detail: { flipId, approvalId: row?.approvalId } })
+    await expect(flip(asked)).rejects.toMatchObject({ code: 'PREFLIP_REFUSED' })
+    await expect(said(as.bo)).rejects.toMatchObject({ code: 'APPROVAL_REFUSED', details: { why: 'used' } })
+    await pool.query('delete from snapflip.flips where id = $1', [flipId]).catch(() => undefined)
+    await verifyHistory(pool)
+  })
+
+  it.each<[string, () => Promise<unknown>, object, object]>([
+    ['by whoever asked', () => said(as.ana), { code: 'FORBIDDEN' }, { why: 'own' }],
+    ['without the role', () => said(as.cy), { code: 'FORBIDDEN' }, { needed: 'approver', has: 'operator' }],
+    [
+      'of another manifest',
+      () => said(as.bo, asked, { manifestSha256: '0'.repeat(64) }),
+      { code: 'APPROVAL_REFUSED' },
+      { why: 'other' },
+    ],
+    [
+      'of another digest',
+      () => said(as.bo, asked, { digest: '0'.repeat(64) }),
+      { code: 'APPROVAL_REFUSED' },
+      { why: 'other' },
+    ],
+    [
+      'of a version that nobody asked about',
+      () => said(as.bo, asked, { tag: 'v20200101-01' }),
+      { code: 'APPROVAL_REFUSED' },
+      { why: 'none' },
+    ],
+  ])('%s is refused, which is in the history', async (_title, attempt, error, detail) => {
+    await expect(attempt()).rejects.toMatchObject(error)
+    expect(await last('action.refused')).toMatchObject({ detail: { action: 'approve', ...detail } })
+    expect(await approvalOf(pool, asked.refreshId)).toMatchObject({ decision: null })
+    await expect(flip()).rejects.toMatchObject({ code: 'PREFLIP_REFUSED' })
+  })
+
+  it('once decided is not decided again, nor after its refresh has ended', async () => {
+    await said(as.bo, asked, { decision: 'rejected' })
+    await expect(said(as.bo)).rejects.toMatchObject({ code: 'APPROVAL_REFUSED', details: { why: 'decided before' } })
+    await expect(flip()).rejects.toMatchObject({ code: 'PREFLIP_REFUSED' })
+    await close(pool, asked.refreshId)
+    asked = await waiting()
+    await close(pool, asked.refreshId)
+    expect(await approvalOf(pool, asked.refreshId)).toMatchObject({ decision: 'withdrawn', decidedBy: null })
+    expect(await last('approval')).toMatchObject({ kind: 'approval.withdrawn' })
+    await expect(said(as.bo)).rejects.toMatchObject({ details: { why: 'decided before' } })
+  })
+
+  it('that nobody gave in time has expired; one that was given counts no longer than that', async () => {
+    await close(pool, asked.refreshId)
+    asked = await waiting({ validForMs: 1 })
+    await expect(said(as.bo)).rejects.toMatchObject({ code: 'APPROVAL_REFUSED', details: { why: 'expired' } })
+    await endApproval(pool, asked.refreshId, 'expired')
+    await endApproval(pool, asked.refreshId, 'expired')
+    expect(await historyEntries(pool, { kind: 'approval.expired', version: asked.tag })).toHaveLength(1)
+    await close(pool, asked.refreshId)
+    asked = await waiting()
+    await said(as.bo)
+    await pool.query(`update snapflip.approvals set expires_at = clock_timestamp() where refresh_id = $1`, [
+      asked.refreshId,
+    ])
+    await expect(flip()).rejects.toMatchObject({ code: 'PREFLIP_REFUSED' })
+  })
+
+  it('is of what was sealed when it was asked for, whatever the registry says afterwards', async () => {
+    await said(as.bo)
+    await pool.query(`update snapflip.versions set digest = repeat('0', 64) where dataset = $1 and tag = $2`, [
+      DATASET,
+      asked.tag,
+    ])
+    await expect(flip()).rejects.toMatchObject({
+      code: 'PREFLIP_REFUSED',
+      message: expect.stringContaining('found none'),
+    })
+  })
+
+  it('of what a gate holds lets that through where the policy asks for it, and nothing that a gate rejects', async () => {
+    await close(pool, asked.refreshId)
+    asked = await waiting({ verdict: 'hold' })
+    await said(as.bo)
+    // As the refresh does once it has read the yes.
+    await setVersionState(pool, { dataset: DATASET, tag: asked.tag, to: 'sealed', why: 'approved' })
+    await policy('never')
+    await expect(flip()).rejects.toMatchObject({
+      code: 'PREFLIP_REFUSED',
+      message: expect.stringContaining('against it'),
+    })
+    await policy('onHold')
+    await pool.query(`update snapflip.gate_results set verdict = 'reject' where tag = $1`, [asked.tag])
+    await expect(flip()).rejects.toMatchObject({
+      code: 'PREFLIP_REFUSED',
+      message: expect.stringContaining('against it'),
+    })
+    await pool.query(`update snapflip.gate_results set verdict = 'hold' where tag = $1`, [asked.tag])
+    await flip()
+    await policy('always')
+  })
+
+  it('of what an identity asked for that anybody can take is refused: it could be the approver', async () => {
+    await close(pool, asked.refreshId)
+    asked = await waiting({ via: 'temporal' })
+    await expect(said(as.bo)).rejects.toMatchObject({ code: 'FORBIDDEN', details: { why: 'unverified' } })
+    await said(as.bo, asked, { decision: 'rejected' })
+  })
+
+  it('and its history are written through their functions alone', async () => {
+    for (const statement of [
+      `insert into snapflip.approvals select * from snapflip.approvals`,
+      `update snapflip.approvals set decision = 'approved', decided_by = 'x', decided_at = now()`,
+      `delete from snapflip.approvals`,
+      `insert into snapflip.history select * from snapflip.history`,
+      `select snapflip.ask_approval(null, null, null, null, null)`,
+      `select snapflip.use_approval(null, null, null, null, null)`,
+      `select snapflip.authorize_as('shop', 'approve', 'bo', null, null)`,
+    ])
+      await expect(as.bo.query(statement), statement).rejects.toMatchObject({ code: '42501' })
+    expect((await approvals(as.bo, { dataset: DATASET, waiting: true })).map(({ tag }) => tag)).toEqual([asked.tag])
+  })
+})
