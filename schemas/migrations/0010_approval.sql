@@ -192,3 +192,26 @@ revoke all on function snapflip.decide_approval(text, text, text, text, text, te
 revoke all on function snapflip.end_approval(uuid, text) from public;
 revoke all on function snapflip.use_approval(uuid, text, text, text, uuid) from public;
 revoke all on function snapflip.use_trigger(text, text) from public;
+
+-- docs/history.md has the same list.
+comment on table snapflip.approvals is 'One row a request for a person''s yes';
+comment on column snapflip.approvals.id is 'Of the request';
+comment on column snapflip.approvals.dataset is 'Which dataset';
+comment on column snapflip.approvals.tag is 'Version that it is about';
+comment on column snapflip.approvals.refresh_id is 'Refresh that asked for it';
+comment on column snapflip.approvals.digest is 'Content that it is bound to';
+comment on column snapflip.approvals.manifest_sha256 is 'Manifest that it is bound to';
+comment on column snapflip.approvals.why is 'What there was to look at';
+comment on column snapflip.approvals.requested_by is 'Who or what asked for the refresh; never whoever approved';
+comment on column snapflip.approvals.requested_at is 'When it was asked for';
+comment on column snapflip.approvals.expires_at is 'Until when it waits; once approved, until when that counts';
+comment on column snapflip.approvals.decision is 'approved, rejected, expired or withdrawn; null: it waits';
+comment on column snapflip.approvals.decided_by is 'Who decided; null: nobody';
+comment on column snapflip.approvals.decided_at is 'When that was; null: it waits';
+comment on column snapflip.approvals.reason is 'What whoever decided said; null: nobody did';
+comment on column snapflip.approvals.used_by is 'Flip that used it up; null: none';
+comment on column snapflip.approvals.used_at is 'When that was; null: not used';
+comment on column snapflip.refreshes.requested_via is 'login: proven; temporal: an identity that anybody can take; workflow: nobody, a schedule say; null: from before';
+comment on column snapflip.refreshes.policy_number is 'Policy version that it ran under; null: from before';
+comment on column snapflip.refreshes.policy_digest is 'SHA-256 of that definition; null: from before';
+comment on column snapflip.refreshes.snapflip_version is 'The snapflip that it ran under; null: from before';

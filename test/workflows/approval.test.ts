@@ -128,7 +128,7 @@ it('readers get a version by the yes of another alone, for which it waits throug
   } finally {
     for (const close of closers) await close()
   }
-})
+}, 180_000)
 
 it('what a gate holds waits for a yes, which vouches for evidence that has grown old; a no, or none in time, rejects it', async () => {
   const approval = { when: 'onHold', expiresAfterMs: 60_000, escalate: { afterMs: 0 } } as const
@@ -193,4 +193,4 @@ it('what a gate holds waits for a yes, which vouches for evidence that has grown
   } finally {
     for (const close of closers) await close()
   }
-})
+}, 180_000)

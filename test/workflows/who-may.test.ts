@@ -64,4 +64,4 @@ it('a refresh or rollback is whoever proved it with a ticket, or else an identit
   const back = await world.rollback(await ticketed('rollback', 'prices are off'))
   expect(back).toMatchObject({ status: 'ROLLED_BACK' })
   expect((await historyEntries(pool, { kind: 'rollback.confirmed', limit: 1 }))[0]).toMatchObject({ actor: login })
-})
+}, 180_000)
