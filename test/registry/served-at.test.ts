@@ -10,10 +10,12 @@ import { applyShop, DATASET, flipped, move, passed } from './shop.ts'
 
 describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => {
   let pool: pg.Pool
+  let login: string
 
   beforeEach(async () => {
     const database = await testDatabase({ version: postgres })
     pool = database.pool
+    login = decodeURIComponent(new URL(database.url).username)
     await applyShop(pool)
     return database.drop
   })
@@ -82,7 +84,7 @@ describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => 
         { tag: first, share: 0.75, why: 'active' },
         { tag, share: 0.25, why: 'candidate' },
       ],
-      policy: { number: 1, appliedBy: 'ana' },
+      policy: { number: 1, appliedBy: login },
     })
     const served = await servedAt(pool, DATASET, after)
     expect(served).toMatchObject({ shares: all(tag), canary: null, pin: null, version: { tag } })
