@@ -18,6 +18,7 @@ const STAGES: Record<string, Stage> = {
   'runbooks/bake-failed.md': {
     // The command before went there.
     ends: { 'snapflip rollback shop --to v20260518-01 --reason "the version before is unhealthy too"': ['CONFLICT'] },
+  },
   'runbooks/approval-waiting.md': {
     // Nothing waits here: who may answer what is looked at in test/workflows/approval.test.ts.
     ends: {
