@@ -3,8 +3,12 @@ import type pg from 'pg'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { prune } from '../../src/changelog/prune.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
+import { applyFurtherStores } from '../../src/registry/apply-further-stores.ts'
+import { applyStore } from '../../src/registry/apply-store.ts'
 import { claimDeliveries } from '../../src/registry/claim-deliveries.ts'
 import { connectRegistry } from '../../src/registry/connect.ts'
+import { copies, forgetCopies, recordCopy } from '../../src/registry/copies.ts'
+import { recordDegraded, recordFollowed } from '../../src/registry/further-store-state.ts'
 import { grantsSql, VIEWER_READS } from '../../src/registry/grants.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { hold } from '../../src/registry/hold.ts'
@@ -14,6 +18,7 @@ import { migrationsPending } from '../../src/registry/migrate.ts'
 import { raiseAlert } from '../../src/registry/raise-alert.ts'
 import { recordEvent } from '../../src/registry/record.ts'
 import { reopenDeliveries } from '../../src/registry/reopen-deliveries.ts'
+import { restoreVersion } from '../../src/registry/restore-version.ts'
 import { resume } from '../../src/registry/resume.ts'
 import { retire, swept } from '../../src/registry/retire.ts'
 import { sealVersion } from '../../src/registry/seal-version.ts'
@@ -21,6 +26,7 @@ import { settleDelivery } from '../../src/registry/settle-delivery.ts'
 import { status } from '../../src/registry/status.ts'
 import { undeliveredAlerts } from '../../src/registry/undelivered-alerts.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
+import { version } from '../../src/registry/version.ts'
 import { waive } from '../../src/registry/waive.ts'
 import { postgresVersions, type TestDatabase, testDatabase, uniqueName } from '../support/services.ts'
 import { allocate, applyShop, DATASET, definition, flipped, gate, judge, move, open, seal } from './shop.ts'
@@ -190,6 +196,38 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
     await capture.query('delete from snapflip.changelog')
     await expect(flipped(capture, null)).rejects.toMatchObject({ code: 'PRIVILEGE_MISSING' })
     await expect(capture.query('select from products')).rejects.toMatchObject({ code: '42501' })
+  })
+
+  it('let apply declare further stores, and the worker and people bring them up', async () => {
+    const capture = await loggedInAs('snapflip_capture')
+    const worker = await loggedInAs('snapflip_worker')
+    const operator = await loggedInAs('snapflip_operator')
+    const tag = await flipped(database.pool, null)
+    const first = 'redis://hot'
+    await applyStore(capture, { dataset: DATASET, url: first, by: null, holds: async () => true })
+    const archive = { dataset: DATASET, name: 'archive', url: 'file:///archive' }
+    const stores = [{ name: 'archive', url: archive.url }]
+    await applyFurtherStores(capture, { dataset: DATASET, stores, by: null })
+    const [manifest, copied] = ['a'.repeat(64), { tag, generation: 'b'.repeat(32), from: first }]
+    await recordCopy(worker, { ...archive, ...copied, manifest })
+    for (const db of [worker, operator]) {
+      await recordDegraded(db, { ...archive, why: 'it does not answer' })
+      await recordFollowed(db, { ...archive, flipId: null, tag, actor: null })
+      const { digest } = await version(database.pool, DATASET, tag)
+      const restored = { dataset: DATASET, tag, digest: digest as string, url: first, from: archive.url }
+      const sha256 = db === worker ? 'c'.repeat(64) : 'd'.repeat(64)
+      await restoreVersion(db, { ...restored, manifest: sha256, generation: copied.generation })
+    }
+    const holds = async ({ manifestSha256 }: { manifestSha256: string }) => manifestSha256 === manifest
+    await applyStore(capture, { dataset: DATASET, url: archive.url, by: null, holds })
+    expect(await version(database.pool, DATASET, tag)).toMatchObject({ manifestSha256: manifest })
+    expect(await copies(worker, { dataset: DATASET, url: first })).toMatchObject(new Map([[tag, { tag }]]))
+    await forgetCopies(operator, { dataset: DATASET, url: first, tags: [tag], why: 'lost' })
+    const entries = await historyEntries(database.pool, { dataset: DATASET })
+    const kinds = new Set(entries.map(({ kind }) => kind))
+    for (const kind of ['stores.applied', 'version.copied', 'store.degraded', 'store.followed', 'version.restored'])
+      expect(kinds).toContain(kind)
+    expect(kinds).toContain('copy.gone')
   })
 
   it('let a viewer read what is documented for reports, and nothing else', async () => {
