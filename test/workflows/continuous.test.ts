@@ -69,6 +69,17 @@ it('continuous mode refreshes as soon as something is new: not while it is pause
   await served(13)
   expect((await state())?.last[0]).toMatchObject({ status: 'FLIPPED' })
 
+  // What a gate holds back is not tried again until the source changes.
+  const held = async () =>
+    (await world.pool.query(`select id from snapflip.refreshes where status = 'HELD'`)).rowCount ?? 0
+  await world.pool.query('delete from items where id > 5')
+  await waitUntil('the gate to hold it back', async () => ((await held()) === 1 ? true : undefined))
+  await doing('looking for something new')
+  await write(14)
+  await waitUntil('the next to be held back', async () => ((await held()) > 1 ? true : undefined))
+  await doing('looking for something new')
+  expect(await held()).toBe(2)
+
   // Only the first version was compared with the source; each one after it says when that was.
   const compared = await world.pool.query(
     `select count(*) filter (where actual ? 'compared')::integer as by_itself, count(distinct actual ->> 'comparedAt')::integer as told
@@ -78,7 +89,7 @@ it('continuous mode refreshes as soon as something is new: not while it is pause
 
   await removeContinuous(client, dataset)
   expect(await state()).toBeNull()
-})
+}, 180_000)
 
 it('a new run of continuous mode goes on where the one before stopped', async () => {
   const world = await makeWorld({
