@@ -4,6 +4,7 @@ export interface StandingCanary {
   tag: string
   /** Null: no reader was asked, the candidate was only probed. */
   share: number | null
+  /** Since when it has this share. */
   since: Date
 }
 
@@ -19,14 +20,18 @@ export interface StandingPin {
 export async function canaryAt(db: Db, dataset: string, at: Date): Promise<StandingCanary | null> {
   const rows = await select<StandingCanary & { kind: string }>(
     db,
-    `select kind, version as tag, (detail ->> 'share')::float8 as share, at as since from snapflip.history
+    `select kind, version as tag, at as since,
+            (case kind when 'canary.begun' then detail ->> 'share' when 'canary.ramped' then detail ->> 'to' end)::float8 as share
+       from snapflip.history
       where dataset = $1 and at <= $2
-        and (kind in ('canary.begun', 'canary.ended', 'canary.refused') or kind like '%.confirmed')
+        and (kind in ('canary.begun', 'canary.ramped', 'canary.ended', 'canary.refused') or kind like '%.confirmed')
       order by seq desc limit 1`,
     [dataset, at],
   )
   const [last] = rows
-  return last?.kind === 'canary.begun' ? { tag: last.tag, share: last.share, since: last.since } : null
+  return last?.kind === 'canary.begun' || last?.kind === 'canary.ramped'
+    ? { tag: last.tag, share: last.share, since: last.since }
+    : null
 }
 
 /** What an operator kept readers on at a moment; they leave it by their own clocks. */

@@ -65,6 +65,8 @@ describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => 
     const alone = await afterwards()
     await told('canary.begun', { canaryId: randomUUID(), refreshId, share: 0.25 })
     const shared = await afterwards()
+    await told('canary.ramped', { canaryId: randomUUID(), from: 0.25, to: 0.5 })
+    const ramped = await afterwards()
     await told('canary.passed', { verdict: 'pass', summary: 'as good as the active one' })
     await move(pool, { kind: 'flip', from: first, to: tag, refreshId })
     const after = await afterwards()
@@ -86,6 +88,7 @@ describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => 
       ],
       policy: { number: 1, appliedBy: login },
     })
+    expect((await servedAt(pool, DATASET, ramped)).shares).toMatchObject([{ share: 0.5 }, { tag, share: 0.5 }])
     const served = await servedAt(pool, DATASET, after)
     expect(served).toMatchObject({ shares: all(tag), canary: null, pin: null, version: { tag } })
     expect(served.decisions).toMatchObject([
