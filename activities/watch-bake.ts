@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { CounterReport } from '../schemas/counters.ts'
+import { type BakeRequest, bakeRequestSchema } from '../schemas/refresh.ts'
 import type { BakePolicy } from '../schemas/watch.ts'
 import { type BakeJudgement, judgeBake, type Watched } from '../src/core/bake-judgement.ts'
 import { SnapflipError } from '../src/core/errors.ts'
@@ -7,6 +8,7 @@ import { LOOKS, lookDue } from '../src/core/looks.ts'
 import { countsOf } from '../src/core/reader-comparison.ts'
 import { type Bake, bakeOf } from '../src/registry/bakes.ts'
 import { endBake } from '../src/registry/end-bake.ts'
+import type { FlipKind } from '../src/registry/flips.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { Looking } from './damage.ts'
@@ -19,15 +21,6 @@ import { readManifest } from './parent.ts'
 import { repair } from './reconcile.ts'
 import { reportsOf } from './reports.ts'
 import { throughRestarts } from './through-restarts.ts'
-
-export interface BakeRequest {
-  dataset: string
-  /** The flip or rollback that made the version active. */
-  flipId: string
-  tag: string
-  kind: 'flip' | 'rollback'
-  policy: BakePolicy
-}
 
 export interface Baked {
   /** `left`: another flip or rollback came before the end. `unhealthy`: of a rollback, which nothing takes back by itself. */
@@ -44,18 +37,22 @@ const POLL_MS = 2_000
  */
 export const watchBake =
   (deps: Deps) =>
-  (request: BakeRequest): Promise<Baked> =>
+  (asked: BakeRequest): Promise<Baked> =>
     asActivity(async (tell, signal) => {
+      // Typed by hand it may be anything: so what is watched, and by which limits, is the registry's and the definition's to say.
+      const request = parseRequest(asked)
       const { dataset, flipId, tag } = request
+      const policy = datasetOf(deps.config, dataset).bake
       const store = await deps.store(dataset)
       const looking = { dataset, tell, signal }
       const bake = await bakeOf(deps.pool, flipId)
       // Judged by an attempt that did not live to say so: its word stands.
-      let outcome = bake === null ? 'cutShort' : bake.outcome
+      let outcome = bake === null || policy === undefined ? 'cutShort' : bake.outcome
       let judged = AS_BEFORE
-      if (bake !== null && outcome === null) {
-        const seen = await watched(deps, store, request, bake, looking)
-        if (seen !== null && seen.beyond.length > 0) return await fail(deps, store, request, seen)
+      if (bake !== null && policy !== undefined && outcome === null) {
+        const seen = await watched(deps, store, request, { bake, policy }, looking)
+        if (seen !== null && seen.beyond.length > 0)
+          return await fail(deps, store, { ...request, kind: bake.kind }, seen)
         const { summary, evidence } = seen ?? AS_BEFORE
         outcome =
           seen === null
@@ -63,7 +60,7 @@ export const watchBake =
             : await endBake(deps.pool, { flipId, outcome: 'baked', detail: { summary, ...evidence } })
         judged = seen ?? AS_BEFORE
       }
-      if (outcome === 'failed') return await fail(deps, store, request, judged)
+      if (outcome === 'failed') return await fail(deps, store, { ...request, kind: bake?.kind ?? 'flip' }, judged)
       if (outcome === 'cutShort') {
         const active = (await store.pointer.read())?.pointer.active?.tag ?? 'no version'
         return { outcome: 'left', summary: `the bake of ${tag} was cut short: readers are on ${active}` }
@@ -77,14 +74,24 @@ export const watchBake =
       return { outcome: 'baked', summary: `baked: ${judged.summary}` }
     })
 
+function parseRequest(asked: unknown): BakeRequest {
+  const parsed = bakeRequestSchema.safeParse(asked)
+  if (parsed.success) return parsed.data
+  const issues = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'input'}: ${issue.message}`).join('; ')
+  throw new SnapflipError(
+    'USAGE',
+    `Expected {"dataset": "…", "flipId": "…", "tag": "…"} to start a bake, found ${issues}. Refreshes and rollbacks start it by themselves.`,
+  )
+}
+
 const AS_BEFORE: BakeJudgement = { beyond: [], summary: 'as found before', evidence: {} }
 
 /** What the last look, or the first one beyond the limits, found; null when the version was left before. */
 async function watched(
   deps: Deps,
   store: Store,
-  { dataset, flipId, tag, policy }: BakeRequest,
-  bake: Bake,
+  { dataset, flipId, tag }: BakeRequest,
+  { bake, policy }: { bake: Bake; policy: BakePolicy },
   { tell, signal }: Looking,
 ): Promise<BakeJudgement | null> {
   const { forMs } = policy
@@ -149,7 +156,12 @@ async function driftOf(
   return drift.compared === 0 ? null : drift
 }
 
-async function fail(deps: Deps, store: Store, request: BakeRequest, judged: BakeJudgement): Promise<Baked> {
+async function fail(
+  deps: Deps,
+  store: Store,
+  request: BakeRequest & { kind: FlipKind },
+  judged: BakeJudgement,
+): Promise<Baked> {
   const { dataset, flipId, tag, kind } = request
   const { summary: found, evidence } = judged
   const isRollback = kind === 'rollback'

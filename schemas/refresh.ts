@@ -32,6 +32,10 @@ export const rollbackRequestSchema = z.strictObject({
 })
 export type RollbackRequest = z.infer<typeof rollbackRequestSchema>
 
+/** What starts the watch over a version that a flip or rollback made active. */
+export const bakeRequestSchema = z.object({ dataset: z.string().min(1), flipId: z.uuid(), tag: tagSchema })
+export type BakeRequest = z.infer<typeof bakeRequestSchema>
+
 /** `pass` and `warn` go on; `hold` needs a person; `reject` ends the version. In this order of weight. */
 export const verdictSchema = z.enum(['pass', 'warn', 'hold', 'reject'])
 export type Verdict = z.infer<typeof verdictSchema>

@@ -1,5 +1,5 @@
 import { CancellationScope } from '@temporalio/workflow'
-import type { BakeRequest } from '../activities/watch-bake.ts'
+import type { BakeRequest } from '../schemas/refresh.ts'
 import { failureCode, failureMessage } from '../src/core/failure.ts'
 import { long } from './activities.ts'
 import { takeBack } from './take-back.ts'

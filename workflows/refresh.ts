@@ -240,7 +240,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     const child = {
       workflowId: WORKFLOW_ID.bake(dataset, flipId),
       parentClosePolicy: 'ABANDON',
-      args: [{ dataset, flipId, tag: tag as string, kind: 'flip', policy }],
+      args: [{ dataset, flipId, tag: tag as string }],
     } as const
     return await steps.take('bake', `watching ${tag}`, async () => {
       if (policy.whileBaking === 'wait') return await executeChild(bake, child)

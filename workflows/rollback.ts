@@ -41,7 +41,7 @@ export async function rollback(request: RollbackRequest): Promise<RollbackOutcom
       await startChild<typeof bake>('bake', {
         workflowId: WORKFLOW_ID.bake(back.dataset, flipId),
         parentClosePolicy: 'ABANDON',
-        args: [{ dataset: back.dataset, flipId, tag: back.to, kind: 'rollback', policy: back.bake }],
+        args: [{ dataset: back.dataset, flipId, tag: back.to }],
       })
     }
     steps.progress = { ...steps.progress, step: 'done', tag: back.to, summary: read.summary }

@@ -1,8 +1,9 @@
-import type { BakeOutcome } from './flips.ts'
+import type { BakeOutcome, FlipKind } from './flips.ts'
 import { type Db, select } from './transaction.ts'
 
 /** The watch over the version that a flip made active. */
 export interface Bake {
+  kind: FlipKind
   /** By the database's clock. */
   elapsedMs: number
   until: Date
@@ -16,7 +17,7 @@ export interface Bake {
 export async function bakeOf(db: Db, flipId: string): Promise<Bake | null> {
   const rows = await select<Omit<Bake, 'watchesBefore'> & { flipBefore: string | null; canaryBefore: string | null }>(
     db,
-    `select (extract(epoch from clock_timestamp() - flip.settled_at) * 1000)::double precision as "elapsedMs",
+    `select flip.kind, (extract(epoch from clock_timestamp() - flip.settled_at) * 1000)::double precision as "elapsedMs",
             flip.bake_until as until, flip.bake_outcome as outcome,
             (select before.id from snapflip.flips as before
               where before.dataset = flip.dataset and before.to_tag = flip.from_tag and before.outcome = 'confirmed'

@@ -47,6 +47,9 @@ describe('readers on a candidate', () => {
     'do not vote it out by %s where a single one of them has it badly, whatever it counts',
     (measure) => {
       const worst = reader({ reads: 1_000_000, misses: 1_000_000, errors: 1_000_000, bad: 1_000_000, slow: 1_000_000 })
+      // One that has read too little to tell is no second voice.
+      const quiet = { ...reader({ reads: 5 }), bad: { hits: 0, of: 0 } }
+      expect(verdictOf([worst, quiet], times(20, {}), measure)).not.toBe('worse')
       for (const others of [0, 1, 2, 3, 20]) {
         expect(verdictOf([worst, ...times(others, {})], times(20, {}), measure)).not.toBe('worse')
       }

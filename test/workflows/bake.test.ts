@@ -2,6 +2,7 @@ import { describe, expect, it, vi } from 'vitest'
 import type { CounterReport } from '../../schemas/counters.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { bakePolicySchema } from '../../schemas/watch.ts'
+import { failureCode } from '../../src/core/failure.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
 import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
@@ -97,6 +98,14 @@ describe.concurrent('a bake', () => {
       msg: expect.stringContaining(`The next good version is ${first.tag}`),
     })
     expect(await world.pointer()).toEqual(back)
+    // Started by hand it watches what is there to watch, by the declared limits: nothing any more.
+    const again = { dataset: world.dataset, flipId: back.flipId, tag: second.tag, policy: { max: { errors: 0 } } }
+    const byHand = { workflowId: `by-hand-${world.dataset}`, taskQueue: world.config.temporal.taskQueue }
+    expect(await world.client.workflow.execute('bake', { ...byHand, args: [again] })).toMatchObject({
+      status: 'UNHEALTHY',
+    })
+    const typed = world.client.workflow.execute('bake', { ...byHand, args: [{ dataset: world.dataset }] })
+    expect(failureCode(await typed.catch((error: unknown) => error))).toBe('USAGE')
     const kinds = (await historyEntries(world.pool, { dataset: world.dataset, kind: 'bake' })).map(({ kind }) => kind)
     expect(kinds).toEqual(['bake.failed', 'bake.failed', 'bake.passed', 'bake.passed'])
     await expectSound(world)
