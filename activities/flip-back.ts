@@ -17,6 +17,7 @@ import { type Deps, datasetOf } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { makeFlip } from './flip.ts'
 import { readManifest } from './parent.ts'
+import { parseRequest } from './parse-request.ts'
 import { reconcile } from './reconcile.ts'
 import { requesterOf } from './requester.ts'
 import { settleOpenFlips } from './settle-flips.ts'
@@ -87,7 +88,7 @@ async function takeBackOnce(
   { tell, signal }: Omit<Looking, 'dataset'>,
 ): Promise<Omit<FlippedBack, 'searchable'>> {
   const { flipId } = asked
-  const request = parseRequest(asked.request)
+  const request = parseRequest(rollbackRequestSchema, asked.request, 'a rollback')
   const { dataset } = request
   const {
     bake,
@@ -188,16 +189,6 @@ async function move(
     },
   })
   return null
-}
-
-function parseRequest(request: unknown): RollbackRequest {
-  const parsed = rollbackRequestSchema.safeParse(request)
-  if (parsed.success) return parsed.data
-  const issues = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'input'}: ${issue.message}`).join('; ')
-  throw new SnapflipError(
-    'USAGE',
-    `Expected {"dataset": "…", "reason": "…"} to start a rollback, found ${issues}. Start it again with such an input.`,
-  )
 }
 
 /** The version that was active before, as the pointer has it; else the newest retained one that came before. */

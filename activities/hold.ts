@@ -1,6 +1,8 @@
 import type { Hold } from '../schemas/pointer.ts'
+import { activeHold } from '../src/registry/active-hold.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
 import { hold as recordHold } from '../src/registry/hold.ts'
+import { quarantinedSince } from '../src/registry/quarantine.ts'
 import { resume } from '../src/registry/resume.ts'
 import { type ChangeDeps, changeRepaired, settleAll } from './change-repaired.ts'
 import type { Deps } from './deps.ts'
@@ -34,11 +36,26 @@ export async function holdDataset(
   return held
 }
 
+/** Versions that were quarantined since the dataset is on hold, a rollback's that is in the store alone included: a person has to say what became of them. */
+export async function quarantinedWithHold(
+  deps: ChangeDeps,
+  { dataset, by }: { dataset: string; by: string },
+): Promise<string[]> {
+  const store = await deps.store(dataset)
+  await requireStore(deps.pool, { dataset, url: store.url })
+  await settleAll(deps, store, { dataset, by })
+  const hold = await activeHold(deps.pool, dataset)
+  return hold === null ? [] : quarantinedSince(deps.pool, dataset, hold.at)
+}
+
 /**
  * Lifts the hold, in the registry and then in the store. A rollback that is in the pointer alone is settled first: its hold would come after
  * its own lifting. `lifted` is false when there was none in either.
  */
-export async function resumeDataset(deps: ChangeDeps, request: HoldRequest): Promise<{ lifted: boolean }> {
+export async function resumeDataset(
+  deps: ChangeDeps,
+  request: HoldRequest & { kept?: readonly string[] },
+): Promise<{ lifted: boolean }> {
   const { dataset } = request
   const store = await deps.store(dataset)
   await requireStore(deps.pool, { dataset, url: store.url })

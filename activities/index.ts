@@ -1,13 +1,16 @@
 import { afterFailure } from './after-failure.ts'
 import { approval } from './approval.ts'
+import { awaitAdoption } from './await-adoption.ts'
 import { beginCanary } from './begin-canary.ts'
 import { build } from './build.ts'
 import { compensationFailed } from './compensation-failed.ts'
 import type { Deps } from './deps.ts'
+import { beginDrill, drillAway, drillBack, endDrill } from './drill.ts'
 import { endCanary } from './end-canary.ts'
 import { finish } from './finish.ts'
 import { flip } from './flip.ts'
 import { flipBack } from './flip-back.ts'
+import { flipForward, planFlipTo } from './flip-to.ts'
 import { degrade, follow } from './follow.ts'
 import { gates } from './gates.ts'
 import { hold } from './hold.ts'
@@ -52,6 +55,13 @@ export function createActivities(deps: Deps) {
     somethingNew: somethingNew(deps),
     flipBack: flipBack(deps),
     verifyRollback: verifyRollback(deps),
+    planFlipTo: planFlipTo(deps),
+    flipForward: flipForward(deps),
+    beginDrill: beginDrill(deps),
+    drillAway: drillAway(deps),
+    drillBack: drillBack(deps),
+    endDrill: endDrill(deps),
+    awaitAdoption: awaitAdoption(deps),
   }
 }
 

@@ -1,7 +1,7 @@
 import { ApplicationFailure } from '@temporalio/activity'
 import type { DatasetDefinition } from '../schemas/config.ts'
 import type { Pointer } from '../schemas/pointer.ts'
-import { type RefreshRequest, refreshRequestSchema, WORKFLOW_ID } from '../schemas/refresh.ts'
+import { refreshRequestSchema, WORKFLOW_ID } from '../schemas/refresh.ts'
 import type { BakePolicy, CanaryPolicy } from '../schemas/watch.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { NO_EPOCH } from '../src/core/pointer.ts'
@@ -17,6 +17,8 @@ import { endLeftCanary } from './end-canary.ts'
 import { asActivity } from './failure.ts'
 import { followAll } from './follow.ts'
 import type { FlipFrom } from './parent.ts'
+import { parseRequest } from './parse-request.ts'
+import { liftExpiredPin } from './pin.ts'
 import { repair } from './reconcile.ts'
 import { type Requester, requesterOf } from './requester.ts'
 import { settleOpenFlips } from './settle-flips.ts'
@@ -66,7 +68,7 @@ async function planRefresh(
   asked: PlanRequest,
   { tell, signal }: { tell: (progress: string) => void; signal: AbortSignal },
 ): Promise<Plan | PlanLater> {
-  const request = parseRequest(asked.request)
+  const request = parseRequest(refreshRequestSchema, asked.request, 'a refresh')
   const { dataset, reason, full, outsideWindow: anyTime } = request
   const definition = datasetOf(deps.config, dataset)
   requireOwnId(dataset, asked.workflowId)
@@ -81,6 +83,7 @@ async function planRefresh(
   // Before the refresh is opened: one that is refused, because of a hold say, leaves the store repaired even so.
   const repaired = await repair(deps, store, { dataset, tell, signal })
   const absorbed = await absorbBreakGlass(deps, store, dataset)
+  await liftExpiredPin(deps, store, dataset)
   // Nothing is copied here: that would keep readers of the first store waiting for fresh data.
   await followAll(deps, { dataset, tell, signal })
   const { refreshId, workflowId, runId } = asked
@@ -150,16 +153,6 @@ function beginning(pointer: Pointer | null): string {
   if (active === null) return 'building from the source: the store has no version'
   if (pointer?.quarantined.includes(active.tag)) return `building from the source: ${active.tag} is quarantined`
   return `building on ${active.tag}`
-}
-
-function parseRequest(request: unknown): RefreshRequest {
-  const parsed = refreshRequestSchema.safeParse(request)
-  if (parsed.success) return parsed.data
-  const issues = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'input'}: ${issue.message}`).join('; ')
-  throw new SnapflipError(
-    'USAGE',
-    `Expected {"dataset": "…", "reason": "…"} to start a refresh, found ${issues}. Start it again with such an input.`,
-  )
 }
 
 /** The id is what makes Temporal run one refresh a dataset; the registry's row holds it even so. */

@@ -23,12 +23,14 @@ export interface PreflipRequest {
   dataset: string
   from: FlipFrom
   version: VersionRef
+  /** Readers were on it before: its evidence is as old as it is, so instead every block is read again. */
+  isAgain?: boolean
 }
 
 /** The last look before the flip: that what the gates judged is what would be flipped to, and that nothing came in between. */
 export const preflip =
   (deps: Deps) =>
-  ({ refreshId, dataset, from, version }: PreflipRequest): Promise<void> =>
+  ({ refreshId, dataset, from, version, isAgain = false }: PreflipRequest): Promise<void> =>
     asActivity(async (tell, signal) => {
       const refuse = (expected: string, found: string) =>
         new SnapflipError(
@@ -41,7 +43,9 @@ export const preflip =
       if (row.manifestSha256 !== version.manifest || row.digest !== version.digest) {
         throw refuse(`manifest ${version.manifest}`, `${row.manifestSha256} in the registry`)
       }
-      if (row.state !== 'sealed' && row.state !== 'candidate') throw refuse('a sealed version', `it ${row.state}`)
+      const mayBe = isAgain ? ['retained'] : ['sealed', 'candidate']
+      if (!mayBe.includes(row.state))
+        throw refuse(isAgain ? 'a retained version' : 'a sealed version', `it ${row.state}`)
 
       const results = await gateResults(deps.pool, dataset, version.tag)
       const { verdict } = judgementOf(results)
@@ -55,10 +59,10 @@ export const preflip =
       const maxAgeMs = definition.evidenceMaxAgeMs
       // A person who said yes has looked at it since, and vouches for it that long.
       const vouchedAt = Math.max(oldest, approved?.decidedAt?.getTime() ?? 0)
-      if (Date.now() - vouchedAt > maxAgeMs)
+      if (!isAgain && Date.now() - vouchedAt > maxAgeMs)
         throw refuse(`evidence younger than ${maxAgeMs} ms`, `it ${Date.now() - vouchedAt} ms old`)
       // They cannot vouch for what the store has kept of it meanwhile.
-      if (Date.now() - oldest > maxAgeMs) {
+      if (!isAgain && Date.now() - oldest > maxAgeMs) {
         const damage = await damageOf(store, { dataset, tell, signal }, version)
         if (damage !== null) throw refuse('all of it in the store still', damage)
       }
@@ -68,6 +72,8 @@ export const preflip =
         if (!isSnapflipError(error, 'CORRUPT') && !isSnapflipError(error, 'VERSION_RETIRED')) throw error
         throw refuse('the manifest and pages that its gates saw', error.message)
       })
+      const damage = isAgain ? await damageOf(store, { dataset, tell, signal }, version) : null
+      if (damage !== null) throw refuse('every block as it was sealed', damage)
       const client = await deps.builder()
       try {
         if (!(await watermarkStillThere(client, manifest.watermark)))

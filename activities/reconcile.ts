@@ -264,6 +264,9 @@ async function startAnew(
   const next: Pointer = {
     ...claimed,
     previous: null,
+    candidate: null,
+    pin: null,
+    bake: null,
     quarantined: [...new Set([...claimed.quarantined, ...tags, active.tag])],
   }
   if (!isLeft) {

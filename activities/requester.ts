@@ -25,7 +25,7 @@ export async function requesterOf(
     workflowId,
     runId,
   }: {
-    action: 'refresh' | 'rollback'
+    action: 'refresh' | 'rollback' | 'flip' | 'drill'
     request: { dataset: string; reason?: string | undefined; ticket?: string | undefined }
     workflowId: string
     runId: string

@@ -137,6 +137,10 @@ async function sweep(deps: Deps, place: Place, looking: Looking): Promise<Swept>
   for (const [tag, manifest] of [...leaving]) {
     signal.throwIfAborted()
     tell(`sweeping ${tag}`)
+    if (!(await areStillMarked(store, [...leaving.keys()]))) {
+      deps.log.warn({ dataset, version: tag, step: 'retire' }, 'not swept: a mark in the pointer was undone')
+      break
+    }
     leaving.delete(tag)
     const isSwept = manifest === null || (await sweepObjects(deps, store, manifest, { staying, leaving }))
     if (!isSwept) {
@@ -151,6 +155,16 @@ async function sweep(deps: Deps, place: Place, looking: Looking): Promise<Swept>
   }
   await store.counters.dropExpired()
   return { swept: gone, generations: await sweepGenerations(deps, place, dataset) }
+}
+
+/**
+ * Looked at again right before anything is deleted: a failover may have undone a mark since, and a break-glass rollback or a reader taken the
+ * version, which nothing then refused. In a server that is not bound nobody knows what is undone. Of all that leave: what one shares with
+ * another that stays after all is not dead.
+ */
+async function areStillMarked(store: Store, tags: readonly string[]): Promise<boolean> {
+  const retired = (await store.pointer.read())?.pointer.retired ?? []
+  return tags.every((tag) => retired.includes(tag)) && (await store.pointer.isBound())
 }
 
 /** Null when there is none, or none that can be read: its own generations are then found by `sweepGenerations`. */

@@ -36,6 +36,27 @@ export type RollbackRequest = z.infer<typeof rollbackRequestSchema>
 export const bakeRequestSchema = z.object({ dataset: z.string().min(1), flipId: z.uuid(), tag: tagSchema })
 export type BakeRequest = z.infer<typeof bakeRequestSchema>
 
+/** A rehearsed rollback: to the version before, and back. */
+export const drillRequestSchema = z.strictObject({
+  dataset: z.string().min(1),
+  reason: z.string().min(1).optional(),
+  /** Flips to the version that is active: only the epoch rises. */
+  noOp: z.boolean().default(false),
+  /** Brings readers back from a drill whose workflow is gone. */
+  end: z.boolean().default(false),
+  ticket,
+})
+export type DrillRequest = z.input<typeof drillRequestSchema>
+
+/** Forward to a version that is there already. */
+export const flipRequestSchema = z.strictObject({
+  dataset: z.string().min(1),
+  reason: z.string().min(1),
+  to: tagSchema,
+  ticket,
+})
+export type FlipToRequest = z.infer<typeof flipRequestSchema>
+
 /** `pass` and `warn` go on; `hold` needs a person; `reject` ends the version. In this order of weight. */
 export const verdictSchema = z.enum(['pass', 'warn', 'hold', 'reject'])
 export type Verdict = z.infer<typeof verdictSchema>
@@ -141,12 +162,34 @@ export interface RollbackOutcome {
   durationsMs: Record<string, number>
 }
 
+export interface DrillOutcome {
+  status: 'DONE' | 'OVERTAKEN' | 'FAILED'
+  dataset: string
+  from: string
+  to: string
+  /** The version readers are on afterwards. */
+  active: string | null
+  /** Milliseconds: `away` and `back` to the pointer, `…ToLastReader` to the last reader that was heard of; and how many `readers` that were. */
+  timesMs: Record<string, number>
+  summary: string
+}
+
+export interface FlipToOutcome {
+  status: 'FLIPPED'
+  from: string
+  to: string
+  summary: string
+  durationsMs: Record<string, number>
+}
+
 export const WORKFLOW_ID = {
   refresh: (dataset: string) => `refresh:${dataset}`,
   rollback: (dataset: string) => `rollback:${dataset}`,
   /** One a flip: that of the flip before may not have heard yet that it is over. */
   bake: (dataset: string, flipId: string) => `bake:${dataset}:${flipId}`,
   continuous: (dataset: string) => `continuous:${dataset}`,
+  drill: (dataset: string) => `drill:${dataset}`,
+  flipTo: (dataset: string) => `flip:${dataset}`,
   /** Temporal appends the time of the run. */
   scheduled: (dataset: string) => `scheduled-refresh:${dataset}`,
 } as const

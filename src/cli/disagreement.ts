@@ -21,6 +21,15 @@ export function disagreement(
       details,
     )
   }
+  if (stored !== null && stored.breakGlass.length > 0) {
+    const flipIds = stored.breakGlass.map((entry) => entry.flipId)
+    return new SnapflipError(
+      'UNABSORBED',
+      `Expected the registry to know that readers of ${dataset} are at ${at(stored)}, found ${flipIds.length} break-glass rollbacks that it has not taken over yet. ` +
+        `The next refresh, rollback or \`snapflip resume ${dataset}\` takes them over.`,
+      { ...details, flipIds },
+    )
+  }
   if (stored?.active == null || stored.active.tag === known?.active?.tag) return null
   return new SnapflipError(
     'CONFLICT',

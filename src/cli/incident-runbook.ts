@@ -42,7 +42,7 @@ npx snapflip explain ${name} ${index} KEY            # where one value comes fro
 When the cause is corrected:
 
 \`\`\`sh
-npx snapflip resume ${name} --reason "what was corrected"
+npx snapflip resume ${name} --keep-quarantine --reason "what was corrected"
 npx snapflip refresh ${name}
 npx snapflip verify ${name} --rebuild                # proves the version against the source
 \`\`\``

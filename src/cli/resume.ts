@@ -1,5 +1,8 @@
+import { createInterface } from 'node:readline/promises'
 import type { Command } from 'commander'
-import { resumeDataset } from '../../activities/hold.ts'
+import { quarantinedWithHold, resumeDataset } from '../../activities/hold.ts'
+import { releaseVersion } from '../../activities/quarantine.ts'
+import { SnapflipError } from '../core/errors.ts'
 import { authorize } from '../registry/authorize.ts'
 import { changeDeps } from './change-deps.ts'
 import { reason } from './reason.ts'
@@ -8,22 +11,86 @@ import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
 interface Options extends CommonOptions {
   reason: string
+  release: string[]
+  keepQuarantine?: true
 }
 
 export function resume(program: Command): void {
   verb(program, {
     usage: 'resume <dataset>',
-    summary: 'lift the hold of a dataset; quarantined versions stay so',
-    examples: [['snapflip resume shop --reason "source corrected"', 'refreshes go on']],
+    summary: 'lift the hold of a dataset, and say what became of the version that was quarantined with it',
+    examples: [
+      ['snapflip resume shop --keep-quarantine --reason "source corrected"', 'refreshes go on; it never comes back'],
+      ['snapflip resume shop --release v20260518-02 --reason "it was the reader"', 'it may be flipped to again'],
+    ],
   })
     .requiredOption('--reason <text>', 'kept in the history', reason)
+    .option('--keep-quarantine', 'the version was bad: it stays quarantined')
+    .option('--release <tag>', 'the version was good: it may be flipped to again', collect, [])
     .action(act<Options, [string]>(run))
 }
 
-async function run(session: Session, { reason }: Options, dataset: string): Promise<Answer> {
+const collect = (tag: string, tags: readonly string[]) => [...tags, tag]
+
+async function run(session: Session, options: Options, dataset: string): Promise<Answer> {
   await session.dataset(dataset)
+  const { reason } = options
   const pool = await session.registry()
+  const deps = changeDeps(session, pool)
   const { actor: by } = await authorize(pool, { dataset, action: 'resume', reason })
-  const { lifted } = await resumeDataset(changeDeps(session, pool), { dataset, by, reason })
-  return { json: { dataset, lifted }, text: lifted ? `${dataset} goes on.` : `${dataset} was not on hold.` }
+  const quarantined = await quarantinedWithHold(deps, { dataset, by })
+  const released = await decided(session, dataset, quarantined, options)
+  if (released.length > 0) await authorize(pool, { dataset, action: 'release', version: released.join(', '), reason })
+  for (const tag of released) await releaseVersion(deps, { dataset, tag, by, reason })
+  const kept = quarantined.filter((tag) => !released.includes(tag))
+  const { lifted } = await resumeDataset(deps, { dataset, by, reason, kept })
+  const told = [
+    lifted ? `${dataset} goes on.` : `${dataset} was not on hold.`,
+    ...kept.map((tag) => `${tag} stays quarantined.`),
+    ...released.map((tag) => `${tag} may be flipped to again: \`snapflip flip ${dataset} ${tag} --reason …\`.`),
+  ]
+  return { json: { dataset, lifted, kept, released }, text: told.join('\n') }
+}
+
+/** Which of them are released; a person is asked of each that the command line says nothing of. */
+async function decided(
+  session: Session,
+  dataset: string,
+  quarantined: readonly string[],
+  { release, keepQuarantine }: Options,
+): Promise<string[]> {
+  const stray = release.filter((tag) => !quarantined.includes(tag))
+  if (stray.length > 0) {
+    throw new SnapflipError(
+      'USAGE',
+      `Expected --release with a version that was quarantined with the hold of ${dataset} (${quarantined.join(', ') || 'there is none'}), found ${stray.join(', ')}. ` +
+        `Another one is released by \`snapflip release ${dataset}\`.`,
+      { dataset, quarantined },
+    )
+  }
+  const open = quarantined.filter((tag) => !release.includes(tag))
+  if (keepQuarantine || open.length === 0) return release
+  if (session.json || process.stdin.isTTY !== true) {
+    throw new SnapflipError(
+      'USAGE',
+      `Expected to be told what became of ${open.join(', ')}, quarantined with the hold of ${dataset}, found neither --keep-quarantine (it was bad) ` +
+        'nor --release TAG (it was good). Nothing was changed.',
+      { dataset, quarantined: open },
+    )
+  }
+  const released = [...release]
+  const prompt = createInterface({ input: process.stdin, output: process.stderr })
+  try {
+    for (const tag of open) {
+      const answer = await prompt.question(
+        `${tag} was quarantined with this hold. Was it bad, and stays so (k), or good after all, and is released (r)? `,
+      )
+      if (!/^[kr]/i.test(answer.trim()))
+        throw new SnapflipError('USAGE', `Expected k or r, found ${JSON.stringify(answer)}. Nothing was changed.`)
+      if (/^r/i.test(answer.trim())) released.push(tag)
+    }
+  } finally {
+    prompt.close()
+  }
+  return released
 }

@@ -176,6 +176,23 @@ function holdOf({ pointer, registry }: Standing): string | null {
   return hold === null ? null : `${hold.by}: ${hold.reason}`
 }
 
+/** What is there only now and then. */
+function restOf({ pointer, registry }: Standing): Array<readonly [string, string]> {
+  const rest: Array<readonly [string, string]> = []
+  const { pin, breakGlass = [] } = pointer.value ?? {}
+  const drill = registry.value?.openDrill ?? null
+  if (pin != null)
+    rest.push(['pinned', `${pin.version.tag} until ${formatTime(pin.until)} by ${pin.by}: ${pin.reason}`])
+  for (const { from, to, by, at, reason } of breakGlass)
+    rest.push(['break-glass', `${from} → ${to} by ${by} at ${formatTime(at)}: ${reason}; not in the registry yet`])
+  if (drill !== null) {
+    const { from, to, by, begunAt, dataset } = drill
+    const ends = `\`snapflip drill ${dataset} --end\` brings readers back`
+    rest.push(['drill', `${from} → ${to} and back, by ${by} since ${formatTime(begunAt)}; ${ends}`])
+  }
+  return rest
+}
+
 function detail(standing: Standing): string {
   const { pointer, registry, progress } = standing
   const counts = Object.entries(registry.value?.versions ?? {}).map(([state, count]) => `${count} ${state}`)
@@ -200,6 +217,7 @@ function detail(standing: Standing): string {
     ],
     ...(registry.value?.waitsFor == null ? [] : [['approval', waitingText(registry.value.waitsFor)] as const]),
     ...(last === null || last.summary === null ? [] : [['last refresh', `${last.status}: ${last.summary}`] as const]),
+    ...restOf(standing),
     ...unsettled.map((flip) => ['unsettled flip', `${flip.kind} to ${flip.to}, epoch ${flip.epoch}`] as const),
   ])
 }

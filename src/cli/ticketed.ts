@@ -13,7 +13,7 @@ const WITHOUT_REGISTRY = ['POSTGRES_UNREACHABLE', 'PRIVILEGE_MISSING', 'REGISTRY
  */
 export async function ticketed<Request extends { dataset: string; reason?: string }>(
   session: Session,
-  action: 'refresh' | 'rollback',
+  action: 'refresh' | 'rollback' | 'flip' | 'drill',
   request: Request,
 ): Promise<Request & { ticket?: string }> {
   const { dataset, reason } = request

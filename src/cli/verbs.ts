@@ -5,13 +5,16 @@ import { cancel } from './cancel.ts'
 import { detach } from './detach.ts'
 import { diff } from './diff.ts'
 import { doctor } from './doctor.ts'
+import { drill } from './drill.ts'
 import { explain } from './explain.ts'
+import { flip } from './flip.ts'
 import { get } from './get.ts'
 import { history } from './history.ts'
 import { hold } from './hold.ts'
 import { incident } from './incident.ts'
 import { init } from './init.ts'
 import { migrate } from './migrate.ts'
+import { pin } from './pin.ts'
 import { plan } from './plan.ts'
 import { policy } from './policy.ts'
 import { quarantine } from './quarantine.ts'
@@ -45,11 +48,14 @@ export const VERBS: readonly ((program: Command) => void)[] = [
   reject,
   schedule,
   rollback,
+  flip,
+  drill,
   hold,
   resume,
   quarantine,
   release,
   waive,
+  pin,
   status,
   versions,
   show,

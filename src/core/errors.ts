@@ -176,7 +176,12 @@ export const ERRORS = {
     exit: 7,
     retryable: false,
   },
-  REFRESH_RUNNING: { meaning: 'Another refresh of the dataset is open.', http: 409, exit: 8, retryable: true },
+  REFRESH_RUNNING: {
+    meaning: 'Another refresh of the dataset, or a drill, is open.',
+    http: 409,
+    exit: 8,
+    retryable: true,
+  },
   FORBIDDEN: { meaning: 'The policy does not let this actor do that.', http: 403, exit: 17, retryable: false },
   APPROVAL_REFUSED: {
     meaning: 'What was to be approved or rejected does not wait for that, or is another version.',

@@ -68,7 +68,7 @@ export async function intendFlip(db: Db, intent: FlipIntent): Promise<IntendedFl
     await requireFree(client, target)
     requireSameManifest(intent, target)
     const approvalId = kind === 'flip' ? await requireAllowed(client, target, intent) : null
-    if (kind === 'rollback') requireRetained(target, from)
+    if (kind !== 'flip') requireRetained(target, kind === 'drill' ? null : from)
     const epoch = await issueEpoch(client, dataset)
     const values = [flipId, dataset, kind, from, to, epoch, refreshId ?? null, reason, actor, bakeMs ?? null]
     const { rows } = await client.query<{ bakeUntil: Date | null }>(INTEND, values)
@@ -154,11 +154,13 @@ export function requireSameManifest(
  * Readers never get a version whose gates did not pass; what a waiver let pass counts for as long as it lasts, and what a gate holds goes on by a
  * person's yes alone, where the policy asks for one.
  *
+ * @param again readers were on it before.
  * @returns what its gates said, of which one that holds was answered with that yes.
  */
 export async function requirePassed(
   client: pg.ClientBase,
   { dataset, tag, state, digest, manifestSha256 }: VersionRow,
+  again = false,
 ): Promise<'pass' | 'hold'> {
   const hold = await activeHold(client, dataset)
   if (hold !== null) throw onHold(dataset, hold)
@@ -180,7 +182,10 @@ export async function requirePassed(
     [dataset, tag, digest, manifestSha256],
   )
   const { results, failed, held, approved } = rows[0] ?? { results: 0, failed: [], held: false, approved: false }
-  const isJudged = state === 'sealed' || (state === 'candidate' && (await openCanary(client, dataset))?.verdict != null)
+  const isJudged =
+    state === 'sealed' ||
+    (again && state === 'retained') ||
+    (state === 'candidate' && (await openCanary(client, dataset))?.verdict != null)
   if (isJudged && results > 0 && failed.length === 0) return 'pass'
   if (isJudged && held && approved && wantsApproval(await approvalPolicy(client, dataset), 'hold')) return 'hold'
   const found =
@@ -201,7 +206,7 @@ export async function requirePassed(
 
 /** Where the policy in force asks for a person's yes, this flip uses it up. @returns that approval; null where it needs none. */
 async function requireAllowed(client: pg.ClientBase, target: VersionRow, intent: FlipIntent): Promise<string | null> {
-  const verdict = await requirePassed(client, target)
+  const verdict = await requirePassed(client, target, intent.refreshId === undefined)
   if (!wantsApproval(await approvalPolicy(client, target.dataset), verdict)) return null
   return requireApproval(client, target, { flipId: intent.flipId, refreshId: intent.refreshId })
 }

@@ -4,6 +4,7 @@ import { VERSION_STATES } from '../core/version-state.ts'
 import { activeHold } from './active-hold.ts'
 import { appliedStore } from './applied-store.ts'
 import { confirmedFlips, cutShort, epochOf } from './flips.ts'
+import { activePin } from './pins.ts'
 import { type Db, select } from './transaction.ts'
 import type { VersionRow } from './version.ts'
 import { versions } from './versions.ts'
@@ -48,6 +49,7 @@ export async function knownPointer(db: Db, dataset: string): Promise<Pointer | n
       kind === 'rollback' || bakeUntil === null || bakeOutcome !== null
         ? null
         : { flipId: last.flipId, until: bakeUntil.toISOString() },
+    pin: await activePin(db, dataset),
     freshAsOf: active?.watermark == null ? null : { snapshot: active.watermark.snapshot, at: active.watermark.at },
   }
 }

@@ -4,6 +4,7 @@ import { activeHold, onHold } from './active-hold.ts'
 import { finishRefresh } from './close-refresh.ts'
 import type { PolicyInForce } from './current-definition.ts'
 import { lockDataset, notApplied } from './dataset-lock.ts'
+import { requireNoDrill } from './drills.ts'
 import { type OpenRefresh, openRefreshOf, type RequestedVia } from './open-refresh-of.ts'
 import { record } from './record.ts'
 import { requireOpenRefresh } from './require-open-refresh.ts'
@@ -43,6 +44,7 @@ export async function openRefresh(db: Db, refresh: RefreshToOpen): Promise<void>
     if (detachedAt !== null) throw notApplied(dataset, `found it detached at ${detachedAt.toISOString()}`)
     const hold = await activeHold(client, dataset)
     if (hold !== null) throw onHold(dataset, hold)
+    await requireNoDrill(client, dataset)
     const open = await openRefreshOf(client, dataset)
     if (open !== null) {
       if (open.workflowId !== refresh.workflowId || open.runId === refresh.runId) throw refreshRunning(open)

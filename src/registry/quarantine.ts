@@ -4,7 +4,7 @@ import { lockDataset } from './dataset-lock.ts'
 import { record } from './record.ts'
 import { requireNoOpenFlip } from './require-no-open-flip.ts'
 import { changeState } from './set-version-state.ts'
-import { type Db, transaction } from './transaction.ts'
+import { type Db, select, transaction } from './transaction.ts'
 import { version } from './version.ts'
 
 /**
@@ -50,3 +50,13 @@ const QUARANTINE = `
   insert into snapflip.quarantines (dataset, tag, by, reason)
   values ($1, $2, $3, $4)
   on conflict (dataset, tag) where lifted_at is null do nothing`
+
+/** Tags that were quarantined then or later, and are still; oldest first. */
+export async function quarantinedSince(db: Db, dataset: string, at: string): Promise<string[]> {
+  const rows = await select<{ tag: string }>(
+    db,
+    'select tag from snapflip.quarantines where dataset = $1 and lifted_at is null and since >= $2 order by id',
+    [dataset, at],
+  )
+  return rows.map((row) => row.tag)
+}

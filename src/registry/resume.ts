@@ -6,12 +6,26 @@ import { type Db, transaction } from './transaction.ts'
 /** Lifts the dataset's hold. None there, nor in the store as the caller read it: nothing happens. */
 export async function resume(
   db: Db,
-  { dataset, by, reason, heldInStore = false }: { dataset: string; by: string; reason: string; heldInStore?: boolean },
+  {
+    dataset,
+    by,
+    reason,
+    heldInStore = false,
+    kept = [],
+  }: {
+    dataset: string
+    by: string
+    reason: string
+    heldInStore?: boolean
+    /** Versions that a person said are bad, and stay quarantined. */
+    kept?: readonly string[]
+  },
 ): Promise<{ lifted: boolean }> {
   return transaction(db, async (client) => {
     await lockDataset(client, dataset)
     const lifted = (await liftHold(client, dataset, by, reason)) || heldInStore
-    if (lifted) await record(client, { dataset, actor: by, kind: 'resume', detail: { reason } })
+    if (lifted)
+      await record(client, { dataset, actor: by, kind: 'resume', detail: { reason, ...(kept.length > 0 && { kept }) } })
     return { lifted }
   })
 }

@@ -32,7 +32,7 @@ export async function retirable(
   return rows.map((row) => row.tag)
 }
 
-/** Tags of dataset $1 that are needed whatever their age: by an open refresh, an open flip, the next refresh or the next rollback. */
+/** Tags of dataset $1 that are needed whatever their age: by an open refresh, an open flip, a pin, the next refresh or the next rollback. */
 export const NEEDED = `
   select tag from (${KEPT}) as kept where dataset = $1
   union all
@@ -43,6 +43,8 @@ export const NEEDED = `
    where versions.dataset = $1 and refreshes.closed_at is null
   union all
   select unnest(array_remove(array[from_tag, to_tag], null)) from snapflip.flips where dataset = $1 and outcome is null
+  union all
+  select tag from snapflip.pins where dataset = $1 and lifted_at is null and until > clock_timestamp()
   union all
   (select left_behind.tag from snapflip.versions as left_behind
     where left_behind.dataset = $1 and left_behind.state = 'retained'

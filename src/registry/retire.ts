@@ -11,7 +11,7 @@ import { version } from './version.ts'
  * Marks a version retired: from here on no flip, rollback or build takes it, and its blocks may go. Retired already:
  * nothing happens.
  *
- * @throws SnapflipError CONFLICT when it is active, a candidate, a rollback's target, or needed by an open refresh or flip.
+ * @throws SnapflipError CONFLICT when it is active, a candidate, a rollback's target, or needed by an open refresh, a flip or a pin.
  */
 export async function retire(
   db: Db,
@@ -37,7 +37,7 @@ export async function swept(db: Db, { dataset, tag }: { dataset: string; tag: st
 function needed(dataset: string, tag: string, state: string): SnapflipError {
   return new SnapflipError(
     'CONFLICT',
-    `Expected a version of ${dataset} that nothing needs, found ${tag} ${state}, needed by a refresh, a flip or the next rollback. ` +
+    `Expected a version of ${dataset} that nothing needs, found ${tag} ${state}, needed by a refresh, a flip, a pin or the next rollback. ` +
       `See \`snapflip status ${dataset}\`.`,
     { dataset, tag, state },
   )

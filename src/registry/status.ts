@@ -3,6 +3,7 @@ import type { VersionState } from '../core/version-state.ts'
 import { activeHold } from './active-hold.ts'
 import { type ApprovalRow, approvals } from './approvals.ts'
 import { type CanaryRow, openCanary } from './canaries.ts'
+import { type DrillRow, openDrillOf } from './drills.ts'
 import { type FlipRow, flips, openFlips } from './flips.ts'
 import { type OpenRefresh, openRefreshOf } from './open-refresh-of.ts'
 import { type RefreshRow, refreshes } from './refreshes.ts'
@@ -26,6 +27,8 @@ export interface DatasetStatus {
   lastFlip: FlipRow | null
   /** Flips whose outcome is not known yet. */
   openFlips: FlipRow[]
+  /** A rehearsed rollback that is under way, or was left. */
+  openDrill: DrillRow | null
   /** The one that goes on. */
   canary: CanaryRow | null
   /** How many versions are in each state; states without any are left out. */
@@ -55,6 +58,7 @@ export async function status(db: Db, datasets: readonly string[]): Promise<Datas
       lastRefresh: newest.find((refresh) => refresh.closedAt !== null) ?? null,
       lastFlip: (await flips(db, dataset, 1))[0] ?? null,
       openFlips: await openFlips(db, dataset),
+      openDrill: await openDrillOf(db, dataset),
       canary: await openCanary(db, dataset),
       versions: await countByState(db, dataset),
     })

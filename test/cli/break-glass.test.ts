@@ -167,7 +167,17 @@ test('when PostgreSQL is back, the registry takes it over before its next flip',
     { actor: expect.stringMatching(/^break-glass:.+@/), from: tags[1], to: tags[0] },
     { actor: expect.stringMatching(/^break-glass:.+@/), from: tags[2], to: tags[1] },
   ])
-  expect((await project.run(['resume', project.dataset, '--reason', 'corrected'])).code).toBe(0)
+  // Forward again to what was good after all, with Temporal and a worker; then a refresh.
+  const resume = ['resume', project.dataset, '--reason', 'it was the reader', '--json']
+  expect(json(await project.run(resume))).toMatchObject({ code: 'USAGE', details: { quarantined: [tags[2], tags[1]] } })
+  expect(json(await project.run([...resume, '--release', tags[1] as string, '--keep-quarantine']))).toMatchObject({
+    kept: [tags[2]],
+    released: [tags[1]],
+  })
+  const forward = await project.run(['flip', project.dataset, tags[1] as string, '--reason', 'it was the reader'])
+  expect(forward).toMatchObject({ code: 0, stdout: expect.stringContaining(`forward to ${tags[1]}`) })
+  const drill = await project.run(['drill', project.dataset])
+  expect(drill).toMatchObject({ code: 0, stdout: expect.stringMatching(/^DONE: .* and back; readers are on v/) })
   await refresh(5)
   expect((await project.run(['history', project.dataset, '--verify'])).code).toBe(0)
 })

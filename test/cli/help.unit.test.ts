@@ -10,7 +10,7 @@ const names = program.commands.map((command) => command.name())
 
 test('every verb is there, in a file of its name', async () => {
   const wanted =
-    'init plan apply policy detach worker up refresh cancel approve reject schedule rollback hold resume quarantine release waive status versions show get explain diff verify history served-at incident migrate doctor'
+    'init plan apply policy detach worker up refresh cancel approve reject schedule rollback flip drill hold resume quarantine release waive pin status versions show get explain diff verify history served-at incident migrate doctor'
   expect(names).toEqual(wanted.split(' '))
   const files = await readdir(new URL('../../src/cli/', import.meta.url))
   for (const name of names) expect(files).toContain(`${name}.ts`)

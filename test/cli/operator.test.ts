@@ -53,6 +53,10 @@ test('a reason that says nothing is refused before anything is asked for', async
   for (const args of [
     ['rollback', project.dataset],
     ['hold', project.dataset],
+    ['rollback', project.dataset, '--direct'],
+    ['flip', project.dataset, second],
+    ['pin', project.dataset, second, '--until', '2099-01-01'],
+    ['drill', project.dataset],
     ['resume', project.dataset],
     ['refresh', project.dataset],
     ['quarantine', project.dataset, second],

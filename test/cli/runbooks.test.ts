@@ -52,13 +52,19 @@ const STAGES: Record<string, Stage> = {
       await run('snapflip refresh shop')
     },
   },
+  'runbooks/rollback-in-an-incident.md': {
+    // The command before went there.
+    ends: {
+      'snapflip rollback shop --direct --to v20260518-01 --reason "still off, Temporal is down"': ['CONFLICT'],
+    },
+  },
   'runbooks/postgres-down.md': {
     before: {
       'snapflip status shop': async () => {
         const nowhere = `postgres://shop@127.0.0.1:${await freePort()}/shop`
         await project.define((definition) => ({ ...scheduled(definition), database: nowhere }))
       },
-      'snapflip resume shop --reason "database is back"': () => project.define(scheduled),
+      'snapflip resume shop --keep-quarantine --reason "database is back"': () => project.define(scheduled),
     },
     ends: {
       'snapflip status shop': ['POSTGRES_UNREACHABLE'],
@@ -136,7 +142,7 @@ const tagOf = (answer: Answer | null) => (answer?.json as { tag: string } | unde
 
 /** Two versions, the newer one active and no hold: where every page begins. */
 async function begin(): Promise<void> {
-  await run('snapflip resume shop --reason "the next page"')
+  await run('snapflip resume shop --keep-quarantine --reason "the next page"')
   const made = []
   while (made.length < 2) {
     await project.database.pool.query('update products set price_cents = price_cents + 1 where id <= 10')

@@ -229,9 +229,16 @@ test('rollback takes readers back, quarantines and holds; refreshes are refused 
   const again = await project.run(['rollback', project.dataset, '--to', from, '--reason', 'changed my mind'])
   expect(again.code).toBe(7)
   expect(again.stderr).toContain('VERSION_QUARANTINED')
-  expect(json(await project.run(['resume', project.dataset, '--reason', 'names corrected', '--json']))).toMatchObject({
-    lifted: true,
+  // What became of the version has to be said; nothing is changed without.
+  const resume = ['resume', project.dataset, '--reason', 'names corrected', '--json']
+  expect(json(await project.run(resume))).toMatchObject({
+    code: 'USAGE',
+    message: expect.stringMatching(/--keep-quarantine .* nor --release TAG/),
+    details: { quarantined: [from] },
   })
+  expect(await refresh()).toMatchObject({ code: 9 })
+  expect(json(await project.run([...resume, '--release', to]))).toMatchObject({ code: 'USAGE' })
+  expect(json(await project.run([...resume, '--keep-quarantine']))).toMatchObject({ lifted: true, kept: [from] })
 })
 
 test('hold keeps refreshes out, in the registry and in the store; resume lets them in', async () => {

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { Client, Connection } from '@temporalio/client'
 import type pg from 'pg'
 import { onTestFinished } from 'vitest'
+import type { ChangeDeps } from '../../activities/change-repaired.ts'
 import type { Deps } from '../../activities/deps.ts'
 import { holdDataset, resumeDataset } from '../../activities/hold.ts'
 import { type Config, type ConfigInput, configSchema } from '../../schemas/config.ts'
@@ -42,6 +43,8 @@ export interface World {
   /** The failure of a refresh that must fail. */
   refreshFailure(request?: Partial<RefreshRequest>): Promise<unknown>
   rollback(request?: Partial<RollbackRequest>): Promise<RollbackOutcome>
+  /** For what a person's command does. */
+  changeDeps: ChangeDeps
   hold(reason?: string): Promise<void>
   resume(): Promise<void>
   store(name?: string): Promise<Store>
@@ -58,13 +61,15 @@ export interface WorldOptions {
   /** URLs of the stores that it is published to besides, by name. */
   furtherStores?: Record<string, string>
   version?: '15' | '18'
+  /** A database of its own server, migrated, which may be stopped; without it one of the run's. */
+  database?: { url: string; pool: pg.Pool }
   /** Of the test's context: concurrent tests have no other. */
   onFinished?: (close: () => Promise<void>) => void
 }
 
 /** Everything ends with the test that made it. */
 export async function makeWorld(options: WorldOptions): Promise<World> {
-  const database = await testDatabase({ version: options.version ?? '18' })
+  const database = options.database ?? (await testDatabase({ version: options.version ?? '18' }))
   const temporal = await testTemporal()
   const folder = await testFolder()
   const dataset = `d${uniqueName()}`
@@ -107,7 +112,7 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
   }
   const stores = new Map<string, Promise<Store>>()
   const { raise } = new Alerts({ pool: database.pool, config: config.alerts, log })
-  const holdDeps = {
+  const changeDeps: ChangeDeps = {
     pool: database.pool,
     store: () => world.store(),
     furtherStores: () =>
@@ -122,6 +127,7 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
     workDir: join(folder.path, 'work'),
     logged,
     client,
+    changeDeps,
     async apply() {
       const definition = world.config.datasets[dataset]
       if (definition === undefined) throw new Error(`the definition has no ${dataset}`)
@@ -169,10 +175,10 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
     },
     rollback: (request = {}) => start<RollbackOutcome>('rollback', { reason: 'a test', ...request }),
     async hold(reason = 'a test') {
-      await holdDataset(holdDeps, { dataset, by: 'test', reason })
+      await holdDataset(changeDeps, { dataset, by: 'test', reason })
     },
     async resume() {
-      await resumeDataset(holdDeps, { dataset, by: 'test', reason: 'a test' })
+      await resumeDataset(changeDeps, { dataset, by: 'test', reason: 'a test' })
     },
     store: (name = 'main') => {
       const known = stores.get(name)

@@ -3,7 +3,10 @@ import { mkdir, readdir, stat, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Redis } from 'ioredis'
 import { expect, it } from 'vitest'
+import { pinDataset, unpinDataset } from '../../activities/pin.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
+import { knownPointer } from '../../src/registry/known-pointer.ts'
 import { version } from '../../src/registry/version.ts'
 import { LEASE_TTL_MAX_MS } from '../../src/stores/unreadable-lease.ts'
 import { testRedis } from '../support/services.ts'
@@ -46,6 +49,65 @@ it('a pinned version is whole for as long as the pin lasts, and swept afterwards
   await refreshAfter(world, EVERYTHING)
   expect(await stateOf(world, first)).toBe('swept')
   expect(await store.data.listManifests()).not.toContain(first)
+  await expectSound(world)
+})
+
+it('a version whose mark was undone before its deletion is not deleted', async () => {
+  const world = await makeWorld(SHOP)
+  let isUndone = false
+  await world.worker(
+    around({
+      async run(operation, call) {
+        const result = await call()
+        if (operation !== 'leases.list' || isUndone) return result
+        const { pointer } = await world.store()
+        const read = await pointer.read()
+        if (read === null || read.pointer.retired.length === 0) return result
+        // As a failover does, after the mark was made and before anything is deleted.
+        isUndone = await pointer.swap(read.token, { ...read.pointer, retired: [] })
+        return result
+      },
+    }),
+  )
+  const first = await refreshAfter(world, 'select')
+  for (let n = 0; n < 2; n++) await refreshAfter(world, EVERYTHING)
+  expect(isUndone).toBe(true)
+  expect(await stateOf(world, first)).toBe('retired')
+  expect(await (await world.store()).data.listManifests()).toContain(first)
+  // Marked again by the next sweep.
+  await refreshAfter(world, EVERYTHING)
+  expect(await stateOf(world, first)).toBe('swept')
+  await expectSound(world)
+})
+
+it('what an operator pins is not retired until the pin is lifted or expires; a repair brings it back', async () => {
+  const world = await makeWorld(SHOP)
+  await world.worker()
+  const first = await refreshAfter(world, 'select')
+  const second = await refreshAfter(world, EVERYTHING)
+  const request = { dataset: world.dataset, tag: first, by: 'ana', reason: 'audit' }
+  const until = new Date(Date.now() + 3_600_000).toISOString()
+  await pinDataset(world.changeDeps, { ...request, until })
+  for (let n = 0; n < 3; n++) await refreshAfter(world, EVERYTHING)
+  expect(await stateOf(world, first)).toBe('retained')
+  expect(await stateOf(world, second)).toBe('swept')
+  expect(await world.pointer()).toMatchObject({ pin: { version: { tag: first }, until, by: 'ana', reason: 'audit' } })
+  expect((await knownPointer(world.pool, world.dataset))?.pin).toEqual((await world.pointer()).pin)
+  await expect(pinDataset(world.changeDeps, { ...request, tag: second, until })).rejects.toMatchObject({
+    code: 'CONFLICT',
+  })
+
+  expect(await unpinDataset(world.changeDeps, request)).toEqual({ lifted: first })
+  expect(await unpinDataset(world.changeDeps, request)).toEqual({ lifted: null })
+  expect((await world.pointer()).pin).toBeNull()
+  await pinDataset(world.changeDeps, { ...request, until: new Date(Date.now() + 50).toISOString() })
+  await refreshAfter(world, EVERYTHING)
+  expect((await world.pointer()).pin).toBeNull()
+  expect(await stateOf(world, first)).toBe('swept')
+  const kinds = (await historyEntries(world.pool, { dataset: world.dataset, version: first }))
+    .map(({ kind }) => kind)
+    .filter((kind) => kind.endsWith('pin'))
+  expect(kinds).toEqual(['unpin', 'pin', 'unpin', 'pin'])
   await expectSound(world)
 })
 

@@ -1,0 +1,86 @@
+import type { VersionRef } from '../schemas/pointer.ts'
+import { flipRequestSchema } from '../schemas/refresh.ts'
+import type { BakePolicy } from '../schemas/watch.ts'
+import { SnapflipError } from '../src/core/errors.ts'
+import { requireStore } from '../src/registry/apply-store.ts'
+import { requireNoDrill } from '../src/registry/drills.ts'
+import { refOf } from '../src/registry/known-pointer.ts'
+import { version as versionRow } from '../src/registry/version.ts'
+import { absorbBreakGlass } from './absorb.ts'
+import { type Deps, datasetOf } from './deps.ts'
+import { asActivity } from './failure.ts'
+import { makeFlip } from './flip.ts'
+import { followAll } from './follow.ts'
+import type { FlipFrom } from './parent.ts'
+import { parseRequest } from './parse-request.ts'
+import { repair } from './reconcile.ts'
+import { requesterOf } from './requester.ts'
+import { settleOpenFlips } from './settle-flips.ts'
+import { throughRestarts } from './through-restarts.ts'
+
+export interface FlipToPlan {
+  dataset: string
+  from: FlipFrom
+  version: VersionRef
+  reason: string
+  actor: string
+  searchable: boolean
+  /** How what readers then get is watched, where that is declared. */
+  bake?: BakePolicy
+}
+
+/** Looks what a flip to a version that is there already goes from, and whether it goes forward; nothing is changed yet. */
+export const planFlipTo =
+  (deps: Deps) =>
+  (asked: { request: unknown; workflowId: string; runId: string }): Promise<FlipToPlan> =>
+    asActivity(async (tell, signal) => {
+      const request = parseRequest(flipRequestSchema, asked.request, 'a flip, with "to": the tag')
+      const { dataset, reason, to } = request
+      const { bake } = datasetOf(deps.config, dataset)
+      const { actor } = await requesterOf(deps, { ...asked, action: 'flip', request })
+      const store = await deps.store(dataset)
+      await requireStore(deps.pool, { dataset, url: store.url })
+      await settleOpenFlips(deps, store, dataset)
+      await repair(deps, store, { dataset, tell, signal })
+      await absorbBreakGlass(deps, store, dataset)
+      await requireNoDrill(deps.pool, dataset)
+      const pointer = (await store.pointer.read())?.pointer ?? null
+      const row = await versionRow(deps.pool, dataset, to)
+      const version = refOf(row)
+      const active = pointer?.active ?? null
+      const refuse = (expected: string, found: string, todo: string) =>
+        new SnapflipError('CONFLICT', `Expected ${expected}, found ${found}. ${todo}`, { dataset, tag: to })
+      if (pointer === null || active === null)
+        throw refuse(`an active version of ${dataset}`, 'none', `\`snapflip refresh ${dataset}\` makes one.`)
+      if (version === null || active.tag === to || row.ordinal < active.ordinal) {
+        throw refuse(
+          `a sealed version of ${dataset} that is newer than ${active.tag}, which readers are on`,
+          `${to} ${row.state}`,
+          `\`snapflip versions ${dataset}\` lists them; back goes \`snapflip rollback ${dataset} --to …\`.`,
+        )
+      }
+      const from = { tag: active.tag, epoch: pointer.epoch }
+      return { dataset, from, version, reason, actor, searchable: deps.searchable, ...(bake && { bake }) }
+    })
+
+/** Moves the pointer forward. Again with the same flip id: finds it made. */
+export const flipForward =
+  (deps: Deps) =>
+  ({ dataset, from, version, reason, actor, bake, flipId }: FlipToPlan & { flipId: string }): Promise<void> =>
+    asActivity(async (tell, signal) => {
+      const store = await deps.store(dataset)
+      const { watermark } = await versionRow(deps.pool, dataset, version.tag)
+      const freshAsOf = watermark === null ? null : { snapshot: watermark.snapshot, at: watermark.at }
+      const intent = {
+        ...({ flipId, dataset, kind: 'flip', from: from.tag, to: version.tag, reason, actor } as const),
+        manifestSha256: version.manifest,
+        ...(bake && { bakeMs: bake.forMs }),
+      }
+      const change = { expected: from, to: version, freshAsOf }
+      await throughRestarts(
+        () => makeFlip(deps, store, { intent, change }),
+        () => repair(deps, store, { dataset, flipId, tell, signal }),
+      )
+      await settleOpenFlips(deps, store, dataset)
+      await followAll(deps, { dataset, tell, signal })
+    })

@@ -1,0 +1,151 @@
+import { expect, it, vi } from 'vitest'
+import { releaseVersion } from '../../activities/quarantine.ts'
+import { type DrillOutcome, type FlipToOutcome, WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { failureCode, failureMessage } from '../../src/core/failure.ts'
+import { open } from '../../src/index.ts'
+import { openDrillOf } from '../../src/registry/drills.ts'
+import { flips } from '../../src/registry/flips.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
+import { version } from '../../src/registry/version.ts'
+import { expectSound } from '../support/soundness.ts'
+import type { ProcessFault } from '../support/worker-process.ts'
+import { makeWorld, type World } from '../support/world.ts'
+
+vi.setConfig({ maxConcurrency: 4, testTimeout: 180_000 })
+
+const SHOP = {
+  schema: `create table products (id integer primary key, price integer not null);
+    insert into products select n, n from generate_series(1, 300) n`,
+  dataset: { keep: 4, indexes: { products: { from: 'public.products', key: 'id', value: 'price' } } },
+}
+type OnFinished = (close: () => Promise<void>) => void
+
+const refreshed = async (world: World): Promise<string> => {
+  await world.pool.query('update products set price = price + 1')
+  return (await world.refresh()).tag as string
+}
+
+function drilling(world: World, request: object = {}): Promise<DrillOutcome> {
+  const { dataset, config } = world
+  return world.client.workflow.execute<(request: object) => Promise<DrillOutcome>>('drill', {
+    workflowId: WORKFLOW_ID.drill(dataset),
+    taskQueue: config.temporal.taskQueue,
+    args: [{ dataset, ...request }],
+  })
+}
+
+const flipping = (world: World, to: string) =>
+  world.client.workflow.execute<(request: object) => Promise<FlipToOutcome>>('flipTo', {
+    workflowId: WORKFLOW_ID.flipTo(world.dataset),
+    taskQueue: world.config.temporal.taskQueue,
+    args: [{ dataset: world.dataset, to, reason: 'it was the reader' }],
+  })
+
+const codeOf = async (work: Promise<unknown>) =>
+  failureCode(await work.then(() => new Error('it did not fail')).catch((error: unknown) => error))
+
+it('a drill takes readers to the version before and back, leaves neither hold nor quarantine, and records its times', async () => {
+  const world = await makeWorld(SHOP)
+  await world.worker()
+  expect(await codeOf(drilling(world))).toBe('CONFLICT')
+  const first = await refreshed(world)
+  expect(await codeOf(drilling(world))).toBe('CONFLICT')
+  const second = await refreshed(world)
+  const before = await world.pointer()
+  const reader = await open(world.config.stores.main as string, world.dataset, { followLagMs: 50 })
+  const seen: string[] = []
+  reader.on('flip', ({ to }) => void seen.push(to.tag))
+  expect(await reader.get('products', 1)).toBe(3)
+  const outcome = await drilling(world, { reason: 'the monthly one' })
+  await reader.close()
+
+  expect(outcome).toMatchObject({ status: 'DONE', from: second, to: first, active: second })
+  expect(outcome.timesMs).toMatchObject({ away: expect.any(Number), back: expect.any(Number) })
+  expect(seen).toContain(first)
+  const after = await world.pointer()
+  expect(after).toMatchObject({
+    active: before.active,
+    previous: before.previous,
+    freshAsOf: before.freshAsOf,
+    hold: null,
+    quarantined: [],
+    epoch: { registry: before.epoch.registry + 2, breakGlass: 0 },
+  })
+  const ended = await historyEntries(world.pool, { dataset: world.dataset, kind: 'drill.ended' })
+  expect(ended).toMatchObject([{ version: first, detail: { outcome: 'DONE', times: outcome.timesMs } }])
+  expect((await flips(world.pool, world.dataset)).map(({ kind, to }) => ({ kind, to })).slice(0, 2)).toEqual([
+    { kind: 'drill', to: second },
+    { kind: 'drill', to: first },
+  ])
+
+  // Only the epoch rises.
+  const noOp = await drilling(world, { noOp: true })
+  expect(noOp).toMatchObject({ status: 'DONE', from: second, to: second, active: second })
+  expect(await world.pointer()).toMatchObject({ active: before.active, previous: before.previous })
+  // A rollback after it goes where it would have gone.
+  expect(await world.rollback()).toMatchObject({ from: second, to: first })
+  expect(await codeOf(drilling(world))).toBe('CONFLICT')
+  expect(await openDrillOf(world.pool, world.dataset)).toBeNull()
+
+  // Forward again, once nothing forbids it: not on hold, not while it is quarantined, and never back.
+  expect(await codeOf(flipping(world, second))).toBe('PREFLIP_REFUSED')
+  await releaseVersion(world.changeDeps, { dataset: world.dataset, tag: second, by: 'ana', reason: 'fine' })
+  expect(await codeOf(flipping(world, second))).toBe('ON_HOLD')
+  await world.resume()
+  expect(await flipping(world, second)).toMatchObject({ status: 'FLIPPED', from: first, to: second })
+  expect(await world.pointer()).toMatchObject({ active: { tag: second }, previous: { tag: first } })
+  expect(await codeOf(flipping(world, first))).toBe('CONFLICT')
+  expect((await version(world.pool, world.dataset, second)).state).toBe('active')
+  await refreshed(world)
+  await expectSound(world)
+})
+
+const KILLS: readonly Omit<ProcessFault, 'how'>[] = [
+  { at: 'activity.drillAway', when: 'after' },
+  { at: 'activity.awaitAdoption', when: 'before' },
+]
+
+it.concurrent.for(KILLS)(
+  'a drill whose worker is killed $when $at brings readers back all the same',
+  async (kill, { onTestFinished, expect }) => {
+    const world = await makeWorld({ ...SHOP, onFinished: onTestFinished as OnFinished })
+    const victim = await world.workerProcess({ ...kill, how: 'SIGKILL' })
+    const first = await refreshed(world)
+    const second = await refreshed(world)
+    await victim.arm()
+    const drill = drilling(world)
+    expect(await victim.ended()).toBe('SIGKILL')
+    expect(await world.pointer()).toMatchObject({ active: { tag: first } })
+    // No refresh builds upon a version that readers are on for a moment.
+    await world.worker()
+    expect(await drill).toMatchObject({ active: second })
+    expect(await world.pointer()).toMatchObject({ active: { tag: second }, hold: null, quarantined: [] })
+    await refreshed(world)
+    await expectSound(world)
+  },
+)
+
+it.concurrent('a drill whose workflow was terminated keeps refreshes out until it is ended', async ({
+  onTestFinished,
+  expect,
+}) => {
+  const world = await makeWorld({ ...SHOP, onFinished: onTestFinished as OnFinished })
+  const victim = await world.workerProcess({ at: 'activity.drillAway', when: 'after', how: 'SIGKILL' })
+  const first = await refreshed(world)
+  const second = await refreshed(world)
+  await victim.arm()
+  const drill = drilling(world).catch((error: unknown) => error)
+  await victim.ended()
+  await world.client.workflow.getHandle(WORKFLOW_ID.drill(world.dataset)).terminate()
+  await drill
+  await world.worker()
+  const refused = await world.refreshFailure()
+  expect(failureCode(refused)).toBe('REFRESH_RUNNING')
+  expect(failureMessage(refused)).toContain(`snapflip drill ${world.dataset} --end`)
+  expect(await codeOf(drilling(world))).toBe('REFRESH_RUNNING')
+  expect(await drilling(world, { end: true })).toMatchObject({ status: 'DONE', active: second })
+  expect(await codeOf(drilling(world, { end: true }))).toBe('CONFLICT')
+  expect((await version(world.pool, world.dataset, first)).state).toBe('retained')
+  await refreshed(world)
+  await expectSound(world)
+})

@@ -1,0 +1,82 @@
+import { CancellationScope, isCancellation, uuid4, workflowInfo } from '@temporalio/workflow'
+import type { DrillBegun } from '../activities/drill.ts'
+import type { DrillOutcome, DrillRequest } from '../schemas/refresh.ts'
+import { failureMessage } from '../src/core/failure.ts'
+import { first, long, patient } from './activities.ts'
+import { failed } from './failed.ts'
+import { Steps } from './steps.ts'
+
+/**
+ * Rehearses a rollback: takes readers to the version that one would go to, waits until they are there, and brings them back. No hold, no quarantine,
+ * nothing built. Whatever fails on the way, or cancels it, readers are brought back; a drill whose workflow was terminated is ended by another
+ * one that is asked only for that.
+ */
+export async function drill(request: DrillRequest): Promise<DrillOutcome> {
+  const drillId = uuid4()
+  const backId = uuid4()
+  const steps = new Steps(drillId)
+  const { workflowId, runId } = workflowInfo()
+  const begun = await steps
+    .take('plan', `looking at ${request?.dataset}`, () => first.beginDrill({ drillId, request, workflowId, runId }))
+    .catch((error: unknown) => {
+      throw isCancellation(error) ? error : failed(error)
+    })
+  steps.searchable = begun.searchable
+  steps.tell({ snapflipDataset: begun.dataset, snapflipVersion: begun.to.tag })
+  const times: Record<string, number> = {}
+  let failure: unknown = null
+
+  if (request.end !== true) {
+    try {
+      await steps.take('flip', `taking readers to ${begun.to.tag}`, () => away(begun))
+    } catch (error) {
+      failure = error
+    }
+  }
+  return await CancellationScope.nonCancellable(() =>
+    steps.take('compensate', `bringing readers back to ${begun.from.tag}`, () => bringBack(begun)),
+  )
+
+  async function away({ dataset, to }: DrillBegun): Promise<void> {
+    // Once asked for, it is seen through to a known outcome.
+    const { toPointerMs, at } = await CancellationScope.nonCancellable(() => patient.drillAway(begun))
+    times.away = toPointerMs
+    const readers = await long.awaitAdoption({ dataset, flipId: begun.drillId, former: begun.formerFlipId, at })
+    if (readers.toLastReaderMs !== null) times.awayToLastReader = toPointerMs + readers.toLastReaderMs
+    steps.progress = {
+      ...steps.progress,
+      tag: to.tag,
+      summary: `${readers.readers} of ${readers.of} readers are on ${to.tag}`,
+    }
+    times.readers = readers.readers
+  }
+
+  async function bringBack({ dataset, from, to }: DrillBegun): Promise<DrillOutcome> {
+    // Read before it is undone: a flip whose reply was lost may have been made; one that was not shall never be.
+    const { flipped } = await patient.settle({ dataset, flipId: begun.drillId })
+    const isNoOp = from.tag === to.tag
+    const back = flipped && !isNoOp ? await patient.drillBack({ ...begun, flipId: backId }) : null
+    if (back !== null) {
+      times.back = back.toPointerMs
+      const former = begun.drillId
+      const readers = await long.awaitAdoption({ dataset, flipId: backId, former, at: back.at })
+      if (readers.toLastReaderMs !== null) times.backToLastReader = back.toPointerMs + readers.toLastReaderMs
+    }
+    const isOvertaken = flipped && !isNoOp && back === null
+    const outcome = isOvertaken ? 'OVERTAKEN' : failure === null ? 'DONE' : 'FAILED'
+    const told = isOvertaken
+      ? `readers were taken elsewhere while the drill of ${dataset} was under way; they stay there`
+      : failure !== null
+        ? `the drill of ${dataset} failed: ${failureMessage(failure)}`
+        : request.end === true
+          ? `the drill of ${dataset} is ended`
+          : isNoOp
+            ? `${dataset} was flipped to ${to.tag} again, which readers were on`
+            : `${dataset} went from ${from.tag} to ${to.tag} and back`
+    const { active } = await patient.endDrill({ dataset, drillId: begun.drillId, outcome, times, summary: told })
+    const summary = `${told}; readers are on ${active ?? 'no version'}`
+    steps.progress = { ...steps.progress, step: 'done', summary }
+    if (failure !== null && outcome === 'FAILED') throw isCancellation(failure) ? failure : failed(failure, summary)
+    return { status: outcome, dataset, from: from.tag, to: to.tag, active, timesMs: times, summary }
+  }
+}
