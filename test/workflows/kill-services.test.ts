@@ -1,0 +1,220 @@
+import { chmod, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Redis } from 'ioredis'
+import pg from 'pg'
+import { describe, expect, it, vi } from 'vitest'
+import { type LocalPostgres, startPostgres } from '../../src/local/postgres.ts'
+import { startRedis } from '../../src/local/redis.ts'
+import { migrate } from '../../src/registry/migrate.ts'
+import { refreshes } from '../../src/registry/refreshes.ts'
+import { verifyHistory } from '../../src/registry/verify-history.ts'
+import { versions } from '../../src/registry/versions.ts'
+import { decodeManifest } from '../../src/snapshot/manifest.ts'
+import { verifyVersion } from '../../src/snapshot/verify.ts'
+import type { StoreOperation } from '../stores/faults.ts'
+import { startTcpProxy } from '../stores/tcp-proxy.ts'
+import { testFolder } from '../support/services.ts'
+import { expectSound } from '../support/soundness.ts'
+import { around, makeWorld, type World } from '../support/world.ts'
+
+/** The kill matrix goes on here: not the worker goes away in the middle of a refresh, but what it works with. */
+const SHOP = {
+  schema: `create table products (id integer primary key, price integer not null);
+    insert into products select n, n from generate_series(1, 300) n`,
+  dataset: { keep: 3, indexes: { products: { from: 'public.products', key: 'id', value: 'price' } } },
+}
+type OnFinished = (close: () => Promise<void>) => void
+
+vi.setConfig({ maxConcurrency: 4, testTimeout: 240_000 })
+
+/** Happens once it is armed, at the first such call: before it, after it, or around it. */
+class Moment {
+  #at: StoreOperation | null = null
+  #fault: { before?: () => Promise<unknown>; after?: () => Promise<unknown> } = {}
+
+  arm(at: StoreOperation, fault: { before?: () => Promise<unknown>; after?: () => Promise<unknown> }): void {
+    this.#at = at
+    this.#fault = fault
+  }
+
+  get isOver(): boolean {
+    return this.#at === null
+  }
+
+  async run(operation: StoreOperation, call: () => Promise<unknown>): Promise<unknown> {
+    if (operation !== this.#at) return call()
+    this.#at = null
+    await this.#fault.before?.()
+    const result = await call()
+    await this.#fault.after?.()
+    return result
+  }
+}
+
+async function change(world: World): Promise<void> {
+  await world.pool.query('update products set price = price + 1')
+}
+
+/** Two versions, and a change for the refresh that things happen to. */
+async function begin(world: World): Promise<void> {
+  for (let n = 0; n < 2; n++) {
+    await change(world)
+    expect(await world.refresh()).toMatchObject({ status: 'FLIPPED' })
+  }
+  await change(world)
+}
+
+/** It is made, or it fails and says so, or what it did is taken back; recorded as what the workflow said. */
+async function ends(world: World, refresh: Promise<unknown>): Promise<void> {
+  const said = await refresh.then(
+    (outcome) => (outcome as { status: string }).status,
+    () => 'FAILED',
+  )
+  expect(['FLIPPED', 'ROLLED_BACK', 'FAILED']).toContain(said)
+  await vi.waitFor(async () => expect((await refreshes(world.pool, world.dataset, 1))[0]?.status).toBe(said), 30_000)
+}
+
+/**
+ * What must hold afterwards, also where a store has lost what cannot be had back: registry and pointer agree, readers see the table as it is, the
+ * version they are on is whole, no epoch was issued twice, nothing is open, and the chain verifies.
+ */
+async function holds(world: World, { isSound }: { isSound: boolean }): Promise<void> {
+  await change(world)
+  expect(await world.refresh()).toMatchObject({ status: 'FLIPPED' })
+  const { dataset, pool } = world
+  const { rows } = await pool.query<{ id: number; price: number }>('select * from products order by id')
+  const reader = await world.reader()
+  const ids = rows.map(({ id }) => String(id))
+  expect(await reader.getMany('products', ids)).toEqual(rows.map(({ price }) => price))
+  const pointer = await world.pointer()
+  expect((await versions(pool, dataset, { states: ['active'] })).map(({ tag }) => tag)).toEqual([pointer.active?.tag])
+  const { data } = await world.store()
+  const tag = pointer.active?.tag as string
+  const manifest = decodeManifest((await data.readManifest(tag)) ?? new Uint8Array(), { dataset, tag })
+  expect((await verifyVersion(data, manifest, { signal: AbortSignal.timeout(60_000) })).problems).toEqual([])
+  const open = await pool.query(
+    `select (select count(*)::integer from snapflip.refreshes where closed_at is null) as refreshes,
+            (select count(*)::integer from snapflip.flips where outcome is null) as flips`,
+  )
+  expect(open.rows).toEqual([{ refreshes: 0, flips: 0 }])
+  await verifyHistory(pool)
+  if (isSound) await expectSound(world)
+}
+
+describe.concurrent('PostgreSQL that is stopped hard in the middle of a refresh', () => {
+  it.for(['writer.finish', 'pointer.swap'] as const)('after %s', async (at, { onTestFinished }) => {
+    const folder = await testFolder()
+    // As root, PostgreSQL runs under another account.
+    await chmod(folder.path, 0o755)
+    const dataDir = join(folder.path, 'postgres')
+    let server: LocalPostgres = await startPostgres({ dataDir, fsync: false })
+    const { port } = server
+    await migrate(server.url)
+    const pool = new pg.Pool({ connectionString: server.url })
+    pool.on('error', () => undefined)
+    onTestFinished(async () => {
+      await pool.end()
+      await server.stop()
+    })
+    const world = await makeWorld({
+      ...SHOP,
+      database: { url: server.url, pool },
+      onFinished: onTestFinished as OnFinished,
+    })
+    const moment = new Moment()
+    await world.worker(around(moment))
+    await begin(world)
+    const back = Promise.withResolvers<void>()
+    moment.arm(at, {
+      after: async () => {
+        await server.crash()
+        setTimeout(async () => {
+          server = await startPostgres({ dataDir, port, fsync: false })
+          back.resolve()
+        }, 2_000)
+      },
+    })
+    await ends(world, world.refresh())
+    await back.promise
+    expect(moment.isOver).toBe(true)
+    await holds(world, { isSound: true })
+  })
+})
+
+describe.concurrent('Redis that is restarted empty in the middle of a refresh', () => {
+  it.for(['data.putManifest', 'pointer.swap'] as const)('after %s', async (at, { onTestFinished }) => {
+    const folder = await testFolder()
+    const settings = { appendfsync: 'always' }
+    let server = await startRedis({ dataDir: folder.path, settings })
+    onTestFinished(() => server.stop())
+    const world = await makeWorld({ ...SHOP, storeUrl: server.url, onFinished: onTestFinished as OnFinished })
+    const moment = new Moment()
+    await world.worker(around(moment))
+    await begin(world)
+    const before = (await world.pointer()).epoch
+    moment.arm(at, {
+      after: async () => {
+        await server.crash()
+        await rm(join(folder.path, 'appendonlydir'), { recursive: true })
+        server = await startRedis({ dataDir: folder.path, port: server.port, settings })
+      },
+    })
+    await ends(world, world.refresh())
+    expect(moment.isOver).toBe(true)
+    await holds(world, { isSound: false })
+    expect((await world.pointer()).epoch.registry).toBeGreaterThan(before.registry)
+  })
+})
+
+describe.concurrent('Redis that fails over in the middle of a refresh', () => {
+  it('and loses the flip that it had acknowledged; then fails back in the middle of the next', async ({
+    onTestFinished,
+  }) => {
+    const settings = { 'repl-diskless-sync-delay': '0' }
+    const [first, second] = [await startRedis({ settings }), await startRedis({ settings })]
+    const proxy = await startTcpProxy(first.port)
+    const [one, two] = [new Redis(first.url), new Redis(second.url)]
+    onTestFinished(async () => {
+      one.disconnect()
+      two.disconnect()
+      await proxy.stop()
+      await first.stop()
+      await second.stop()
+    })
+    const follows = async (replica: Redis, { port }: { port: number }) => {
+      await replica.replicaof('127.0.0.1', port)
+      await vi.waitFor(async () => expect(await replica.info('replication')).toMatch(/master_link_status:up/), 20_000)
+    }
+    const storeUrl = `redis://127.0.0.1:${proxy.port}`
+    const world = await makeWorld({ ...SHOP, storeUrl, onFinished: onTestFinished as OnFinished })
+    const moment = new Moment()
+    await world.worker(around(moment))
+    await begin(world)
+    await follows(two, first)
+    moment.arm('pointer.swap', {
+      // The replica hears of all that was built, and of nothing from here on: it is cut off, and then takes over.
+      before: async () => {
+        await one.wait(1, 5_000)
+        await two.replicaof('NO', 'ONE')
+      },
+      after: async () => proxy.switchTo(second.port),
+    })
+    await ends(world, world.refresh())
+    expect(moment.isOver).toBe(true)
+    await holds(world, { isSound: true })
+
+    // Back to the first server, whose run id is the one from before: it has all that the second had.
+    await change(world)
+    await follows(one, second)
+    moment.arm('data.putManifest', {
+      after: async () => {
+        await two.wait(1, 5_000)
+        await one.replicaof('NO', 'ONE')
+        proxy.switchTo(first.port)
+      },
+    })
+    await ends(world, world.refresh())
+    expect(moment.isOver).toBe(true)
+    await holds(world, { isSound: true })
+  })
+})
