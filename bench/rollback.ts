@@ -1,3 +1,6 @@
+import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { type RollbackOutcome, WORKFLOW_ID } from '../schemas/refresh.ts'
 import { open } from '../src/index.ts'
 import { openStore } from '../src/stores/open.ts'
@@ -12,8 +15,24 @@ export interface RollbackTimes {
   toEndMs: number
 }
 
-/** From the command (the start of the workflow) to the pointer, and to the last of 8 readers that read without pause. */
-export async function rollback(world: World, dataset: string): Promise<RollbackTimes> {
+/** Asks for a rollback: through its workflow, or from a process of the command line, without Temporal. */
+export type Ask = (world: World, dataset: string) => Promise<unknown>
+
+export const byWorkflow: Ask = (world, dataset) =>
+  world.client.workflow.execute<(request: object) => Promise<RollbackOutcome>>('rollback', {
+    workflowId: WORKFLOW_ID.rollback(dataset),
+    taskQueue: world.config.temporal.taskQueue,
+    args: [{ dataset, reason: 'bench' }],
+  })
+
+export const direct: Ask = (world, dataset) => {
+  const main = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url))
+  const args = ['rollback', dataset, '--direct', '--reason', 'bench', '--config', world.configFile]
+  return promisify(execFile)(process.execPath, [main, ...args])
+}
+
+/** From the command (the start of the workflow, or of the process) to the pointer, and to the last of 8 readers that read without pause. */
+export async function rollback(world: World, dataset: string, ask: Ask = byWorkflow): Promise<RollbackTimes> {
   const store = await openStore(world.redisUrl, { dataset })
   const before = (await store.pointer.read())?.pointer
   const target = before?.previous?.tag
@@ -39,11 +58,7 @@ export async function rollback(world: World, dataset: string): Promise<RollbackT
   })
   try {
     const begun = performance.now()
-    const ended = world.client.workflow.execute<(request: object) => Promise<RollbackOutcome>>('rollback', {
-      workflowId: WORKFLOW_ID.rollback(dataset),
-      taskQueue: world.config.temporal.taskQueue,
-      args: [{ dataset, reason: 'bench' }],
-    })
+    const ended = ask(world, dataset)
     const [pointer, last] = await Promise.all([pointed, Promise.all(followed).then((times) => Math.max(...times))])
     await ended
     return { toPointerMs: pointer - begun, toLastReaderMs: last - begun, toEndMs: performance.now() - begun }

@@ -1,14 +1,17 @@
-import { parseArgs } from 'node:util'
+import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { parseArgs, promisify } from 'node:util'
 import { openStore } from '../src/stores/open.ts'
 import { bareCopy } from './bare-copy.ts'
 import { captureCost } from './capture-cost.ts'
+import { drill } from './drill.ts'
 import { freshness } from './freshness.ts'
 import { naiveLoader } from './naive-loader.ts'
 import { plainSets } from './plain-sets.ts'
 import { reads } from './reads.ts'
 import { usedMemory } from './redis-memory.ts'
 import { type Line, median, megabytes, seconds, tableOf } from './report.ts'
-import { rollback } from './rollback.ts'
+import { direct, rollback } from './rollback.ts'
 import { changeRows } from './rows.ts'
 import { verify } from './verify.ts'
 import { ROUNDS_MAX, type World, withWorld } from './world.ts'
@@ -18,7 +21,7 @@ import { ROUNDS_MAX, type World, withWorld } from './world.ts'
  * work on the machine falls on both, and each ratio is the median of the turns' own ratios. docs/benchmarks.md says what each line means.
  */
 
-const GROUPS = ['full', 'changes', 'stores', 'verify', 'reads', 'rollback', 'freshness', 'capture'] as const
+const GROUPS = ['full', 'changes', 'stores', 'verify', 'reads', 'rollback', 'drill', 'freshness', 'capture'] as const
 type Group = (typeof GROUPS)[number]
 
 /** Full builds of more rows take minutes: one round shows enough. */
@@ -50,6 +53,7 @@ await withWorld(rows, say, async (world) => {
   if (wanted('verify')) await measureVerify(world, full)
   if (wanted('reads')) await measureReads(world, full)
   if (wanted('rollback')) await measureRollback(world, full)
+  if (wanted('drill')) await measureDrill(world, full)
   if (wanted('freshness')) await measureFreshness(world)
   if (wanted('stores')) await measureStores(world)
   if (wanted('capture')) await measureCapture(world)
@@ -314,6 +318,34 @@ async function measureFreshness(world: World): Promise<void> {
       aim: { text: '< 3 s', met: seen.p99Ms < 3000 },
     },
   )
+}
+
+/** A drill, and what it rehearses done without Temporal: the process of the command line is counted in. */
+async function measureDrill(world: World, full: Full): Promise<void> {
+  const { dataset } = full
+  await resume(world, dataset)
+  await changeRows(world.pool, 10_000, 78)
+  await world.refresh(dataset)
+  const { timesMs } = await drill(world, dataset)
+  const took = await rollback(world, dataset, direct)
+  const line = (what: string, value: number): Line => ({ group: 'drill', what, measured: seconds(value), value })
+  const of = (name: string) => timesMs[name] ?? Number.NaN
+  const aim = (value: number) => ({ text: '< 500 ms', met: value < 500 })
+  lines.push(
+    line('drill, away to the pointer', of('away')),
+    { ...line(`  to the last of ${of('readers')} readers`, of('awayToLastReader')), aim: aim(of('awayToLastReader')) },
+    line('  back to the pointer', of('back')),
+    { ...line('  to the last of them', of('backToLastReader')), aim: aim(of('backToLastReader')) },
+    line('rollback --direct, from the start of its process to the pointer', took.toPointerMs),
+    line('  to the last of 8 readers', took.toLastReaderMs),
+    line('  to the end: every block of the target read again', took.toEndMs),
+  )
+}
+
+async function resume(world: World, dataset: string): Promise<void> {
+  const main = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url))
+  const args = ['resume', dataset, '--keep-quarantine', '--reason', 'bench', '--config', world.configFile]
+  await promisify(execFile)(process.execPath, [main, ...args])
 }
 
 async function measureCapture(world: World): Promise<void> {
