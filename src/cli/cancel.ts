@@ -5,6 +5,7 @@ import { isSnapflipError } from '../core/errors.ts'
 import { DETACHED, follow, temporalOf } from './follow.ts'
 import type { Session } from './session.ts'
 import { temporalFailure } from './temporal.ts'
+import { authorizedWhereKnown } from './ticketed.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
 interface Options extends CommonOptions {
@@ -31,6 +32,8 @@ async function run(session: Session, options: Options, dataset: string): Promise
   if (!(await isRunning(session, handle))) {
     return { json: { dataset, cancelled: false, outcome: null }, text: `No refresh of ${dataset} is running.` }
   }
+  // Who may start one may end it.
+  await authorizedWhereKnown(session, { dataset, action: 'refresh', reason: 'cancel' }, async () => undefined)
   await handle.cancel()
   if (!options.wait) return { json: { dataset, cancelled: null, outcome: null }, text: `${dataset}: asked to end.` }
   try {
