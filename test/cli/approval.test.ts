@@ -1,0 +1,108 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { ERRORS } from '../../src/core/errors.ts'
+import { waitUntil } from '../../src/local/wait-until.ts'
+import { uniqueName } from '../support/services.ts'
+import { type Project, testProject } from './project.ts'
+import { json, type Ran, type startSnapflip } from './run.ts'
+
+/** People with logins of their own, in the role that `doctor --grants` makes for them; the owner of the tables applies and runs the worker. */
+const login = { ana: `ana_${uniqueName()}`, dana: `dana_${uniqueName()}`, cy: `cy_${uniqueName()}` }
+type Person = keyof typeof login | 'owner'
+
+let project: Project
+let owner = ''
+let worker: ReturnType<typeof startSnapflip>
+let refresh: ReturnType<typeof startSnapflip>
+let tag = ''
+
+beforeAll(async () => {
+  project = await testProject()
+  const { pool } = project.database
+  owner = (await pool.query<{ name: string }>('select session_user as name')).rows[0]?.name ?? ''
+  await pool.query((await project.run(['doctor', '--grants'])).stdout)
+  for (const name of Object.values(login))
+    await pool.query(`create role ${name} login password 'pw' in role snapflip_operator`)
+  expect((await as('owner', 'apply', '--yes')).code).toBe(0)
+  worker = project.start(['worker', '--work-dir', `${project.folder}/work`])
+  await waitUntil('the worker to poll', () => (worker.seen.stderr.includes('worker polls') ? true : undefined))
+})
+afterAll(async () => {
+  worker.kill('SIGTERM')
+  await worker.ended
+  for (const name of Object.values(login)) await project.database.pool.query(`drop role ${name}`)
+})
+
+/** The definition is everybody's; the connection is each person's own. */
+async function become(person: Person): Promise<void> {
+  const url = new URL(project.database.url)
+  if (person !== 'owner') Object.assign(url, { username: login[person], password: 'pw' })
+  await project.define((definition) => {
+    const dataset = definition.datasets[project.dataset]
+    if (dataset !== undefined) {
+      dataset.roles = { viewer: [login.cy], operator: [login.ana], approver: [login.dana], admin: [owner] }
+      dataset.approval = { when: 'always', expiresAfterMs: 3_600_000 }
+    }
+    return { ...definition, database: url.href }
+  })
+}
+
+async function as(person: Person, ...args: string[]): Promise<Ran> {
+  await become(person)
+  return project.run(args)
+}
+
+test('a viewer may look, and start nothing', async () => {
+  expect((await as('cy', 'status', project.dataset)).code).toBe(0)
+  const refused = await as('cy', 'refresh', project.dataset, '--json')
+  expect(refused.code).toBe(ERRORS.FORBIDDEN.exit)
+  expect(json(refused)).toMatchObject({
+    code: 'FORBIDDEN',
+    message: expect.stringMatching(/operator.*viewer|viewer.*operator/),
+  })
+})
+
+test('a refresh waits for a yes, and status says so', async () => {
+  await become('ana')
+  refresh = project.start(['refresh', project.dataset, '--reason', 'new catalogue', '--json'])
+  tag = await waitUntil('the request for an approval', async () => {
+    const { rows } = await project.database.pool.query<{ tag: string }>('select tag from snapflip.approvals')
+    return rows[0]?.tag
+  })
+  expect((await as('cy', 'status', project.dataset)).stdout).toMatch(new RegExp(`approval.*${tag}.*${login.ana}`))
+})
+
+test('neither who asked for it nor who has not the role can give it, and without a reason nobody', async () => {
+  const own = await as('ana', 'approve', project.dataset, tag, '--reason', 'mine')
+  expect(own.code).toBe(ERRORS.FORBIDDEN.exit)
+  const viewer = await as('cy', 'approve', project.dataset, tag, '--reason', 'looks fine')
+  expect(viewer.code).toBe(ERRORS.FORBIDDEN.exit)
+  const unreasoned = await as('dana', 'approve', project.dataset, tag)
+  expect(unreasoned).toMatchObject({ code: 2, stderr: expect.stringContaining('--reason') })
+  expect((await as('cy', 'cancel', project.dataset)).code).toBe(ERRORS.FORBIDDEN.exit)
+})
+
+test('another may, and readers get the version; who approved is shown afterwards', async () => {
+  const approved = await as('dana', 'approve', project.dataset, tag, '--reason', 'checked the counts', '--json')
+  expect(json(approved)).toMatchObject({ decision: 'approved', woken: true, approval: { decidedBy: login.dana } })
+  const ended = await refresh.ended
+  expect(json(ended)).toMatchObject({ status: 'FLIPPED', tag, active: tag })
+
+  expect((await as('cy', 'show', project.dataset, tag)).stdout).toContain(login.dana)
+  const served = await as('cy', 'served-at', project.dataset, new Date().toISOString())
+  expect(served.stdout).toContain(login.dana)
+  const twice = await as('dana', 'approve', project.dataset, tag, '--reason', 'again')
+  expect(twice.code).toBe(ERRORS.APPROVAL_REFUSED.exit)
+})
+
+test('what was refused is in the history, under the name of who tried', async () => {
+  const { entries } = json<{ entries: Array<{ actor: string; kind: string }> }>(
+    await as('cy', 'history', project.dataset, '--json'),
+  )
+  const tried = entries.filter(({ kind }) => kind.endsWith('refused')).map(({ actor }) => actor)
+  expect(new Set(tried)).toEqual(new Set([login.cy, login.ana, login.dana]))
+})
+
+test('policy says who may what, and which definition that was', async () => {
+  const { stdout } = await as('cy', 'policy', project.dataset)
+  for (const name of [...Object.values(login), owner]) expect(stdout).toContain(name)
+})
