@@ -65,7 +65,7 @@ export async function buildVersion(
   const client = await deps.builder()
   try {
     return await withParent(store, { ...request, inFull }, async (parent) => {
-      const kept = inFull ? null : await keptStillNew(deps, store, client, { dataset, parent })
+      const kept = inFull ? null : await keptStillNew(deps, store, client, { dataset, refreshId, parent })
       if (kept !== null) {
         const summary = `${kept.tag}, kept when its window closed: nothing changed since`
         return { changed: true, summary, version: kept }

@@ -8,7 +8,7 @@ import { whyFull } from '../src/changelog/why-full.ts'
 import { currentSnapshot, isEmptyWindow } from '../src/changelog/window.ts'
 import { isSnapflipError } from '../src/core/errors.ts'
 import { youngIndexes } from '../src/core/time-bound.ts'
-import { keptCandidate } from '../src/registry/kept-candidate.ts'
+import { keptCandidate, takeKept } from '../src/registry/kept-candidate.ts'
 import { refOf } from '../src/registry/known-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { type Deps, datasetOf } from './deps.ts'
@@ -16,13 +16,13 @@ import { type Parent, readManifest } from './parent.ts'
 
 /**
  * What an earlier refresh sealed and could not flip to because its window closed, where a build would make the same now: the same definition,
- * every change since its watermark captured, and there is none. Null: there is no such version, and a build goes on from what is active.
+ * every change since its watermark captured, and there is none. It is this refresh's from here on. Null: there is no such version, and a build goes on from what is active.
  */
 export async function keptStillNew(
   deps: Deps,
   store: Store,
   client: Client,
-  { dataset, parent }: { dataset: string; parent: Parent | null },
+  { dataset, refreshId, parent }: { dataset: string; refreshId: string; parent: Parent | null },
 ): Promise<VersionRef | null> {
   const row = await keptCandidate(deps.pool, dataset)
   const ref = row === null ? null : refOf(row)
@@ -42,7 +42,8 @@ export async function keptStillNew(
     const found = { lineageBroken: false, faults, asked: null, young }
     if (sources.some((source) => whyFull(source, manifest.indexes[source.index] ?? null, found) !== null)) return null
     const looked = sources.filter((source) => !young.has(source.index))
-    return (await isEmptyWindow(client, looked, { from: manifest.watermark, to: now })) ? ref : null
+    if (!(await isEmptyWindow(client, looked, { from: manifest.watermark, to: now }))) return null
+    return (await takeKept(deps.pool, { dataset, tag: ref.tag, refreshId })) ? ref : null
   } catch (error) {
     // The build that follows meets the same, and says so; or it does without this version.
     if (isSnapflipError(error, 'SOURCE_CHANGED') || isSnapflipError(error, 'LINEAGE_BROKEN')) return null

@@ -11,7 +11,7 @@ comment on column snapflip.refreshes.requested_by is 'Who or what asked for it';
 comment on column snapflip.refreshes."full" is 'A build from the source was asked for, whatever changed';
 comment on column snapflip.refreshes.opened_at is 'When it began';
 comment on column snapflip.refreshes.closed_at is 'When it ended; null: it is open';
-comment on column snapflip.refreshes.status is 'How it ended: FLIPPED, NOTHING_NEW, HELD, REJECTED, ROLLED_BACK, CANCELLED, SKIPPED or FAILED; null: it is open';
+comment on column snapflip.refreshes.status is 'How it ended: FLIPPED, NOTHING_NEW, HELD, REJECTED, ROLLED_BACK, CANCELLED, KEPT, SKIPPED or FAILED; null: it is open';
 comment on column snapflip.refreshes.tag is 'Version that it made; null: none';
 comment on column snapflip.refreshes.summary is 'What came of it, in a sentence';
 comment on column snapflip.refreshes.durations is 'Milliseconds of each step, by its name';

@@ -6,3 +6,6 @@ alter table snapflip.refreshes add constraint refreshes_status_check check (
 
 -- Versions are never deleted, and a dataset that is refreshed continuously has many thousands: what is asked for by state is found by it.
 create index versions_by_state on snapflip.versions (state, dataset);
+
+-- A refresh that takes up what a window kept looks for it by its tag.
+create index refreshes_kept on snapflip.refreshes (dataset, tag) where status = 'KEPT';

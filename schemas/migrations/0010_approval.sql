@@ -53,7 +53,24 @@ begin
   select * into strict sealed from snapflip.versions where dataset = refresh.dataset and tag = p_tag;
   if refresh.closed_at is not null or sealed.refresh_id <> p_refresh or sealed.manifest_sha256 is distinct from p_manifest then
     raise exception 'expected refresh % to be open and % to be sealed by it with manifest %, found another', p_refresh, p_tag, p_manifest
-      using errcode = 'object_not_in_prerequisite_state';
+      using errcode = 'restrict_violation';
+  end if;
+  -- A yes to what a window then kept: the same question of another refresh has the same answer, unless whoever gave it asks now.
+  update snapflip.approvals
+     set refresh_id = p_refresh
+   where refresh.requested_via in ('login', 'workflow') and id = (
+     select given.id from snapflip.approvals as given join snapflip.refreshes as kept on kept.id = given.refresh_id
+      where given.dataset = refresh.dataset and given.tag = p_tag and kept.status = 'KEPT'
+        and given.digest = sealed.digest and given.manifest_sha256 = sealed.manifest_sha256 and given.why = p_why
+        and given.decision = 'approved' and given.used_by is null and given.expires_at > clock_timestamp()
+        and given.decided_by is distinct from refresh.requested_by
+      order by given.decided_at desc limit 1
+   )
+  returning id into asked;
+  if asked is not null then
+    perform snapflip.record(refresh.dataset, refresh.requested_by, 'approval.carried', p_tag,
+      jsonb_build_object('approvalId', asked, 'refreshId', p_refresh, 'reason', p_why));
+    return asked;
   end if;
   insert into snapflip.approvals (dataset, tag, refresh_id, digest, manifest_sha256, why, requested_by, valid_for, expires_at)
   values (refresh.dataset, p_tag, p_refresh, sealed.digest, sealed.manifest_sha256, p_why, refresh.requested_by, p_valid_for,
@@ -198,7 +215,7 @@ comment on table snapflip.approvals is 'One row a request for a person''s yes';
 comment on column snapflip.approvals.id is 'Of the request';
 comment on column snapflip.approvals.dataset is 'Which dataset';
 comment on column snapflip.approvals.tag is 'Version that it is about';
-comment on column snapflip.approvals.refresh_id is 'Refresh that asked for it';
+comment on column snapflip.approvals.refresh_id is 'Refresh that asked for it, or took up the version since';
 comment on column snapflip.approvals.digest is 'Content that it is bound to';
 comment on column snapflip.approvals.manifest_sha256 is 'Manifest that it is bound to';
 comment on column snapflip.approvals.why is 'What there was to look at';

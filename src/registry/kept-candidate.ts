@@ -1,13 +1,17 @@
-import { type Db, select } from './transaction.ts'
+import { lockDataset } from './dataset-lock.ts'
+import { requireOpenRefresh } from './require-open-refresh.ts'
+import { takeOver } from './take-over.ts'
+import { type Db, select, transaction } from './transaction.ts'
 import { VERSION_COLUMNS, type VersionRow } from './version.ts'
 
 /**
  * What a refresh whose window closed has left for the next one, of each dataset: sealed, built upon what is active (or the first), and not tried
- * since by a refresh that failed. Rows of `dataset, tag`.
+ * since by a refresh that failed. The one that takes it up makes it its own: it is found by its tag. Rows of `dataset, tag`.
  */
 export const KEPT = `
   select distinct on (kept.dataset) kept.dataset, kept.tag
-    from snapflip.versions as kept join snapflip.refreshes as by on by.id = kept.refresh_id and by.status = 'KEPT'
+    from snapflip.versions as kept join snapflip.refreshes as by
+       on by.dataset = kept.dataset and by.tag = kept.tag and by.status = 'KEPT'
    where kept.state = 'sealed'
      and kept.parent is not distinct from (
        select tag from snapflip.versions as active where active.dataset = kept.dataset and active.state = 'active'
@@ -27,4 +31,28 @@ export async function keptCandidate(db: Db, dataset: string): Promise<VersionRow
     [dataset],
   )
   return rows[0] ?? null
+}
+
+/**
+ * Makes it the refresh's, which then asks for its approval and flips to it as if it had built it. False: it is not there any more, or the refresh has
+ * a version already.
+ *
+ * @throws SnapflipError SUPERSEDED when the refresh is closed.
+ */
+export async function takeKept(
+  db: Db,
+  { dataset, tag, refreshId }: { dataset: string; tag: string; refreshId: string },
+): Promise<boolean> {
+  return transaction(db, async (client) => {
+    await lockDataset(client, dataset)
+    await requireOpenRefresh(client, dataset, refreshId)
+    const { rowCount } = await client.query(
+      `select where $2 = (select tag from (${KEPT}) as kept where kept.dataset = $1)
+          and not exists (select from snapflip.versions as own where own.refresh_id = $3)`,
+      [dataset, tag, refreshId],
+    )
+    if (rowCount === 0) return false
+    await takeOver(client, { dataset, tag, refreshId, from: 'sealed' })
+    return true
+  })
 }

@@ -1,7 +1,7 @@
 import { lockDataset } from './dataset-lock.ts'
-import { record } from './record.ts'
 import { requireOpenRefresh } from './require-open-refresh.ts'
 import { changeState } from './set-version-state.ts'
+import { takeOver } from './take-over.ts'
 import { type Db, transaction } from './transaction.ts'
 import { type VersionRow, version } from './version.ts'
 
@@ -23,10 +23,9 @@ export async function reopenWaived(
     const tag = rows[0]?.tag
     if (tag === undefined) return null
     const from = await changeState(client, { dataset, tag, to: 'sealed' })
-    await client.query(TAKE, [dataset, tag, refreshId])
     // With their waivers they no longer stand against what it is judged to be now.
     await client.query(CONSUME, [dataset, tag])
-    await record(client, { dataset, actor: null, kind: 'version.reopened', version: tag, detail: { from, refreshId } })
+    await takeOver(client, { dataset, tag, refreshId, from })
     return version(client, dataset, tag)
   })
 }
@@ -51,8 +50,6 @@ const WAIVED = `
      )
    order by ordinal desc
    limit 1`
-
-const TAKE = 'update snapflip.versions set refresh_id = $3 where dataset = $1 and tag = $2'
 
 const CONSUME = `
   update snapflip.gate_results as result

@@ -10,6 +10,7 @@ import { decideApproval } from '../../src/registry/decide-approval.ts'
 import { grantsSql } from '../../src/registry/grants.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
+import { keptCandidate, takeKept } from '../../src/registry/kept-candidate.ts'
 import { openRefresh } from '../../src/registry/open-refresh.ts'
 import type { RequestedVia } from '../../src/registry/open-refresh-of.ts'
 import { sealVersion } from '../../src/registry/seal-version.ts'
@@ -214,6 +215,40 @@ describe('an approval', () => {
     asked = await waiting({ via: 'temporal' })
     await expect(said(as.bo)).rejects.toMatchObject({ code: 'FORBIDDEN', details: { why: 'unverified' } })
     await said(as.bo, asked, { decision: 'rejected' })
+  })
+
+  it('of what a window then kept is carried on to the refresh that takes it up, unless whoever gave it asks for that', async () => {
+    const { tag } = asked
+    const ask = async (requestedBy: string, why = 'look') => {
+      const refresh = { ...aRefresh(), requestedBy, requestedVia: 'login' as const }
+      const { refreshId } = refresh
+      await openRefresh(pool, refresh)
+      const manifestSha256 = (await version(pool, DATASET, tag)).manifestSha256 as string
+      const request = { refreshId, tag, manifestSha256, why, validForMs: 60_000 }
+      // Not its version yet: which no retry mends.
+      await expect(askApproval(pool, request)).rejects.toMatchObject({ code: 'INTERNAL' })
+      expect(await takeKept(pool, { dataset: DATASET, tag, refreshId })).toBe(true)
+      expect(await last('version.reopened')).toMatchObject({ version: tag, detail: { from: 'sealed', refreshId } })
+      expect(await takeKept(pool, { dataset: DATASET, tag, refreshId })).toBe(false)
+      // Found while it is open too: its changes are needed until it has flipped.
+      expect(await keptCandidate(pool, DATASET)).toMatchObject({ tag, refreshId })
+      await askApproval(pool, request)
+      return { refreshId, decision: (await approvalOf(pool, refreshId))?.decision }
+    }
+    await said(as.bo)
+    await close(pool, asked.refreshId, 'KEPT', tag)
+    const own = await ask(logins.bo)
+    expect(own.decision).toBeNull()
+    await close(pool, own.refreshId, 'KEPT', tag)
+    const another = await ask(logins.cy, 'something else to look at')
+    expect(another.decision).toBeNull()
+    await close(pool, another.refreshId, 'CANCELLED', tag)
+    const { refreshId, decision } = await ask(logins.cy)
+    expect(decision).toBe('approved')
+    expect(await last('approval.carried')).toMatchObject({ version: tag, detail: { refreshId } })
+    expect(await approvalOf(pool, asked.refreshId)).toBeNull()
+    await flip({ refreshId, tag })
+    asked = { refreshId, tag }
   })
 
   it('and its history are written through their functions alone', async () => {
