@@ -5,6 +5,7 @@ import type { GateFunctions } from '../src/gates/user-function.ts'
 import type { RaiseAlert } from '../src/observe/alert.ts'
 import type { Logger } from '../src/observe/log.ts'
 import type { FurtherStore, Store } from '../src/stores/ports.ts'
+import type { Starter } from '../src/temporal/starter.ts'
 
 /** All that activities use of the world; composed once, in `src/worker.ts`. */
 export interface Deps {
@@ -23,8 +24,8 @@ export interface Deps {
   alert: RaiseAlert
   /** Where builds keep their runs; a retry on the same machine goes on from them. */
   workDir: string
-  /** Who started a workflow: `temporal:<identity>`, as the server recorded it, nobody's proof of anything; or another workflow, by its id. */
-  starter(workflowId: string, runId: string): Promise<{ actor: string; isWorkflow: boolean }>
+  /** Who or what started a workflow, as the server recorded it: nobody's proof of anything. */
+  starter(workflowId: string, runId: string): Promise<Starter>
   /** Whether the Temporal server knows our search attributes. */
   searchable: boolean
 }

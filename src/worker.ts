@@ -30,6 +30,7 @@ import type { Store } from './stores/ports.ts'
 import { backlogOf } from './temporal/backlog.ts'
 import { temporalTarget } from './temporal/connection.ts'
 import { registerSearchAttributes } from './temporal/search-attributes.ts'
+import { starterOf } from './temporal/starter.ts'
 
 /** Bound by CPU and memory. */
 const BUILDS_MAX = 2
@@ -186,22 +187,6 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
     for (const close of closers) await close()
     throw error
   }
-}
-
-/** The identity that the server recorded with the workflow's first event; of a child (a scheduled refresh) its parent's id. */
-async function starterOf(
-  connection: NativeConnection,
-  namespace: string,
-  execution: { workflowId: string; runId: string },
-): Promise<{ actor: string; isWorkflow: boolean }> {
-  const { history } = await connection.workflowService.getWorkflowExecutionHistory({
-    namespace,
-    execution,
-    maximumPageSize: 1,
-  })
-  const started = history?.events?.[0]?.workflowExecutionStartedEventAttributes
-  const parent = started?.parentWorkflowExecution?.workflowId || null
-  return { actor: `temporal:${parent ?? (started?.identity || 'unknown')}`, isWorkflow: parent !== null }
 }
 
 /** The bundle built with the package where there is one; from source, Temporal bundles when the worker starts. */

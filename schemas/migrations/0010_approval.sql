@@ -190,7 +190,8 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$
   returning id
 $$;
 
--- What a person triggers now of a schedule is theirs: the newest such ticket that no run has used, of the last five minutes.
+-- What a person triggers now of a schedule is theirs: the newest such ticket that no run has used, of the last five minutes. It stays that run's,
+-- however long that waits or tries again.
 create function snapflip.use_trigger(p_dataset text, p_run text) returns text
 language sql security definer set search_path = pg_catalog, pg_temp as $$
   update snapflip.tickets
@@ -198,7 +199,7 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$
    where id = (
      select id from snapflip.tickets
       where dataset = p_dataset and action = 'refresh' and request = jsonb_build_object('dataset', p_dataset, 'trigger', true)
-        and coalesce(used_by, p_run) = p_run and issued_at > clock_timestamp() - interval '5 minutes'
+        and (used_by = p_run or (used_by is null and issued_at > clock_timestamp() - interval '5 minutes'))
       order by used_by nulls last, issued_at desc limit 1
    )
   returning actor

@@ -41,9 +41,10 @@ export async function finishRefresh(client: pg.ClientBase, end: RefreshEnd): Pro
   ])
   const row = rows[0]
   if (row === undefined) return false
-  await endApproval(client, refreshId, 'withdrawn')
   await client.query(ABANDON_BUILDS, [refreshId])
   const unsealed = await client.query<{ tag: string }>(RETIRE_UNSEALED, [refreshId])
+  // The history is the last lock that a transaction takes.
+  await endApproval(client, refreshId, 'withdrawn')
   await record(client, {
     dataset: row.dataset,
     actor: null,

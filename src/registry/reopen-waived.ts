@@ -7,8 +7,8 @@ import { type VersionRow, version } from './version.ts'
 
 /**
  * The newest version upon this parent that every gate which refused it was waived for becomes the refresh's: sealed, to be judged again. So what a
- * person looked at and let pass is what goes on, however far the source has moved meanwhile. Null: there is
- * none, or the refresh has a version already.
+ * person looked at and let pass is what goes on, however far the source has moved meanwhile; but not where the definition is another one by now, nor
+ * after a person's no to it. Null: there is none, or the refresh has a version already.
  *
  * @throws SnapflipError SUPERSEDED when the refresh is closed.
  */
@@ -43,6 +43,11 @@ const WAIVED = `
     from snapflip.versions
    where dataset = $1 and parent is not distinct from $2 and state in ('held', 'rejected')
      and not exists (select from snapflip.versions as own where own.refresh_id = $3)
+     and state_at > (select max(applied_at) from snapflip.definitions where definitions.dataset = $1)
+     and not exists (
+       select from snapflip.approvals as asked
+        where asked.dataset = $1 and asked.tag = versions.tag and decision in ('rejected', 'expired')
+     )
      and (
        select bool_and(exists (${IN_FORCE}))
          from snapflip.gate_results as result

@@ -15,7 +15,8 @@ export interface Refusal {
 
 /**
  * The newest refusal of a version upon this parent that the same content would get again: neither the definition nor a waiver came since. One
- * that said nothing of the content does not stand: a gate that was itself broken, or a store that did not give back what was written.
+ * that said nothing of the content does not stand: a gate that was itself broken, a store that did not give back what was written, or nobody who
+ * answered in time.
  */
 export async function standingRefusal(
   db: Db,
@@ -35,6 +36,10 @@ export async function standingRefusal(
           select from snapflip.gate_results as result
            where result.dataset = $1 and result.tag = versions.tag and verdict in ('hold', 'reject')
              and (gate = 'integrity' or actual ? 'broken')
+        )
+        and not exists (
+          select from snapflip.approvals
+           where approvals.dataset = $1 and approvals.tag = versions.tag and decision = 'expired'
         )
       order by ordinal desc
       limit 1`,

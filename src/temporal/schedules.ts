@@ -3,7 +3,7 @@ import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import type { Schedule } from '../../schemas/schedule.ts'
 import { failureMessage } from '../core/failure.ts'
 
-const scheduleId = (dataset: string) => `snapflip:${dataset}`
+export const scheduleId = (dataset: string) => `snapflip:${dataset}`
 
 /** Ended runs that are told. */
 const RUNS_MAX = 10

@@ -13,10 +13,13 @@ import { intendFlip } from '../../src/registry/intend-flip.ts'
 import { keptCandidate, takeKept } from '../../src/registry/kept-candidate.ts'
 import { openRefresh } from '../../src/registry/open-refresh.ts'
 import type { RequestedVia } from '../../src/registry/open-refresh-of.ts'
+import { reopenWaived } from '../../src/registry/reopen-waived.ts'
 import { sealVersion } from '../../src/registry/seal-version.ts'
 import { setVersionState } from '../../src/registry/set-version-state.ts'
+import { standingRefusal } from '../../src/registry/standing-refusal.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { version } from '../../src/registry/version.ts'
+import { waive } from '../../src/registry/waive.ts'
 import { type TestDatabase, testDatabase, uniqueName } from '../support/services.ts'
 import { allocate, aRefresh, attempt, close, DATASET, definition, gate, generation, judge, seal } from './shop.ts'
 
@@ -68,7 +71,7 @@ describe('an approval', () => {
     const mine = generation()
     await beginGeneration(pool, attempt(refreshId, { generation: mine }))
     await sealVersion(pool, seal(tag, { generation: mine }))
-    await judge(pool, refreshId, tag, [gate(verdict)])
+    await judge(pool, refreshId, tag, [gate(verdict, 'drift')])
     const { manifestSha256 } = await version(pool, DATASET, tag)
     const ask = { refreshId, tag, manifestSha256: manifestSha256 as string, why: 'look', validForMs }
     await askApproval(pool, ask)
@@ -174,6 +177,41 @@ describe('an approval', () => {
       asked.refreshId,
     ])
     await expect(flip()).rejects.toMatchObject({ code: 'PREFLIP_REFUSED' })
+  })
+
+  it('that nobody gave in time is asked for again by the next refresh; after a no, neither that nor a waiver takes the version up', async () => {
+    const standing = async () => (await standingRefusal(pool, { dataset: DATASET, parent: null }))?.tag
+    const ended = async (decision: 'expired' | 'rejected', validForMs = 60_000) => {
+      await close(pool, asked.refreshId)
+      // What a gate held, and a person waived since.
+      asked = await waiting({ verdict: 'hold', validForMs })
+      if (decision === 'rejected') await said(as.bo, asked, { decision })
+      else await endApproval(pool, asked.refreshId, 'expired')
+      expect(await approvalOf(pool, asked.refreshId)).toMatchObject({ decision })
+      await setVersionState(pool, { dataset: DATASET, tag: asked.tag, to: 'rejected', why: decision })
+      await close(pool, asked.refreshId, 'REJECTED', asked.tag)
+      return asked.tag
+    }
+    const expired = await ended('expired', 1)
+    expect(await standing()).not.toBe(expired)
+    const rejected = await ended('rejected')
+    expect(await standing()).toBe(rejected)
+    const until = new Date(Date.now() + 3_600_000)
+    for (const tag of [expired, rejected])
+      await waive(pool, { dataset: DATASET, tag, gate: 'drift', until, reason: 'seen' })
+    const next = aRefresh()
+    await openRefresh(pool, next)
+    const reopened = () => reopenWaived(pool, { dataset: DATASET, refreshId: next.refreshId, parent: null })
+    expect(await reopened()).toBeNull()
+    // Without those answers it is taken up; but not under another definition.
+    await pool.query(`update snapflip.approvals set decision = 'withdrawn', decided_by = null where tag = $1`, [
+      rejected,
+    ])
+    await pool.query('update snapflip.definitions set applied_at = clock_timestamp() where dataset = $1', [DATASET])
+    expect(await reopened()).toBeNull()
+    await pool.query('update snapflip.versions set state_at = clock_timestamp() where dataset = $1', [DATASET])
+    expect(await reopened()).toMatchObject({ tag: rejected })
+    await close(pool, next.refreshId)
   })
 
   it('is of what was sealed when it was asked for, whatever the registry says afterwards', async () => {

@@ -99,7 +99,7 @@ async function makeShop(): Promise<{ world: World; deps: Deps; tags: [string, st
   if (deps === undefined) throw new Error('the worker made no deps')
   return {
     world,
-    deps: { ...deps, starter: async () => ({ actor: 'a test', isWorkflow: false }) },
+    deps: { ...deps, starter: async () => ({ identity: 'a test', parents: [], schedule: null }) },
     tags: [first.tag as string, second.tag as string],
   }
 }

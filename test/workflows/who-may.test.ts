@@ -1,10 +1,13 @@
-import { expect, it } from 'vitest'
-import { type ScheduledOutcome, WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { expect, it, onTestFinished } from 'vitest'
+import { WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { scheduleSchema } from '../../schemas/schedule.ts'
 import { failureCode } from '../../src/core/failure.ts'
+import { waitUntil } from '../../src/local/wait-until.ts'
 import { authorize } from '../../src/registry/authorize.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { refreshes } from '../../src/registry/refreshes.ts'
 import { issueTicket } from '../../src/registry/ticket.ts'
+import { putSchedule, removeSchedule, scheduleState, triggerSchedule } from '../../src/temporal/schedules.ts'
 import { damagingFlips } from '../support/damage.ts'
 import { around, makeWorld } from '../support/world.ts'
 
@@ -20,6 +23,8 @@ it('a refresh or rollback is whoever proved it with a ticket, or else an identit
   const definition = world.config.datasets[dataset]
   if (definition === undefined) throw new Error('no definition')
   definition.roles = { admin: [login] }
+  const schedule = scheduleSchema.parse({ cron: '0 0 1 1 *' })
+  definition.schedule = schedule
   await world.apply()
   const damage = damagingFlips(world)
   await world.worker(around(damage))
@@ -49,11 +54,22 @@ it('a refresh or rollback is whoever proved it with a ticket, or else an identit
   // A schedule's runs nobody has to allow; nor the rollback of a refresh that failed.
   damage.armed = true
   await pool.query('update items set n = n + 1')
-  const scheduled = (await world.client.workflow.execute('scheduledRefresh', {
-    workflowId: `${WORKFLOW_ID.scheduled(dataset)}-2026-05-18T02:00:00Z`,
-    taskQueue: world.config.temporal.taskQueue,
-    args: [{ dataset }],
-  })) as ScheduledOutcome
+  // Whoever starts by hand what a schedule starts is not the schedule.
+  const byHand = await world.client.workflow
+    .execute('scheduledRefresh', {
+      workflowId: `${WORKFLOW_ID.scheduled(dataset)}-2026-05-18T02:00:00Z`,
+      taskQueue: world.config.temporal.taskQueue,
+      args: [{ dataset }],
+    })
+    .catch((error: unknown) => error)
+  expect(failureCode(byHand)).toBe('FORBIDDEN')
+  await putSchedule(world.client, { dataset, schedule, taskQueue: world.config.temporal.taskQueue })
+  onTestFinished(() => removeSchedule(world.client, dataset))
+  await triggerSchedule(world.client, dataset)
+  const scheduled = await waitUntil('the scheduled run to end', async () => {
+    const [run] = (await scheduleState(world.client, dataset))?.last ?? []
+    return run?.status == null ? undefined : run
+  })
   expect(scheduled).toMatchObject({ status: 'ROLLED_BACK' })
   damage.armed = false
   await world.resume()
