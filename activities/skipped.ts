@@ -5,15 +5,15 @@ import { summaryOf } from './approval.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
 
-/** Reports a run that a schedule made for nothing, and says what is in its way. */
+/** Reports a run that a schedule made for nothing, and says what is in its way: `reason`, or the refresh that runs. */
 export const skipped =
   (deps: Deps) =>
-  ({ dataset, workflowId }: { dataset: string; workflowId: string }): Promise<string> =>
+  ({ dataset, workflowId, reason: known }: { dataset: string; workflowId: string; reason?: string }): Promise<string> =>
     asActivity(async () => {
       const open = await openRefreshOf(deps.pool, dataset)
       const approval = open === null ? null : await approvalOf(deps.pool, open.refreshId)
       const waits = approval !== null && approval.decision === null
-      const reason = `a refresh of ${dataset} was running already${waits ? `: ${summaryOf(approval)}` : ''}`
+      const reason = known ?? `a refresh of ${dataset} was running already${waits ? `: ${summaryOf(approval)}` : ''}`
       const detail = { reason, workflowId, refreshId: open?.refreshId ?? null }
       await recordEvent(deps.pool, { dataset, actor: `temporal:${workflowId}`, kind: 'refresh.skipped', detail })
       return reason

@@ -31,7 +31,7 @@ const PAUSE_MS = { FAILED: 60_000, SKIPPED: 5_000 } as const
 
 /**
  * Continuous mode: refreshes a dataset as soon as there is something new, at most every so often. An activity looks for that, so that waiting
- * writes no events; every so many rounds it goes on as a new run. It ends when it is cancelled (`apply` without `continuous`).
+ * writes no events; every so many rounds it goes on as a new run. It ends by being terminated (`apply` without `continuous`).
  */
 export async function continuous({
   dataset,
@@ -95,7 +95,7 @@ export async function continuous({
     const scope = new CancellationScope()
     interrupt = () => scope.cancel()
     try {
-      const found = await scope.run(() => watching().somethingNew({ dataset, since }))
+      const found = await scope.run(() => watching().somethingNew({ dataset, since, ...refused() }))
       everyMs = found.atMostEveryMs
       if (found.seen === null) return false
       since = found.seen
@@ -112,6 +112,12 @@ export async function continuous({
     } finally {
       interrupt = () => {}
     }
+  }
+
+  /** What changes were refused is known from the last run alone. */
+  function refused(): { refusedAt?: string } {
+    const last = state.runs[0]
+    return since === null || last === undefined ? {} : { refusedAt: last.at }
   }
 
   async function refreshed(): Promise<ContinuousRun> {

@@ -1,4 +1,4 @@
-import { executeChild, isCancellation, sleep, workflowInfo } from '@temporalio/workflow'
+import { executeChild, isCancellation, patched, sleep, workflowInfo } from '@temporalio/workflow'
 import { type RefreshOutcome, type ScheduledOutcome, WORKFLOW_ID } from '../schemas/refresh.ts'
 import { failureCode, failureMessage } from '../src/core/failure.ts'
 import { quick } from './activities.ts'
@@ -24,7 +24,11 @@ export async function runRefresh(dataset: string, reason: string): Promise<Sched
         return { status: 'SKIPPED', tag: null, summary }
       }
       const [code, message] = [failureCode(error), failureMessage(error)]
-      if (code === 'ON_HOLD' || code === 'REFRESH_RUNNING') return { status: 'SKIPPED', tag: null, summary: message }
+      if (code === 'ON_HOLD' || code === 'REFRESH_RUNNING') {
+        if (patched('skip-is-told'))
+          await quick.skipped({ dataset, workflowId: workflowInfo().workflowId, reason: message })
+        return { status: 'SKIPPED', tag: null, summary: message }
+      }
       if (isCancellation(error)) throw error
       const { retryInMs } = await quick.afterFailure({ dataset, code, message, attempt })
       if (retryInMs === null) throw error

@@ -11,6 +11,7 @@ import { gateResults } from '../../src/registry/gate-results.ts'
 import { hold } from '../../src/registry/hold.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
 import { journalledGenerations } from '../../src/registry/journalled-generations.ts'
+import { lastGoodRefresh } from '../../src/registry/last-good-refresh.ts'
 import { openRefresh } from '../../src/registry/open-refresh.ts'
 import { openRefreshOf } from '../../src/registry/open-refresh-of.ts'
 import { quarantine } from '../../src/registry/quarantine.ts'
@@ -90,6 +91,13 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
   })
 
   describe('refreshes', () => {
+    it('that were skipped or cancelled in between leave a row of failures one', async () => {
+      const good = await open(pool)
+      await close(pool, good, 'NOTHING_NEW')
+      for (const status of ['FAILED', 'SKIPPED', 'CANCELLED'] as const) await close(pool, await open(pool), status)
+      expect(await lastGoodRefresh(pool, DATASET)).toBe(good)
+    })
+
     it('of 20 that start at once, one is open; the others are told which', async () => {
       const all = await Promise.allSettled(Array.from({ length: 20 }, () => openRefresh(pool, aRefresh())))
       const refused = all.filter((one) => one.status === 'rejected').map((one) => one.reason)

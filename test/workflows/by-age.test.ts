@@ -1,4 +1,7 @@
+import { MockActivityEnvironment } from '@temporalio/testing'
 import { expect, it } from 'vitest'
+import type { Deps } from '../../activities/deps.ts'
+import { type Found, somethingNew } from '../../activities/something-new.ts'
 import type { DatasetDefinition } from '../../schemas/config.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
 import { makeWorld, type World } from '../support/world.ts'
@@ -23,7 +26,11 @@ it('a source without capture is read again by age: until then a refresh finds no
       },
     },
   })
-  await world.worker()
+  const used: Deps[] = []
+  await world.worker((deps) => {
+    used.push(deps)
+    return deps
+  })
   const reader = await (async () => {
     await world.refresh()
     return world.reader()
@@ -58,6 +65,17 @@ it('a source without capture is read again by age: until then a refresh finds no
   expect(Date.parse((await world.pointer()).freshAsOf?.at ?? '')).toBeGreaterThan(Date.parse(before))
   await redefine(world, ({ indexes }) => Object.assign(indexes.totals ?? {}, { rebuildAfterMs: HOUR_MS }))
   expect(await world.refresh()).toMatchObject({ summary: expect.stringContaining('its source was read at') })
+
+  // In continuous mode: due by age alone it is found with a snapshot, so that what a gate then refuses is looked at from there on.
+  await redefine(world, (definition) => {
+    Object.assign(definition, { schedule: { continuous: { atMostEveryMs: 100 } } })
+    Object.assign(definition.indexes.totals ?? {}, { rebuildAfterMs: 1 })
+  })
+  const look = (since: string | null): Promise<Found> =>
+    new MockActivityEnvironment().run(somethingNew(used[0] as Deps), { dataset: world.dataset, since })
+  const { seen } = await look(null)
+  expect(seen).toMatch(/^\d+:\d+:/)
+  expect((await look(seen)).seen).toMatch(/^\d+:\d+:/)
 })
 
 it('a version older than its budget is told, once, though nothing refreshes it; a definition without one takes it back', async () => {

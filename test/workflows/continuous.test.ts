@@ -65,9 +65,35 @@ it('continuous mode refreshes as soon as something is new: not while it is pause
   worker.shutdown()
   await worker.run
   await write(13)
-  await world.worker()
+  const manual = Promise.withResolvers<void>()
+  let gate: Promise<void> | undefined
+  await world.worker((deps) => ({
+    ...deps,
+    builder: async () => {
+      if (gate !== undefined) {
+        manual.resolve()
+        await gate
+      }
+      return deps.builder()
+    },
+  }))
   await served(13)
   expect((await state())?.last[0]).toMatchObject({ status: 'FLIPPED' })
+
+  // Beside a refresh that somebody else has started it waits, and reports nothing.
+  await doing('looking for something new')
+  const release = Promise.withResolvers<void>()
+  gate = release.promise
+  const refresh = world.refresh()
+  await manual.promise
+  await write(99)
+  await doing('a refresh runs')
+  gate = undefined
+  release.resolve()
+  await refresh
+  await served(99)
+  const skips = await world.pool.query(`select from snapflip.history where kind = 'refresh.skipped'`)
+  expect(skips.rowCount).toBe(0)
 
   // What a gate holds back is not tried again until the source changes.
   const held = async () =>

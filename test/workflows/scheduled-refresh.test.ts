@@ -39,6 +39,13 @@ it('a scheduled run beside an open refresh is skipped, and the refresh goes on',
   gate.resolve()
   expect(await refresh).toMatchObject({ status: 'FLIPPED' })
   expect(await scheduled(world, '2026-05-18T03:00:00Z')).toMatchObject({ status: 'NOTHING_NEW' })
+  await world.hold('a look')
+  const { status, summary } = await scheduled(world, '2026-05-18T04:00:00Z')
+  expect(status).toBe('SKIPPED')
+  const told = await world.pool.query<{ reason: string }>(
+    `select detail ->> 'reason' as reason from snapflip.history where kind = 'refresh.skipped' order by seq`,
+  )
+  expect(told.rows).toEqual([{ reason: expect.stringContaining('running already') }, { reason: summary }])
 })
 
 it('a scheduled run whose refresh fails has failed', async () => {
