@@ -12,13 +12,20 @@ import { repair } from './reconcile.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 import { throughRestarts } from './through-restarts.ts'
 
-/** Takes the canary of a refresh back that ends without its flip: readers first. */
+/** Takes the canary of a refresh back that ends without its flip: readers first, also where the registry does not answer. */
 export const endCanary =
   (deps: Deps) =>
   ({ dataset, canaryId, why }: { dataset: string; canaryId: string; why: string }): Promise<void> =>
     asActivity(async (tell, signal) => {
+      const store = await deps.store(dataset)
+      const looking = { dataset, tell, signal }
+      // Begun, it has raised the pointer's epoch to its own: no attempt that is paused shows it again.
+      await throughRestarts(
+        () => changePointer(store.pointer, { kind: 'endCanary', canaryId }, { dataset }),
+        () => repair(deps, store, looking),
+      )
       const canary = await canaryOf(deps.pool, canaryId)
-      if (canary !== null) await takeBack(deps, await deps.store(dataset), { dataset, tell, signal }, canary, why)
+      if (canary !== null) await takeBack(deps, store, looking, canary, why)
     })
 
 /** Ends the canary that a refresh has left behind: it died, and this one has its place. And one that is in the pointer alone. */

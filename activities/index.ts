@@ -1,6 +1,7 @@
 import { afterFailure } from './after-failure.ts'
 import { approval } from './approval.ts'
 import { awaitAdoption } from './await-adoption.ts'
+import { bakeUnwatched } from './bake-unwatched.ts'
 import { beginCanary } from './begin-canary.ts'
 import { build } from './build.ts'
 import { compensationFailed } from './compensation-failed.ts'
@@ -44,6 +45,7 @@ export function createActivities(deps: Deps) {
     degrade: degrade(deps),
     verify: verify(deps),
     watchBake: watchBake(deps),
+    bakeUnwatched: bakeUnwatched(deps),
     retire: retire(deps),
     settle: settle(deps),
     skipped: skipped(deps),

@@ -72,6 +72,18 @@ export const long = proxyActivities<Activities>({
   cancellationType,
 })
 
+/**
+ * The watch over a version that readers are on: nobody else looks at it meanwhile, so that it outlives a store or database that is down for a night.
+ * Given up a day after the longest bake would have ended.
+ */
+export const baking = proxyActivities<Activities>({
+  startToCloseTimeout: '24 hours',
+  scheduleToCloseTimeout: '48 hours',
+  heartbeatTimeout,
+  retry,
+  cancellationType,
+})
+
 /** Of further stores: one that does not answer for some ten seconds is left behind, and brought up by a later refresh or rollback. */
 const soon = { ...retry, maximumAttempts: 5 }
 

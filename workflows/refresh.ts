@@ -192,16 +192,23 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   /** Takes back what this refresh did, by how far it came, and says how it ended. */
   async function compensate(error: unknown, summary: string): Promise<RefreshOutcome> {
     if (!planned) return await neverBegun(error, summary)
+    // Readers first: a share of them is on what nobody goes on with. Where the flip was made after all, this changes nothing.
+    const uncompared = flipped || !canaryAsked ? null : await failureOf(endCanary)
     // Read before anything is removed: a flip whose reply was lost may have been made.
     const unread = flipped ? null : await failureOf(settleFlip)
     if (flipped) return await afterFlip(error, summary)
     if (flipAsked && unread !== null) return await neverRead(error, unread, summary)
 
     const cancelled = isCancellation(error)
-    await end(cancelled ? 'CANCELLED' : 'FAILED', summary)
-    if (canaryAsked) await reported(undone, () => patient.endCanary({ dataset, canaryId, why: summary }))
-    await reported(undone, () => long.discard({ dataset }))
+    // Where the end cannot be recorded, the next refresh takes this one over; what follows is not left undone for that.
+    await failureOf(() => end(cancelled ? 'CANCELLED' : 'FAILED', summary))
+    if (uncompared !== null) await failureOf(() => tellFailed(undone, uncompared))
+    await failureOf(() => reported(undone, () => long.discard({ dataset })))
     throw cancelled ? error : failed(error)
+
+    async function endCanary(): Promise<void> {
+      await patient.endCanary({ dataset, canaryId, why: summary })
+    }
   }
 
   async function settleFlip(): Promise<void> {
@@ -240,6 +247,8 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     const child = {
       workflowId: WORKFLOW_ID.bake(dataset, flipId),
       parentClosePolicy: 'ABANDON',
+      // Nor is it cancelled with it.
+      cancellationType: 'ABANDON',
       args: [{ dataset, flipId, tag: tag as string }],
     } as const
     return await steps.take('bake', `watching ${tag}`, async () => {

@@ -24,7 +24,7 @@ create table snapflip.canaries (
 );
 create unique index canaries_one_open on snapflip.canaries (dataset) where outcome is null;
 
--- Null: no bake was declared. cutShort: another flip or a rollback came before its end.
+-- Null: no bake was declared. cutShort: another flip or a rollback came before its end, or the watch could not go on.
 alter table snapflip.flips
   add column bake_until timestamptz,
   add column bake_outcome text check (bake_outcome in ('baked', 'failed', 'cutShort')),

@@ -11,7 +11,7 @@ import { type Db, transaction } from './transaction.ts'
  */
 export async function endBake(
   db: Db,
-  { flipId, outcome, detail }: { flipId: string; outcome: 'baked' | 'failed'; detail: object },
+  { flipId, outcome, detail }: { flipId: string; outcome: BakeOutcome; detail: object },
 ): Promise<BakeOutcome | null> {
   return transaction(db, async (client) => {
     const found = await flipOf(client, flipId)
@@ -20,11 +20,13 @@ export async function endBake(
     const { dataset, to, bakeUntil, bakeOutcome } = (await flipOf(client, flipId)) as FlipRow
     if (bakeUntil === null || bakeOutcome !== null) return bakeOutcome
     await client.query(END, [flipId, outcome])
-    const kind = outcome === 'baked' ? 'bake.passed' : 'bake.failed'
-    await record(client, { dataset, actor: null, kind, version: to, detail: { flipId, ...detail } })
+    await record(client, { dataset, actor: null, kind: KIND[outcome], version: to, detail: { flipId, ...detail } })
     return outcome
   })
 }
+
+/** Cut short by a flip it has none of its own: the flip has one. */
+const KIND = { baked: 'bake.passed', failed: 'bake.failed', cutShort: 'bake.unwatched' } as const
 
 const END = `
   update snapflip.flips

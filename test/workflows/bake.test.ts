@@ -1,15 +1,18 @@
+import { Context } from '@temporalio/activity'
 import { describe, expect, it, vi } from 'vitest'
 import type { CounterReport } from '../../schemas/counters.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { bakePolicySchema } from '../../schemas/watch.ts'
+import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode } from '../../src/core/failure.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
 import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { knownPointer } from '../../src/registry/known-pointer.ts'
+import type { Between } from '../stores/faults.ts'
 import { report } from '../stores/reports.ts'
 import { expectSound } from '../support/soundness.ts'
-import { makeWorld, type World, type WorldOptions } from '../support/world.ts'
+import { around, makeWorld, type World, type WorldOptions } from '../support/world.ts'
 
 const SHOP = {
   schema: `create table products (id integer primary key, price integer not null);
@@ -24,10 +27,10 @@ vi.setConfig({ maxConcurrency: 4, testTimeout: 120_000 })
 
 type Finishing = { onTestFinished: (close: () => void | Promise<void>) => unknown }
 
-async function makeShop(bake: object, { onTestFinished }: Finishing): Promise<World> {
+async function makeShop(bake: object, { onTestFinished }: Finishing, between?: Between): Promise<World> {
   const onFinished = onTestFinished as NonNullable<WorldOptions['onFinished']>
   const world = await makeWorld({ ...SHOP, dataset: { ...SHOP.dataset, bake }, onFinished })
-  await world.worker()
+  await world.worker(between && around(between))
   return world
 }
 
@@ -148,7 +151,7 @@ describe.concurrent('a bake', () => {
     expect(await world.pointer()).toMatchObject({ active: { tag: outcome.tag }, hold: { by: 'snapflip' } })
   })
 
-  it('a refresh that is cancelled or dies while its version bakes cuts its bake short, or leaves it to itself', async (context) => {
+  it('a refresh that is cancelled or dies while its version bakes leaves the bake to itself', async (context) => {
     const world = await makeShop(LONG, context)
     const first = world.refresh()
     const handle = world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset))
@@ -160,6 +163,8 @@ describe.concurrent('a bake', () => {
     await handle.cancel()
     expect(await first).toMatchObject({ status: 'FLIPPED', summary: expect.stringContaining('cancelled in step bake') })
     expect((await world.pointer()).active).toEqual(flipped.active)
+    const left = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, flipped.flipId as string))
+    expect((await left.describe()).status.name).toBe('RUNNING')
 
     const second = await untilFlipped(world)
     await waitUntil('a bake', async () => {
@@ -168,9 +173,47 @@ describe.concurrent('a bake', () => {
     })
     second.refresh.catch(() => undefined)
     await handle.terminate()
+    expect(await left.result()).toMatchObject({ status: 'LEFT' })
     await count(world, second.after.flipId as string, second.tag, { errors: 400 })
     const bake = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, second.after.flipId as string))
     expect(await bake.result()).toMatchObject({ status: 'ROLLED_BACK' })
     expect((await world.pointer()).active).toEqual(flipped.active)
+  })
+
+  it('a bake that cannot go on, or that somebody cancels, is told and recorded as cut short', async (context) => {
+    let blind = true
+    const world = await makeShop(LONG, context, {
+      async run(operation, call) {
+        if (blind && operation === 'pointer.read' && Context.current().info.activityType === 'watchBake')
+          throw new SnapflipError('STORE_UNSUITABLE', 'no right to read')
+        return call()
+      },
+    })
+    const first = await world.refresh()
+    expect(first).toMatchObject({
+      status: 'FLIPPED',
+      summary: expect.stringContaining(`${first.tag} is not watched any more: no right to read`),
+    })
+    blind = false
+    const second = await untilFlipped(world)
+    const bake = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, second.after.flipId as string))
+    await waitUntil('a bake', () =>
+      bake.describe().then(
+        ({ raw }) => raw.pendingActivities?.length || undefined,
+        () => undefined,
+      ),
+    )
+    await bake.cancel()
+    expect(await second.refresh).toMatchObject({ status: 'FLIPPED', active: second.tag })
+    const told = alertsOf(world).filter(({ msg }) => String(msg).includes('nobody watches'))
+    expect(told).toMatchObject([
+      { alert: 'COMPENSATION_FAILED', version: first.tag },
+      { alert: 'COMPENSATION_FAILED', version: second.tag },
+    ])
+    const entries = await historyEntries(world.pool, { dataset: world.dataset, kind: 'bake.unwatched' })
+    expect(entries.map((entry) => entry.version)).toEqual([second.tag, first.tag])
+    const outcomes = (await flips(world.pool, world.dataset)).map(({ bakeOutcome }) => bakeOutcome)
+    expect(outcomes).toEqual(['cutShort', 'cutShort'])
+    await expectSound(world)
   })
 })

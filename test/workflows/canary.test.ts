@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Context } from '@temporalio/activity'
+import { ApplicationFailure, Context } from '@temporalio/activity'
 import { describe, expect, it, vi } from 'vitest'
 import type { ConfigInput } from '../../schemas/config.ts'
 import type { CounterReport } from '../../schemas/counters.ts'
@@ -175,6 +175,53 @@ describe.concurrent('a canary', () => {
     await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).cancel()
     await next.refresh
     await expectSound(world)
+  })
+
+  it('whose refresh fails is over for its readers at once, though neither the registry nor the end of the refresh can be written', async (context) => {
+    const world = await makeWorld({
+      ...SHOP,
+      dataset: { ...SHOP.dataset, canary: ENDLESS },
+      onFinished: context.onTestFinished as NonNullable<WorldOptions['onFinished']>,
+    })
+    let isDown = false
+    await world.worker(
+      (deps) => ({
+        ...deps,
+        pool: new Proxy(deps.pool, {
+          get(pool, name) {
+            if (isDown) throw new SnapflipError('POSTGRES_UNREACHABLE', 'a test')
+            const value = Reflect.get(pool, name)
+            return typeof value === 'function' ? value.bind(pool) : value
+          },
+        }),
+      }),
+      {
+        decorateActivities: (activities) => ({
+          ...activities,
+          watchCanary: async () => {
+            isDown = true
+            throw ApplicationFailure.nonRetryable('a test', 'CORRUPT')
+          },
+          finish: async (end) =>
+            end.status === 'FAILED'
+              ? Promise.reject(ApplicationFailure.nonRetryable('a test'))
+              : activities.finish(end),
+        }),
+      },
+    )
+    await world.refresh()
+    await world.pool.query('update products set price = price + 1')
+    const failure = world.refreshFailure()
+    await waitUntil('readers to be back', async () =>
+      isDown && (await world.pointer()).candidate === null ? true : undefined,
+    )
+    isDown = false
+    expect(failureCode(await failure)).toBe('CORRUPT')
+    const { rows } = await world.pool.query('select outcome from snapflip.canaries')
+    expect(rows).toEqual([{ outcome: 'ended' }])
+    const asked = await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).fetchHistory()
+    const names = asked.events?.map((event) => event.activityTaskScheduledEventAttributes?.activityType?.name)
+    expect(names?.filter((name) => name).slice(-4)).toEqual(['endCanary', 'settle', 'finish', 'discard'])
   })
 
   it('that was given up before it began does not begin later', async (context) => {
