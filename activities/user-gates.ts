@@ -40,9 +40,9 @@ export async function judgeByUsers(
     changes: () => allChanges(store, manifest, signal),
     signal,
   }
-  const ask = (name: string, gate: UserGate): Promise<Found> => {
+  const ask = (name: string, gate: UserGate, begun: number): Promise<Found> => {
     if (gate.kind === 'sql') return askSql(gate, subject, () => deps.builder())
-    if (gate.kind === 'webhook') return askWebhook(name, gate, subject)
+    if (gate.kind === 'webhook') return askWebhook(name, gate, subject, begun)
     const judge = deps.functions.get(`${dataset}/${name}`)
     if (judge === undefined)
       throw new BrokenGate('this worker was started without it: start it with the definition file')
@@ -51,7 +51,8 @@ export async function judgeByUsers(
   const results: GateResult[] = []
   for (const [name, gate] of Object.entries(gates)) {
     tell(`asking the gate ${name}`)
-    const result = await judgeByUser(name, gate, subject, async () => ask(name, gate))
+    const begun = Date.now()
+    const result = await judgeByUser(name, gate, subject, async () => ask(name, gate, begun))
     done(result)
     results.push(result)
   }

@@ -27,6 +27,7 @@ export const changeVolume: Gate = async ({ index, evidence, history }, { changeV
   const { calibrate } = limits
   const good = calibrate === undefined ? [] : await history(calibrate.versions)
   const changes = changesOf(evidence)
+  const uncalibrated: Direction[] = []
   for (const direction of DIRECTIONS) {
     const declared = declaredLimit(limits, direction)
     const changed = changes[direction]
@@ -38,7 +39,8 @@ export const changeVolume: Gate = async ({ index, evidence, history }, { changeV
     const found = calibrate === undefined ? null : usual(good, direction, calibrate)
     const allowed = found === null ? wall : Math.min(wall, Math.max(declared.atLeast, found.limit))
     limit[direction] = allowed
-    if (found !== null) {
+    if (found === null) uncalibrated.push(direction)
+    else {
       limit[`${direction}Median`] = found.median
       limit[`${direction}Mad`] = found.mad
     }
@@ -66,7 +68,7 @@ export const changeVolume: Gate = async ({ index, evidence, history }, { changeV
       : evidence.parentCount === 0
         ? `${evidence.count} entries, the first version`
         : `${evidence.inserted} inserted, ${evidence.updated ?? 'unknown'} updated, ${evidence.deleted} deleted of ${evidence.parentCount}`
-  const baseline = calibrate === undefined ? null : baselineText(good, calibrate.minimum)
+  const baseline = calibrate === undefined ? null : baselineText(good, calibrate.minimum, uncalibrated)
   if (baseline !== null) limit.baseline = baseline
   return {
     gate: 'changeVolume',
@@ -88,7 +90,10 @@ function declaredLimit({ bytes, ...entries }: GateLimits['changeVolume'], direct
 const usually = (found: Usual | null, say: (amount: number) => string) =>
   found === null ? '' : ` (usual are ${say(found.median)}, median of ${found.versions} versions)`
 
-function baselineText(good: readonly GoodVersion[], minimum: number): string {
+/** Versions of which a change was not counted in one direction say nothing of that one: there the declared limit stands. */
+function baselineText(good: readonly GoodVersion[], minimum: number, uncalibrated: readonly Direction[]): string {
   if (good.length < minimum) return `declared limits: only ${good.length} of ${minimum} versions of history`
-  return `median and MAD of ${good.length} versions, ${good.at(-1)?.tag} to ${good[0]?.tag}`
+  const calibrated = `median and MAD of ${good.length} versions, ${good.at(-1)?.tag} to ${good[0]?.tag}`
+  if (uncalibrated.length === 0) return calibrated
+  return `${calibrated}; declared limits for ${uncalibrated.join(', ')}: known of fewer than ${minimum} of these`
 }

@@ -55,9 +55,13 @@ export async function askFunction(gate: FunctionGate, subject: VersionSubject, j
   const timeout = AbortSignal.timeout(gate.timeoutMs)
   const signal = AbortSignal.any([timeout, subject.signal])
   const ended = new Promise<never>((_, fail) => {
-    signal.addEventListener('abort', () => fail(new BrokenGate(`it took longer than ${gate.timeoutMs} ms`)), {
-      once: true,
-    })
+    signal.addEventListener(
+      'abort',
+      () => fail(new BrokenGate(`it took longer than ${gate.timeoutMs} ms`, { isOutOfTime: true })),
+      {
+        once: true,
+      },
+    )
   })
   // Told by whoever comes first.
   ended.catch(() => undefined)

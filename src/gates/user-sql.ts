@@ -49,7 +49,8 @@ export async function askSql(gate: SqlGate, subject: VersionSubject, connect: ()
     )
   } catch (error) {
     const state = sqlState(error)
-    if (state === '57014') throw new BrokenGate(`its query took longer than ${gate.timeoutMs} ms`)
+    if (state === '57014')
+      throw new BrokenGate(`its query took longer than ${gate.timeoutMs} ms`, { isOutOfTime: true })
     const translated = translate(error, 'A gate in SQL', 'POSTGRES_FAILED')
     // What PostgreSQL says may quote a row.
     if (state !== undefined && !/^(08|57P)/.test(state)) throw new BrokenGate(`PostgreSQL refused its query (${state})`)

@@ -19,12 +19,18 @@ const answerSchema = z.object({
 /**
  * Asks a receiver what to do with the version, by a signed request (docs/gates.md): proceed passes, abort rejects, wait is asked again, rollback
  * rejects and takes the active version back too. It is told counts and hashes, never rows.
+ *
+ * @param begun when it was asked first: one that is broken in between gets no more time for that.
  */
-export async function askWebhook(name: string, gate: WebhookGate, subject: VersionSubject): Promise<Found> {
+export async function askWebhook(
+  name: string,
+  gate: WebhookGate,
+  subject: VersionSubject,
+  begun = Date.now(),
+): Promise<Found> {
   const secret = secretOf(`datasets.${subject.dataset}.gates.user.${name}`, gate.secretEnv)
   const { host } = new URL(gate.url)
   const keys = await sampledKeys(subject)
-  const begun = Date.now()
   for (let asked = 1; ; asked++) {
     const body = JSON.stringify({ gate: name, asked, keys, ...toldOf(subject) })
     const headers = { 'snapflip-delivery': randomUUID(), 'snapflip-signature': signatureOf(secret, body) }
@@ -42,6 +48,7 @@ export async function askWebhook(name: string, gate: WebhookGate, subject: Versi
     if (Date.now() - begun + gate.askAgainMs > gate.giveUpMs)
       throw new BrokenGate(
         `${host} still says wait${reason} after it was asked ${asked} times within ${gate.giveUpMs} ms`,
+        { isOutOfTime: true },
       )
     await pause(gate.askAgainMs, undefined, { signal: subject.signal })
   }

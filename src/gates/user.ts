@@ -38,13 +38,20 @@ export type Found = Pick<GateResult, 'verdict' | 'summary' | 'actual'> &
 /** A gate that could not judge: no verdict, and never a pass. The message holds no value of a row. */
 export class BrokenGate extends Error {
   override readonly name = 'BrokenGate'
+  /** It had all the time that is declared: asked again it would take as much once more. */
+  readonly isOutOfTime: boolean
+
+  constructor(message: string, { isOutOfTime = false } = {}) {
+    super(message)
+    this.isOutOfTime = isOutOfTime
+  }
 }
 
 /** Of errors with a code these are the gate's own; all others are snapflip's or the world's, and the activity is retried. */
 const OF_THE_GATE: readonly ErrorCode[] = ['POSTGRES_FAILED', 'WEBHOOK_FAILED', 'WEBHOOK_REFUSED', 'CONFIG_INVALID']
 
 /**
- * Has a gate of the definition judge the version. One that is broken is asked again, and then gives what it declares for that: hold or reject.
+ * Has a gate of the definition judge the version. One that is broken is asked again while it has time, and then gives what it declares for that: hold or reject.
  *
  * @throws what is not the gate's fault, and when the refresh is cancelled.
  */
@@ -69,7 +76,8 @@ export async function judgeByUser(
       signal.throwIfAborted()
       const isBroken = error instanceof BrokenGate || (isSnapflipError(error) && OF_THE_GATE.includes(error.code))
       if (!isBroken) throw error
-      if (tries < TRIES && !(isSnapflipError(error) && !error.retryable)) {
+      const isWorthIt = error instanceof BrokenGate ? !error.isOutOfTime : error.retryable
+      if (tries < TRIES && isWorthIt) {
         await pause(pauseMs, undefined, { signal })
         continue
       }

@@ -130,6 +130,18 @@ describe('change volume, calibrated', () => {
     expect(refused.limit.baseline).toBe('median and MAD of 5 versions, v20260518-01 to v20260518-05')
   })
 
+  it('says for which directions the declared limits stand: those that too few versions have counted', async () => {
+    const versions = [1, 2, 3].map((n) => ({
+      tag: `v20260518-0${n}`,
+      evidence: subject({ deleted: 100, updated: n === 1 ? null : 5 }).evidence,
+    }))
+    const found = await changeVolume(subject({ deleted: 1 }, { history: async () => versions }), calibrated)
+    expect(found.limit.baseline).toBe(
+      'median and MAD of 3 versions, v20260518-03 to v20260518-01; declared limits for updated: known of fewer than 3 of these',
+    )
+    expect(found.limit).not.toHaveProperty('updatedMedian')
+  })
+
   it('one bad version in the history does not widen the limit', async () => {
     expect(await judged(200, [100, 98, 9_000, 103, 97])).toMatchObject({ verdict: 'reject' })
   })

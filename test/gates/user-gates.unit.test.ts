@@ -1,7 +1,7 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { gatesSchema, type UserGate } from '../../schemas/gates.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
-import { type Found, judgeByUser } from '../../src/gates/user.ts'
+import { BrokenGate, type Found, judgeByUser } from '../../src/gates/user.ts'
 import {
   askFunction,
   type FunctionAnswer,
@@ -62,6 +62,13 @@ describe('a gate that is broken', () => {
     })
   })
 
+  it('is not asked again when its time is over: it takes no longer than is declared', async () => {
+    expect(await asked([new BrokenGate('slow', { isOutOfTime: true })])).toMatchObject({
+      times: 1,
+      result: { verdict: 'reject' },
+    })
+  })
+
   it('is told from what is not its fault: the store, the database, a cancellation', async () => {
     for (const code of ['STORE_UNREACHABLE', 'POSTGRES_UNREACHABLE', 'CORRUPT'] as const)
       await expect(asked([new SnapflipError(code, 'x')])).rejects.toMatchObject({ code })
@@ -112,9 +119,10 @@ describe('a function', () => {
     ['gives no verdict', () => ({ verdict: 'fine', summary: 'x' }), 'expected { verdict'],
     ['gives nothing', () => undefined, 'expected { verdict'],
     ['does not end', () => new Promise(() => undefined), 'it took longer than 100 ms'],
-  ])('that %s is broken, and what it threw is not told', async (_what, judge, why) => {
+  ])('that %s is broken, and what it threw is not told', async (what, judge, why) => {
     const error = await asked(judge as GateFunction).catch((found: Error) => found)
     expect(error).toMatchObject({ name: 'BrokenGate', message: expect.stringContaining(why) })
+    expect(error).toMatchObject({ isOutOfTime: what === 'does not end' })
     expect((error as Error).message).not.toContain('price 0')
   })
 })
@@ -190,7 +198,11 @@ describe('a webhook', () => {
       'redirect',
       { code: 'WEBHOOK_REFUSED', message: expect.stringContaining('a redirect, which is not followed') },
     ],
-    ['answers no JSON', 'yes', { name: 'BrokenGate', message: expect.stringContaining('found another answer') }],
+    [
+      'answers no JSON',
+      'yes',
+      { name: 'BrokenGate', message: expect.stringContaining('found another answer'), isOutOfTime: false },
+    ],
     ['answers no decision', { decision: 'maybe' }, { name: 'BrokenGate' }],
     [
       'says wait for ever',
@@ -198,10 +210,18 @@ describe('a webhook', () => {
       {
         name: 'BrokenGate',
         message: expect.stringMatching(/still says wait after it was asked \d times within 250 ms/),
+        isOutOfTime: true,
       },
     ],
   ])('that %s is broken', async (_what, answer, error) => {
     await expect((await asked([answer])).found).rejects.toMatchObject(error)
+  })
+
+  it('that says wait is given no more time because it was broken in between', async () => {
+    const { receiver, gate } = await asked([{ decision: 'wait' }])
+    const late = askWebhook('desk', gate, subjectOf([]), Date.now() - gate.giveUpMs)
+    await expect(late).rejects.toMatchObject({ message: expect.stringContaining('asked 1 times'), isOutOfTime: true })
+    expect(receiver.received.length).toBeGreaterThan(0)
   })
 
   it('without its secret is broken, and nothing is sent', async () => {
