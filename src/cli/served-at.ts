@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import { gateResults } from '../registry/gate-results.ts'
 import type { HistoryEntry } from '../registry/history-entries.ts'
+import type { RefreshRow } from '../registry/refreshes.ts'
 import { type Served, servedAt as servedAtOf } from '../registry/served-at.ts'
 import { approvalText } from './approval-text.ts'
 import { gateTable } from './gate-table.ts'
@@ -36,11 +37,7 @@ async function run(session: Session, _options: CommonOptions, dataset: string, t
 const nothingYet = (dataset: string, at: Date) => `Readers of ${dataset} had no version at ${formatTime(at)}.`
 
 function identity(dataset: string, at: Date, served: Served): string {
-  const { version, flip, next, approval, refresh, policy, decisions } = served
-  const builtBy =
-    refresh === null
-      ? 'unknown: it was found in the store'
-      : `refresh ${refresh.refreshId}, asked for by ${refresh.requestedBy}${refresh.reason === null ? '' : `: ${refresh.reason}`}`
+  const { version, flip, next, approval, refresh, judgedBy, policy, decisions } = served
   return card([
     ['served', `${version?.tag} of ${dataset} at ${formatTime(at)}`],
     ['since', `${formatTime(flip?.settledAt ?? null)}, epoch ${flip?.epoch}, by ${flip?.kind} ${flip?.flipId}`],
@@ -48,7 +45,8 @@ function identity(dataset: string, at: Date, served: Served): string {
     ['readers', readersOf(served)],
     ['until', next === null ? 'now' : `${formatTime(next.settledAt)}, ${next.kind} to ${next.to} by ${next.actor}`],
     ['approval', approval === null ? 'none was needed' : approvalText(approval)],
-    ['built by', builtBy],
+    ['built by', refresh === null ? 'unknown: it was found in the store' : asked(refresh)],
+    ['judged by', judgedBy === null ? null : asked(judgedBy)],
     [
       'policy',
       policy === null
@@ -68,6 +66,9 @@ function identity(dataset: string, at: Date, served: Served): string {
       : decisions.map(decided)),
   ])
 }
+
+const asked = ({ refreshId, requestedBy, reason }: RefreshRow) =>
+  `refresh ${refreshId}, asked for by ${requestedBy}${reason === null ? '' : `: ${reason}`}`
 
 /** Within their follow lag, which each reader declares for itself; those that pin a version stay on it. */
 function readersOf({ shares, canary, pin }: Served): string {

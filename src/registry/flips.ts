@@ -60,18 +60,17 @@ export async function flipOf(db: Db, flipId: string): Promise<FlipRow | null> {
   return (await readFlips(db, 'where id = $1', [flipId]))[0] ?? null
 }
 
-/** Versions whose last watch did not come to its end: nobody goes back to one while there is another. */
+/** Tags of dataset $1 whose last watch did not come to its end: nobody goes back to one while there is another. */
+export const CUT_SHORT = `
+  select tag from (
+    select distinct on (to_tag) to_tag as tag, bake_outcome
+      from snapflip.flips
+     where dataset = $1 and kind = 'flip' and outcome = 'confirmed'
+     order by to_tag, epoch desc) as last
+   where bake_outcome in ('failed', 'cutShort')`
+
 export async function cutShort(db: Db, dataset: string): Promise<ReadonlySet<string>> {
-  const rows = await select<{ tag: string }>(
-    db,
-    `select tag from (
-       select distinct on (to_tag) to_tag as tag, bake_outcome
-         from snapflip.flips
-        where dataset = $1 and kind = 'flip' and outcome = 'confirmed'
-        order by to_tag, epoch desc) as last
-      where bake_outcome in ('failed', 'cutShort')`,
-    [dataset],
-  )
+  const rows = await select<{ tag: string }>(db, CUT_SHORT, [dataset])
   return new Set(rows.map((row) => row.tag))
 }
 

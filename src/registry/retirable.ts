@@ -1,3 +1,4 @@
+import { CUT_SHORT } from './flips.ts'
 import { KEPT } from './kept-candidate.ts'
 import { type Db, select } from './transaction.ts'
 
@@ -59,8 +60,5 @@ export const NEEDED = `
   (select target.tag from snapflip.versions as target join snapflip.versions as active
        on active.dataset = target.dataset and active.state = 'active' and target.ordinal < active.ordinal
     where target.dataset = $1 and target.state = 'retained'
-      and not exists (
-        select from snapflip.flips
-         where flips.dataset = $1 and flips.to_tag = target.tag and flips.bake_outcome in ('failed', 'cutShort')
-      )
+      and target.tag not in (${CUT_SHORT})
     order by target.ordinal desc limit 1)`

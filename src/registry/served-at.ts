@@ -3,7 +3,7 @@ import { type ApprovalRow, approvals } from './approvals.ts'
 import { decisionsOn } from './decisions-on.ts'
 import { type FlipRow, readFlips } from './flips.ts'
 import type { HistoryEntry } from './history-entries.ts'
-import { type PolicyVersion, policyAt } from './policy-at.ts'
+import { type PolicyVersion, policyOf } from './policy-of.ts'
 import { type RefreshRow, readRefreshes } from './refreshes.ts'
 import { canaryAt, pinAt, type StandingCanary, type StandingPin } from './standing-at.ts'
 import type { Db } from './transaction.ts'
@@ -27,6 +27,8 @@ export interface Served {
   approval: ApprovalRow | null
   /** The refresh that built the version; null where it was found in the store. */
   refresh: RefreshRow | null
+  /** The refresh whose gates judged it, where that is another: the window closed on the one that built it, or a waiver let it pass. Else null. */
+  judgedBy: RefreshRow | null
   /** Which share of the readers was sent where. */
   shares: Share[]
   canary: StandingCanary | null
@@ -57,8 +59,15 @@ export async function servedAt(db: Db, dataset: string, at: Date): Promise<Serve
     [dataset, ...epoch, at],
   )
   const [version = null] = flip === null ? [] : await versions(db, dataset, { tags: [flip.to] })
-  const refreshId = version?.refreshId ?? null
-  const [refresh = null] = refreshId === null ? [] : await readRefreshes(db, 'where id = $1', [refreshId])
+  const [judged = null] =
+    version?.refreshId == null ? [] : await readRefreshes(db, 'where id = $1', [version.refreshId])
+  // By the primary key of builds. A version goes from refresh to refresh; what wrote it stays the same.
+  const [built = judged] =
+    version?.generation == null
+      ? []
+      : await readRefreshes(db, 'where id = (select refresh_id from snapflip.builds where generation = $1 limit 1)', [
+          version.generation,
+        ])
   const asked = version === null ? [] : await approvals(db, { dataset, tag: version.tag })
   const approval = asked.find(({ usedBy }) => usedBy !== null) ?? null
   const [canary, pin] = [await canaryAt(db, dataset, at), await pinAt(db, dataset, at)]
@@ -68,11 +77,12 @@ export async function servedAt(db: Db, dataset: string, at: Date): Promise<Serve
     next,
     underWay,
     approval,
-    refresh,
+    refresh: built,
+    judgedBy: judged?.refreshId === built?.refreshId ? null : judged,
     shares: sharesOf({ active: version?.tag ?? null, canary, pin }),
     canary,
     pin,
-    policy: refresh === null ? null : await policyAt(db, dataset, refresh.openedAt),
+    policy: built === null ? null : await policyOf(db, built),
     decisions: version === null ? [] : await decisionsOn(db, dataset, version.tag, at),
   }
 }

@@ -27,13 +27,17 @@ async function kept({ gone = false, state = 'retained' } = {}): Promise<string> 
   await close(pool, refreshId, 'FLIPPED', tag)
   await pool.query('update snapflip.versions set state = $2 where tag = $1', [tag, state])
   const { id } = mine.watermark
-  if (!gone) {
-    await pool.query(
-      `insert into snapflip.watermarks (id, snapshot, xid, nonce, system, at, kind, facts)
-       values ($1, '10:20:11,12', '20', decode($2, 'hex'), 'a test', clock_timestamp(), 'version', '[]')`,
-      [id, randomUUID().replaceAll('-', '')],
-    )
-  }
+  if (!gone) await taken(id)
+  return id
+}
+
+/** In the database's history. */
+async function taken(id: string = randomUUID()): Promise<string> {
+  await pool.query(
+    `insert into snapflip.watermarks (id, snapshot, xid, nonce, system, at, kind, facts)
+     values ($1, '10:20:11,12', '20', decode($2, 'hex'), 'a test', clock_timestamp(), 'version', '[]')`,
+    [id, randomUUID().replaceAll('-', '')],
+  )
   return id
 }
 
@@ -49,6 +53,16 @@ it('versions that readers will not go back to by themselves hold no pruning back
   const id = await kept({ state: 'active' })
   for (const state of ['held', 'quarantined', 'rejected', 'retired']) await kept({ state })
   expect(await neededWatermarks(pool)).toEqual([id])
+})
+
+it('an open refresh needs all that was taken since it began until its version is sealed; then that of its version, however long it waits', async () => {
+  const refreshId = await open(pool)
+  const { tag } = await allocate(pool, refreshId)
+  const mine = seal(tag)
+  const ids = [await taken(), await taken(mine.watermark.id)]
+  expect((await neededWatermarks(pool)).toSorted()).toEqual(ids.toSorted())
+  await sealVersion(pool, mine)
+  expect(await neededWatermarks(pool)).toEqual([mine.watermark.id])
 })
 
 it('a detached dataset needs no watermark, until it is applied again', async () => {

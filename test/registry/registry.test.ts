@@ -11,6 +11,7 @@ import { gateResults } from '../../src/registry/gate-results.ts'
 import { hold } from '../../src/registry/hold.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
 import { journalledGenerations } from '../../src/registry/journalled-generations.ts'
+import { knownPointer } from '../../src/registry/known-pointer.ts'
 import { lastGoodRefresh } from '../../src/registry/last-good-refresh.ts'
 import { openRefresh } from '../../src/registry/open-refresh.ts'
 import { openRefreshOf } from '../../src/registry/open-refresh-of.ts'
@@ -762,6 +763,24 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
           code: 'CONFLICT',
         })
       }
+    })
+
+    it('spares the version that was watched to its end at last, and that a rollback would take', async () => {
+      const good: string[] = []
+      for (let number = 0; number < 5; number++) good.push(await flipped(pool, good.at(-1) ?? null))
+      const [v1, v2, v3, v4, v5] = good as [string, string, string, string, string]
+      const refused = randomUUID()
+      const again = { flipId: refused, dataset: DATASET, kind: 'rollback', from: v5, to: v2, reason: 'x', actor: 'ana' }
+      await intendFlip(pool, again as Parameters<typeof intendFlip>[1])
+      await settleFlip(pool, { flipId: refused, outcome: 'refused', detail: {} })
+      await pool.query(
+        `update snapflip.flips set bake_until = now(), bake_outcome = 'cutShort', bake_ended_at = now()
+          where to_tag = any ($1) or id = $2`,
+        [[v3, v4], refused],
+      )
+      const { previous } = (await knownPointer(pool, DATASET)) as { previous: { tag: string } }
+      expect(previous.tag).toBe(v2)
+      expect(await retirable(pool, { ...all, keep: 0 })).toEqual([v1, v3])
     })
 
     it('is once, and before sweeping', async () => {

@@ -1,12 +1,14 @@
 import { randomUUID } from 'node:crypto'
 import type pg from 'pg'
 import { beforeEach, describe, expect, it } from 'vitest'
+import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
+import { openRefresh } from '../../src/registry/open-refresh.ts'
 import { recordEvent } from '../../src/registry/record.ts'
 import { servedAt } from '../../src/registry/served-at.ts'
 import { settleFlip } from '../../src/registry/settle-flip.ts'
 import { postgresVersions, testDatabase } from '../support/services.ts'
-import { applyShop, DATASET, flipped, move, passed } from './shop.ts'
+import { applyShop, aRefresh, close, DATASET, definition, flipped, move, passed } from './shop.ts'
 
 describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => {
   let pool: pg.Pool
@@ -98,6 +100,27 @@ describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => 
     const atPin = await servedAt(pool, DATASET, pinned)
     expect(atPin).toMatchObject({ shares: all(first, 'pinned'), pin: { by: 'bo', reason: 'a demo' } })
     expect(await servedAt(pool, DATASET, lifted)).toMatchObject({ shares: all(tag), pin: null })
+  })
+
+  it('names the policy that the refresh which built the version ran under, and apart from it the refresh that judged it', async () => {
+    const built = await passed(pool)
+    await applyDefinition(pool, { dataset: DATASET, definition: definition('public.others') })
+    await close(pool, built.refreshId, 'KEPT', built.tag)
+    const later = { ...aRefresh(), policy: { number: 2, digest: '1'.repeat(64) } }
+    await openRefresh(pool, later)
+    // As a waiver does, and a window that closed.
+    await pool.query('update snapflip.versions set refresh_id = $1', [later.refreshId])
+    await move(pool, { kind: 'flip', from: null, to: built.tag, refreshId: later.refreshId })
+    // Opened when the second policy was in force already, as one is that was planned before.
+    await pool.query('update snapflip.refreshes set opened_at = clock_timestamp() where id = $1', [built.refreshId])
+    const at = await afterwards()
+    expect(await servedAt(pool, DATASET, at)).toMatchObject({
+      refresh: { refreshId: built.refreshId },
+      judgedBy: { refreshId: later.refreshId },
+      policy: { number: 1 },
+    })
+    await pool.query('update snapflip.refreshes set policy_number = null, policy_digest = null')
+    expect(await servedAt(pool, DATASET, at)).toMatchObject({ policy: { number: 2 } })
   })
 
   it('says that a flip was under way, and nothing of one that was refused', async () => {
