@@ -1,13 +1,17 @@
+import type pg from 'pg'
+import type { Verdict } from '../../schemas/refresh.ts'
+import { wantsApproval } from '../core/approval.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { type CanaryRow, canaryOf, openCanary } from './canaries.ts'
+import { currentDefinition } from './current-definition.ts'
 import { lockDataset } from './dataset-lock.ts'
-import { requireFree, requirePassed, requireSameManifest } from './intend-flip.ts'
+import { notApproved, requireFree, requirePassed, requireSameManifest } from './intend-flip.ts'
 import { issueEpoch } from './issue-epoch.ts'
 import { record } from './record.ts'
 import { requireOpenRefresh } from './require-open-refresh.ts'
 import { changeState } from './set-version-state.ts'
 import { type Db, transaction } from './transaction.ts'
-import { version } from './version.ts'
+import { type VersionRow, version } from './version.ts'
 
 export interface CanaryIntent {
   canaryId: string
@@ -24,9 +28,9 @@ export interface CanaryIntent {
 
 /**
  * Issues the epoch of a canary, makes its version the candidate and records both, before any store is touched. Only a version that passed every
- * other gate, and has the approval it needs by then, becomes one. Again for the same id: what was recorded.
+ * other gate, and has the approval it needs by then (of this refresh, and not used), becomes one. Again for the same id: what was recorded.
  *
- * @throws SnapflipError ON_HOLD, VERSION_QUARANTINED, VERSION_RETIRED, PREFLIP_REFUSED (not sealed, or its gates did not pass), SUPERSEDED
+ * @throws SnapflipError ON_HOLD, VERSION_QUARANTINED, VERSION_RETIRED, PREFLIP_REFUSED (not sealed, its gates did not pass, or no approval), SUPERSEDED
  *   (the refresh is closed), CONFLICT (another canary has no outcome yet).
  */
 export async function intendCanary(db: Db, intent: CanaryIntent): Promise<CanaryRow> {
@@ -39,7 +43,7 @@ export async function intendCanary(db: Db, intent: CanaryIntent): Promise<Canary
     const target = await version(client, dataset, tag)
     await requireFree(client, target)
     requireSameManifest({ dataset, to: tag, manifestSha256: intent.manifestSha256 }, target)
-    await requirePassed(client, target)
+    await requireApproved(client, target, { refreshId, verdict: await requirePassed(client, target) })
     const open = await openCanary(client, dataset)
     if (open !== null) throw running(open)
     const epoch = await issueEpoch(client, dataset)
@@ -55,6 +59,24 @@ export async function intendCanary(db: Db, intent: CanaryIntent): Promise<Canary
     return (await canaryOf(client, canaryId)) as CanaryRow
   })
 }
+
+/** The flip uses it up. What a gate holds is asked about before the canary, whatever else is declared. */
+async function requireApproved(
+  client: pg.ClientBase,
+  target: VersionRow,
+  { refreshId, verdict }: { refreshId: string; verdict: Verdict },
+): Promise<void> {
+  const { dataset, tag, digest, manifestSha256 } = target
+  const approval = (await currentDefinition(client, dataset))?.definition.approval
+  if (!wantsApproval(approval, verdict) || (approval?.beforeFlip && verdict !== 'hold')) return
+  const { rowCount } = await client.query(APPROVED, [refreshId, tag, digest, manifestSha256])
+  if (rowCount === 0) throw notApproved(target, refreshId)
+}
+
+const APPROVED = `
+  select from snapflip.approvals
+   where refresh_id = $1 and tag = $2 and digest = $3 and manifest_sha256 = $4
+     and decision = 'approved' and used_by is null and expires_at > clock_timestamp()`
 
 const INTEND = `
   insert into snapflip.canaries (id, dataset, tag, refresh_id, epoch, share, salt, ends_at)

@@ -228,11 +228,18 @@ async function requireApproval(
   )
   const approvalId = rows[0]?.id ?? null
   if (approvalId !== null) return approvalId
-  throw new SnapflipError(
+  throw notApproved({ dataset, tag, manifestSha256 }, refreshId ?? null)
+}
+
+export function notApproved(
+  { dataset, tag, manifestSha256 }: Pick<VersionRow, 'dataset' | 'tag' | 'manifestSha256'>,
+  refreshId: string | null,
+): SnapflipError {
+  return new SnapflipError(
     'PREFLIP_REFUSED',
     `Expected an approval of ${tag} of ${dataset} with manifest ${manifestSha256}, given, not expired and not used, found none. ` +
       `See \`snapflip show ${dataset} ${tag}\`.`,
-    { dataset, tag, manifest: manifestSha256, refreshId: refreshId ?? null },
+    { dataset, tag, manifest: manifestSha256, refreshId },
   )
 }
 

@@ -7,8 +7,10 @@ import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { approvalOf, approvals, askApproval, endApproval } from '../../src/registry/approvals.ts'
 import { beginGeneration } from '../../src/registry/begin-generation.ts'
 import { decideApproval } from '../../src/registry/decide-approval.ts'
+import { endCanary } from '../../src/registry/end-canary.ts'
 import { grantsSql } from '../../src/registry/grants.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
+import { intendCanary } from '../../src/registry/intend-canary.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
 import { keptCandidate, takeKept } from '../../src/registry/kept-candidate.ts'
 import { openRefresh } from '../../src/registry/open-refresh.ts'
@@ -53,12 +55,12 @@ describe('an approval', () => {
     asked = await waiting()
   })
 
-  async function policy(when: 'never' | 'onHold' | 'always') {
+  async function policy(when: 'never' | 'onHold' | 'always', beforeFlip = false) {
     const owner = decodeURIComponent(new URL(database.url).username)
     const roles = { operator: [logins.cy], approver: [logins.ana, logins.bo], admin: [owner] }
     await applyDefinition(pool, {
       dataset: DATASET,
-      definition: datasetSchema.parse({ ...definition(), roles, approval: { when } }),
+      definition: datasetSchema.parse({ ...definition(), roles, approval: { when, beforeFlip } }),
     })
   }
 
@@ -212,6 +214,31 @@ describe('an approval', () => {
     await pool.query('update snapflip.versions set state_at = clock_timestamp() where dataset = $1', [DATASET])
     expect(await reopened()).toMatchObject({ tag: rejected })
     await close(pool, next.refreshId)
+  })
+
+  it('is there, and not used, before readers get the candidate, unless it is asked for after the canary', async () => {
+    const canaryOf = async ({ refreshId, tag }: typeof asked) => {
+      const { manifestSha256 } = (await version(pool, DATASET, tag)) as { manifestSha256: string }
+      const canaryId = randomUUID()
+      const intent = { dataset: DATASET, refreshId, tag, manifestSha256, share: null, salt: 'ab', forMs: 1_000 }
+      await intendCanary(pool, { ...intent, canaryId })
+      return canaryId
+    }
+    const refused = { code: 'PREFLIP_REFUSED', message: expect.stringContaining('Expected an approval of') }
+    await expect(canaryOf(asked)).rejects.toMatchObject(refused)
+    await said(as.bo)
+    const first = await canaryOf(asked)
+    await endCanary(pool, { canaryId: first, why: 'a test' })
+    await flip()
+    // Held, answered and flipped to before, and sealed once more: that yes was used.
+    await expect(canaryOf(asked)).rejects.toMatchObject(refused)
+
+    await close(pool, asked.refreshId)
+    asked = await waiting()
+    await policy('always', true)
+    await endCanary(pool, { canaryId: await canaryOf(asked), why: 'a test' })
+    await expect(flip()).rejects.toMatchObject(refused)
+    await policy('always')
   })
 
   it('is of what was sealed when it was asked for, whatever the registry says afterwards', async () => {
