@@ -100,11 +100,10 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     }
 
     if (asks === 'beforeFlip') {
+      // A person may take days: meanwhile nobody watches what readers of the candidate meet.
+      await leaveCanary('its canary is over, and somebody is asked for an approval')
       const answer = await answered(version, judged.summary)
-      if (!answer.isApproved) {
-        if (canaryAsked) await patient.endCanary({ dataset, canaryId, why: answer.summary })
-        return await end('REJECTED', answer.summary)
-      }
+      if (!answer.isApproved) return await end('REJECTED', answer.summary)
     }
 
     await steps.take('preflip', `checking that ${version.tag} is what the gates saw`, () =>
@@ -112,7 +111,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     )
     const keptLate = await afterWindow(plan, version.tag)
     if (keptLate !== null) {
-      if (canaryAsked) await patient.endCanary({ dataset, canaryId, why: keptLate })
+      await leaveCanary(keptLate)
       return await end('KEPT', keptLate)
     }
     requireNotCancelled()
@@ -168,6 +167,11 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   /** Null: go on. Else the window has closed, and readers stay where they are. */
   async function afterWindow(plan: Plan, tag: string): Promise<string | null> {
     return plan.stopsAtClose ? await quick.windowClosed({ dataset, tag }) : null
+  }
+
+  async function leaveCanary(why: string): Promise<void> {
+    if (canaryAsked) await patient.endCanary({ dataset, canaryId, why })
+    canaryAsked = false
   }
 
   /** A person's yes or no, bound to digest and manifest. */

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { datasetSchema } from '../../schemas/config.ts'
 import type { Verdict } from '../../schemas/refresh.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
@@ -183,18 +183,24 @@ describe('an approval', () => {
 
   it('that nobody gave in time is asked for again by the next refresh; after a no, neither that nor a waiver takes the version up', async () => {
     const standing = async () => (await standingRefusal(pool, { dataset: DATASET, parent: null }))?.tag
-    const ended = async (decision: 'expired' | 'rejected', validForMs = 60_000) => {
+    const ended = async (decision: 'expired' | 'rejected') => {
       await close(pool, asked.refreshId)
       // What a gate held, and a person waived since.
-      asked = await waiting({ verdict: 'hold', validForMs })
+      asked = await waiting({ verdict: 'hold' })
       if (decision === 'rejected') await said(as.bo, asked, { decision })
-      else await endApproval(pool, asked.refreshId, 'expired')
+      else {
+        await pool.query(
+          "update snapflip.approvals set expires_at = requested_at - interval '1 hour' where refresh_id = $1",
+          [asked.refreshId],
+        )
+        await endApproval(pool, asked.refreshId, 'expired')
+      }
       expect(await approvalOf(pool, asked.refreshId)).toMatchObject({ decision })
       await setVersionState(pool, { dataset: DATASET, tag: asked.tag, to: 'rejected', why: decision })
       await close(pool, asked.refreshId, 'REJECTED', asked.tag)
       return asked.tag
     }
-    const expired = await ended('expired', 1)
+    const expired = await ended('expired')
     expect(await standing()).not.toBe(expired)
     const rejected = await ended('rejected')
     expect(await standing()).toBe(rejected)
@@ -239,6 +245,20 @@ describe('an approval', () => {
     await endCanary(pool, { canaryId: await canaryOf(asked), why: 'a test' })
     await expect(flip()).rejects.toMatchObject(refused)
     await policy('always')
+  })
+
+  it('is withdrawn after all else that ends its refresh: the history is the last lock taken', async () => {
+    const client = await pool.connect()
+    const query = vi.spyOn(client, 'query')
+    await close(client, asked.refreshId)
+    const statements = query.mock.calls.map(([statement]) => String(statement))
+    query.mockRestore()
+    client.release()
+    const changed = statements.findLastIndex((statement) => statement.includes('update snapflip.'))
+    const locked = statements.findIndex((statement) => /snapflip.(end_approval|record)/.test(statement))
+    expect(changed).toBeGreaterThan(0)
+    expect(changed).toBeLessThan(locked)
+    expect(await approvalOf(pool, asked.refreshId)).toMatchObject({ decision: 'withdrawn' })
   })
 
   it('is of what was sealed when it was asked for, whatever the registry says afterwards', async () => {

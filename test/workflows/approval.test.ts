@@ -1,5 +1,6 @@
 import pg from 'pg'
 import { expect, it } from 'vitest'
+import { type DatasetDefinition, datasetSchema } from '../../schemas/config.ts'
 import { type RefreshOutcome, type RefreshProgress, type ScheduledOutcome, WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { failureCode } from '../../src/core/failure.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
@@ -124,6 +125,24 @@ it('readers get a version by the yes of another alone, for which it waits throug
     })
     expect(await openFlips(pool, dataset)).toEqual([])
     await expect(wake(world, row.tag)).rejects.toThrow()
+
+    // Asked after the canary: while it waits, no reader is on what nobody watches.
+    const definition = world.config.datasets[dataset] as DatasetDefinition
+    const { approval, canary } = datasetSchema.parse({
+      ...definition,
+      approval: { when: 'always', beforeFlip: true },
+      canary: { share: 0.5, forMs: 1_000 },
+    })
+    Object.assign(definition, { approval, canary })
+    await world.apply()
+    await pool.query('update items set n = 0 where id = 1')
+    const compared = byLogin(world)
+    const asked = await waiting(world)
+    expect(await historyEntries(pool, { kind: 'canary.begun', version: asked.tag })).toHaveLength(1)
+    expect((await world.pointer()).candidate).toBeNull()
+    await say(bo.pool, asked, 'approved')
+    await wake(world, asked.tag)
+    expect(await compared).toMatchObject({ status: 'FLIPPED', tag: asked.tag })
     await verifyHistory(pool)
   } finally {
     for (const close of closers) await close()
