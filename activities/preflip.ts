@@ -5,7 +5,7 @@ import { wantsApproval } from '../src/core/approval.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { judgementOf } from '../src/core/judgement.ts'
 import { activeHold } from '../src/registry/active-hold.ts'
-import { type ApprovalRow, approvalOf } from '../src/registry/approvals.ts'
+import { type ApprovalRow, approvalFlippedBy, approvalOf } from '../src/registry/approvals.ts'
 import { gateResults } from '../src/registry/gate-results.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { requirePacks, requireTrees, sharesLayout } from '../src/snapshot/differences.ts'
@@ -53,8 +53,17 @@ export const preflip =
       const definition = datasetOf(deps.config, dataset)
       const wanted = wantsApproval(definition.approval, verdict)
       if (verdict === 'reject' || (verdict === 'hold' && !wanted)) throw refuse('gates that passed', verdict)
-      const approved = wanted ? await approvedBy(deps, { refreshId, version }) : null
-      if (wanted && approved === null) throw refuse('an approval of what its gates judged, not expired', 'none')
+      const approved = !wanted
+        ? null
+        : isAgain
+          ? await approvalFlippedBy(deps.pool, row)
+          : await approvedBy(deps, { refreshId, version })
+      if (wanted && approved === null) {
+        const expected = isAgain
+          ? 'an approval by which readers came to be on it'
+          : 'an approval of what its gates judged, not expired'
+        throw refuse(expected, 'none')
+      }
       const oldest = Math.min(...results.map((result) => result.at.getTime()))
       const maxAgeMs = definition.evidenceMaxAgeMs
       // A person who said yes has looked at it since, and vouches for it that long.

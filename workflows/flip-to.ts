@@ -23,7 +23,6 @@ export async function flipTo(request: FlipToRequest): Promise<FlipToOutcome> {
     const { dataset, from, version } = plan
     steps.searchable = plan.searchable
     steps.tell({ snapflipDataset: dataset, snapflipVersion: version.tag })
-    // approval: where every flip needs a person's yes, this one does too; goes here.
     await steps.take('preflip', `reading ${version.tag} whole`, () =>
       long.preflip({ dataset, from, version, isAgain: true }),
     )

@@ -1,4 +1,5 @@
 import { type Db, select, transaction } from './transaction.ts'
+import type { VersionRow } from './version.ts'
 
 export type ApprovalDecision = 'approved' | 'rejected' | 'expired' | 'withdrawn'
 
@@ -41,6 +42,21 @@ export async function approvals(
 /** The one that a refresh asked for; null when it asked for none. */
 export async function approvalOf(db: Db, refreshId: string): Promise<ApprovalRow | null> {
   return (await read(db, 'where refresh_id = $1', [refreshId]))[0] ?? null
+}
+
+/** The newest yes to exactly this that took readers there: whoever gave it let them be on it. Null: none did, by that flip or without one. */
+export async function approvalFlippedBy(
+  db: Db,
+  { dataset, tag, digest, manifestSha256 }: Pick<VersionRow, 'dataset' | 'tag' | 'digest' | 'manifestSha256'>,
+): Promise<ApprovalRow | null> {
+  const rows = await read(
+    db,
+    `where dataset = $1 and tag = $2 and digest = $3 and manifest_sha256 = $4 and decision = 'approved'
+       and exists (select from snapflip.flips where flips.id = used_by and flips.outcome = 'confirmed')
+     order by used_at desc limit 1`,
+    [dataset, tag, digest, manifestSha256],
+  )
+  return rows[0] ?? null
 }
 
 async function read(db: Db, which: string, values: readonly unknown[]): Promise<ApprovalRow[]> {

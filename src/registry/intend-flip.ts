@@ -4,6 +4,7 @@ import type { Anchor, Epoch } from '../../schemas/pointer.ts'
 import { wantsApproval } from '../core/approval.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { activeHold, onHold } from './active-hold.ts'
+import { approvalFlippedBy } from './approvals.ts'
 import { openCanary } from './canaries.ts'
 import { currentDefinition } from './current-definition.ts'
 import { lockDataset } from './dataset-lock.ts'
@@ -175,11 +176,11 @@ export async function requirePassed(
             exists (
               select from snapflip.approvals
                where approvals.dataset = $1 and approvals.tag = $2 and digest = $3 and manifest_sha256 = $4
-                 and decision = 'approved' and expires_at > clock_timestamp()
+                 and decision = 'approved' and (expires_at > clock_timestamp() or ($5 and used_by is not null))
             ) as approved
        from snapflip.gate_results left join snapflip.waivers on waivers.id = waiver
       where gate_results.dataset = $1 and gate_results.tag = $2`,
-    [dataset, tag, digest, manifestSha256],
+    [dataset, tag, digest, manifestSha256, again],
   )
   const { results, failed, held, approved } = rows[0] ?? { results: 0, failed: [], held: false, approved: false }
   const isJudged =
@@ -204,11 +205,25 @@ export async function requirePassed(
   )
 }
 
-/** Where the policy in force asks for a person's yes, this flip uses it up. @returns that approval; null where it needs none. */
+/**
+ * Where the policy in force asks for a person's yes, this flip uses it up; one to a version that readers were on goes by the yes that took them there.
+ *
+ * @returns that approval; null where it needs none.
+ */
 async function requireAllowed(client: pg.ClientBase, target: VersionRow, intent: FlipIntent): Promise<string | null> {
-  const verdict = await requirePassed(client, target, intent.refreshId === undefined)
+  const { flipId, refreshId } = intent
+  const verdict = await requirePassed(client, target, refreshId === undefined)
   if (!wantsApproval(await approvalPolicy(client, target.dataset), verdict)) return null
-  return requireApproval(client, target, { flipId: intent.flipId, refreshId: intent.refreshId })
+  if (refreshId !== undefined) return requireApproval(client, target, { flipId, refreshId })
+  const approvalId = (await approvalFlippedBy(client, target))?.approvalId
+  if (approvalId !== undefined) return approvalId
+  const { dataset, tag } = target
+  throw new SnapflipError(
+    'PREFLIP_REFUSED',
+    `Expected an approval by which readers came to be on ${tag} of ${dataset} before, found none, and its policy asks for one. ` +
+      `\`snapflip refresh ${dataset} --full\` makes a version that can be approved.`,
+    { dataset, tag },
+  )
 }
 
 async function approvalPolicy(client: pg.ClientBase, dataset: string): Promise<DatasetDefinition['approval']> {
@@ -219,9 +234,9 @@ async function approvalPolicy(client: pg.ClientBase, dataset: string): Promise<D
 async function requireApproval(
   client: pg.ClientBase,
   { dataset, tag, digest, manifestSha256 }: Pick<VersionRow, 'dataset' | 'tag' | 'digest' | 'manifestSha256'>,
-  { flipId, refreshId }: { flipId: string; refreshId: string | undefined },
+  { flipId, refreshId }: { flipId: string; refreshId: string },
 ): Promise<string> {
-  const values = [refreshId ?? null, tag, digest, manifestSha256, flipId]
+  const values = [refreshId, tag, digest, manifestSha256, flipId]
   const { rows } = await client.query<{ id: string | null }>(
     'select snapflip.use_approval($1, $2, $3, $4, $5) as id',
     values,

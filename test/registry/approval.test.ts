@@ -18,6 +18,7 @@ import type { RequestedVia } from '../../src/registry/open-refresh-of.ts'
 import { reopenWaived } from '../../src/registry/reopen-waived.ts'
 import { sealVersion } from '../../src/registry/seal-version.ts'
 import { setVersionState } from '../../src/registry/set-version-state.ts'
+import { settleFlip } from '../../src/registry/settle-flip.ts'
 import { standingRefusal } from '../../src/registry/standing-refusal.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { version } from '../../src/registry/version.ts'
@@ -294,6 +295,53 @@ describe('an approval', () => {
     await flip()
     await policy('always')
   })
+
+  it.each(['pass', 'hold'] as const)(
+    'by which readers were on a version (%s) lets them come back to it, however late; no other yes does',
+    async (verdict) => {
+      await close(pool, asked.refreshId)
+      asked = await waiting({ verdict })
+      const { tag } = asked
+      await said(as.bo)
+      if (verdict === 'hold') await setVersionState(pool, { dataset: DATASET, tag, to: 'sealed', why: 'approved' })
+      const flipId = randomUUID()
+      await flip(asked, flipId)
+      const again = async () => {
+        const id = randomUUID()
+        const { manifestSha256 } = await version(pool, DATASET, tag)
+        const intent = {
+          flipId: id,
+          dataset: DATASET,
+          kind: 'flip' as const,
+          from: null,
+          to: tag,
+          reason: 'fine',
+          actor: null,
+        }
+        await intendFlip(pool, { ...intent, manifestSha256: manifestSha256 as string })
+        return id
+      }
+      // Nobody was on it: that it was approved is used up.
+      await expect(again()).rejects.toMatchObject({
+        code: 'PREFLIP_REFUSED',
+        message: expect.stringContaining('found none'),
+      })
+      await settleFlip(pool, { flipId, outcome: 'confirmed', detail: {} })
+      await close(pool, asked.refreshId)
+      // As after a rollback and a release.
+      await pool.query(`update snapflip.versions set state = 'retained' where tag = $1`, [tag])
+      await pool.query(`update snapflip.approvals set expires_at = clock_timestamp() where tag = $1`, [tag])
+      const forward = await again()
+      const { approvalId } = (await approvalOf(pool, asked.refreshId)) ?? {}
+      expect(await last('flip.intended')).toMatchObject({ detail: { flipId: forward, approvalId } })
+      await settleFlip(pool, { flipId: forward, outcome: 'refused', detail: {} })
+      await pool.query(`update snapflip.versions set digest = repeat('0', 64) where dataset = $1 and tag = $2`, [
+        DATASET,
+        tag,
+      ])
+      await expect(again()).rejects.toMatchObject({ code: 'PREFLIP_REFUSED' })
+    },
+  )
 
   it('of what an identity asked for that anybody can take is refused: it could be the approver', async () => {
     await close(pool, asked.refreshId)
