@@ -1,3 +1,4 @@
+import type pg from 'pg'
 import type { Pin } from '../../schemas/pointer.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { lockDataset } from './dataset-lock.ts'
@@ -51,7 +52,7 @@ export async function putPin(
     const pin = { version: { tag, ordinal, digest, manifest: manifestSha256 }, until, by, reason }
     const now = await activePin(client, dataset)
     if (now !== null && JSON.stringify(now) === JSON.stringify(pin)) return pin
-    await client.query(LIFT, [dataset, by, 'replaced by another pin', null, null])
+    await dropPin(client, { dataset, by, reason: 'replaced by another pin', only: null })
     await client.query('insert into snapflip.pins (dataset, tag, until, by, reason) values ($1, $2, $3, $4, $5)', [
       dataset,
       tag,
@@ -89,23 +90,40 @@ export async function liftPin(
 ): Promise<string | null> {
   return transaction(db, async (client) => {
     await lockDataset(client, dataset)
-    const who = by ?? 'snapflip'
-    const { rows } = await client.query<{ tag: string }>(LIFT, [
-      dataset,
-      who,
-      reason,
-      only?.tag ?? null,
-      only?.until ?? null,
-    ])
-    const tag = rows[0]?.tag ?? inStore
+    const tag = (await dropPin(client, { dataset, by: by ?? 'snapflip', reason, only })) ?? inStore
     if (tag !== null) await record(client, { dataset, actor: by, kind: 'unpin', version: tag, detail: { reason } })
     return tag
   })
+}
+
+/** A pin to a version that is forbidden, with its entry, in a transaction that holds the lock of the dataset's row. There is none: nothing happens. */
+export async function liftForbiddenPin(
+  client: pg.ClientBase,
+  { dataset, tag, by, reason }: { dataset: string; tag: string; by: string; reason: string },
+): Promise<void> {
+  if ((await dropPin(client, { dataset, by, reason, only: { tag } })) === null) return
+  await record(client, { dataset, actor: by, kind: 'unpin', version: tag, detail: { reason } })
+}
+
+/** The row alone. */
+async function dropPin(
+  client: pg.ClientBase,
+  {
+    dataset,
+    by,
+    reason,
+    only,
+  }: { dataset: string; by: string; reason: string; only: { tag: string; until?: string } | null },
+): Promise<string | null> {
+  const values = [dataset, by, reason, only?.tag ?? null, only?.until ?? null]
+  const { rows } = await client.query<{ tag: string }>(LIFT, values)
+  return rows[0]?.tag ?? null
 }
 
 const LIFT = `
   update snapflip.pins
      set lifted_at = clock_timestamp(), lifted_by = $2, lifted_reason = $3
    where dataset = $1 and lifted_at is null
-     and ($4::text is null or (tag = $4 and date_trunc('milliseconds', until) = $5::timestamptz))
+     and ($4::text is null or tag = $4)
+     and ($5::timestamptz is null or date_trunc('milliseconds', until) = $5)
   returning tag`

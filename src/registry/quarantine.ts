@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import { SnapflipError } from '../core/errors.ts'
 import { lockDataset } from './dataset-lock.ts'
+import { liftForbiddenPin } from './pins.ts'
 import { record } from './record.ts'
 import { requireNoOpenFlip } from './require-no-open-flip.ts'
 import { changeState } from './set-version-state.ts'
@@ -37,12 +38,14 @@ export async function quarantine(
   })
 }
 
-/** The row alone, in a transaction that holds the lock of the dataset's row. False: it was there already. */
+/** The row, and the end of a pin to it, in a transaction that holds the lock of the dataset's row. False: it was there already. */
 export async function putQuarantine(
   client: pg.ClientBase,
   { dataset, tag, by, reason }: { dataset: string; tag: string; by: string; reason: string },
 ): Promise<boolean> {
   const { rowCount } = await client.query(QUARANTINE, [dataset, tag, by, reason])
+  // The pointer's goes with the same change (`forbidding`); one left here would come back with a repair after a release.
+  if (rowCount === 1) await liftForbiddenPin(client, { dataset, tag, by, reason: `quarantined: ${reason}` })
   return rowCount === 1
 }
 

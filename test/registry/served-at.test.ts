@@ -2,9 +2,13 @@ import { randomUUID } from 'node:crypto'
 import type pg from 'pg'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
 import { openRefresh } from '../../src/registry/open-refresh.ts'
+import { activePin, putPin } from '../../src/registry/pins.ts'
+import { quarantine } from '../../src/registry/quarantine.ts'
 import { recordEvent } from '../../src/registry/record.ts'
+import { release } from '../../src/registry/release.ts'
 import { servedAt } from '../../src/registry/served-at.ts'
 import { settleFlip } from '../../src/registry/settle-flip.ts'
 import { postgresVersions, testDatabase } from '../support/services.ts'
@@ -122,6 +126,30 @@ describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => 
     await pool.query('update snapflip.refreshes set policy_number = null, policy_digest = null')
     expect(await servedAt(pool, DATASET, at)).toMatchObject({ policy: { number: 2 } })
   })
+  it.each(['rollback', 'quarantine'] as const)(
+    'says that a pin ended with the %s that forbade its version',
+    async (how) => {
+      const first = await flipped(pool, null)
+      const second = await flipped(pool, first)
+      const tag = how === 'rollback' ? second : first
+      const until = new Date(Date.now() + 3_600_000).toISOString()
+      await putPin(pool, { dataset: DATASET, tag, until, by: 'bo', reason: 'a demo' })
+      const pinned = await afterwards()
+      if (how === 'rollback') await move(pool, { kind: 'rollback', from: second, to: first })
+      else await quarantine(pool, { dataset: DATASET, tag, by: 'ana', reason: 'bad' })
+      const after = await afterwards()
+      expect((await servedAt(pool, DATASET, pinned)).shares).toMatchObject([{ tag, why: 'pinned' }])
+      const active = how === 'rollback' ? first : second
+      expect(await servedAt(pool, DATASET, after)).toMatchObject({
+        pin: null,
+        shares: [{ tag: active, why: 'active' }],
+      })
+      expect(await historyEntries(pool, { kind: 'unpin' })).toMatchObject([{ version: tag, actor: 'ana' }])
+      // A repair takes the pin from here.
+      await release(pool, { dataset: DATASET, tag, by: 'ana', reason: 'fine' })
+      expect(await activePin(pool, DATASET)).toBeNull()
+    },
+  )
 
   it('says that a flip was under way, and nothing of one that was refused', async () => {
     const first = await flipped(pool, null)
