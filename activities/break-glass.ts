@@ -79,8 +79,8 @@ async function targetOf(
     const sha256 = pointer.previous?.tag === tag ? { sha256: pointer.previous.manifest } : {}
     const manifest = decodeManifest(bytes, { dataset, tag, ...sha256 })
     const ref = { tag, ordinal: manifest.ordinal, digest: manifest.digest, manifest: manifestHash(bytes) }
-    // Forward again is where readers were taken from.
-    if (to === null && ref.ordinal > active.ordinal && pointer.previous?.tag !== tag) continue
+    // Forward again is where readers were taken from, by a rollback or for the moment of a drill.
+    if (to === null && ref.ordinal > active.ordinal) continue
     const damage = isBound ? null : await damageOf(store, asked, ref)
     const { snapshot, at } = manifest.watermark
     if (damage === null) return { ref, freshAsOf: { snapshot, at } }

@@ -8,6 +8,7 @@ import {
   openDrillOf,
   beginDrill as recordBegin,
   endDrill as recordEnd,
+  requireNoDrill,
 } from '../src/registry/drills.ts'
 import { flipOf } from '../src/registry/flips.ts'
 import { refOf } from '../src/registry/known-pointer.ts'
@@ -71,6 +72,7 @@ export const beginDrill =
         const freshAsOf = await watermarkOf(deps, dataset, open.from)
         return { dataset, drillId: open.drillId, from, to, expected, formerFlipId: null, freshAsOf, searchable }
       }
+      await requireNoDrill(deps.pool, dataset)
       const { from, to } = pairOf(dataset, pointer, noOp)
       const damage = await damageOf(store, { dataset, tell, signal }, to)
       if (damage !== null) throw refuse(dataset, `all of ${to.tag} in ${store.url}`, damage)

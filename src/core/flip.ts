@@ -87,18 +87,18 @@ function move(now: Pointer, change: FlipChange, withoutRegistry: boolean): Chang
 }
 
 /**
- * Where a rollback without a name goes after this flip: to the version that is left, unless that one is quarantined or was still baking;
- * then to the target before, if that is older than the new active version. After v1→v2→v1 it is neither v2 (quarantined) nor v1 itself; after
+ * Where a rollback without a name goes after this flip: to the version that is left, unless that one is newer (a drill's flip away: a rollback
+ * during it leads to nothing newer), quarantined or was still baking; then to the target before, if that is older than the new active version. After v1→v2→v1 it is neither v2 (quarantined) nor v1 itself; after
  * v1→v2→v3→v1 it is not v2, which the rollback passed over. Where there is no other, the one that was still baking: it passed its gates,
  * and without a target the next rollback would need a build.
  */
 function rollbackTarget(now: Pointer, to: VersionRef, quarantined: readonly string[]): VersionRef | null {
   const mayReturn = (version: VersionRef | null): version is VersionRef =>
     version !== null &&
-    version.tag !== to.tag &&
+    version.ordinal < to.ordinal &&
     !quarantined.includes(version.tag) &&
     !now.retired.includes(version.tag)
   const left = mayReturn(now.active) ? now.active : null
-  const before = mayReturn(now.previous) && now.previous.ordinal < to.ordinal ? now.previous : null
+  const before = mayReturn(now.previous) ? now.previous : null
   return now.bake === null ? (left ?? before) : (before ?? left)
 }

@@ -27,11 +27,11 @@ export async function knownPointer(db: Db, dataset: string): Promise<Pointer | n
     [dataset],
   )
   const quarantined = forbidden.map((row) => row.tag)
-  // Newest first: what the last flip left, if it may be gone back to; else what came before the active version. Those whose bake was cut short last.
+  // Of what came before the active version: what the last flip left, then the newest. Those whose bake was cut short last.
   const cut = await cutShort(db, dataset)
   const retained = rows
     .filter((row) => row.state === 'retained' && !quarantined.includes(row.tag))
-    .filter((row) => row.tag === last.from || row.ordinal < (active?.ordinal ?? 0))
+    .filter((row) => row.ordinal < (active?.ordinal ?? 0))
     .sort((a, b) => Number(b.tag === last.from) - Number(a.tag === last.from) || b.ordinal - a.ordinal)
   const previous = retained.find((row) => !cut.has(row.tag)) ?? retained[0]
   const { bakeUntil, bakeOutcome, kind } = last

@@ -90,6 +90,14 @@ describe('a flip', () => {
   it('leaves the version it came from as rollback target', () => {
     expect(flipped(1, 2, 3).previous).toEqual(version(2))
   })
+
+  it('back without a quarantine, as a drill makes it, leaves nothing newer as rollback target; and forward again, the same as before', () => {
+    const before = flipped(1, 2, 3)
+    const away = pointerOf(applyChange(before, flipFrom(before, 2), DATASET))
+    expect(away).toMatchObject({ active: version(2), previous: null, quarantined: [] })
+    const back = flipFrom(away, 3, { flipId: 'back', epoch: epoch(5) })
+    expect(pointerOf(applyChange(away, back, DATASET)).previous).toEqual(version(2))
+  })
 })
 
 describe('a rollback', () => {

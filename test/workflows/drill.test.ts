@@ -1,4 +1,6 @@
+import { randomUUID } from 'node:crypto'
 import { expect, it, vi } from 'vitest'
+import { breakGlass } from '../../activities/break-glass.ts'
 import { releaseVersion } from '../../activities/quarantine.ts'
 import { type DrillOutcome, type FlipToOutcome, WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { failureCode, failureMessage } from '../../src/core/failure.ts'
@@ -6,6 +8,7 @@ import { open } from '../../src/index.ts'
 import { openDrillOf } from '../../src/registry/drills.ts'
 import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
+import { knownPointer } from '../../src/registry/known-pointer.ts'
 import { version } from '../../src/registry/version.ts'
 import { expectSound } from '../support/soundness.ts'
 import type { ProcessFault } from '../support/worker-process.ts'
@@ -143,6 +146,15 @@ it.concurrent('a drill whose workflow was terminated keeps refreshes out until i
   expect(failureCode(refused)).toBe('REFRESH_RUNNING')
   expect(failureMessage(refused)).toContain(`snapflip drill ${world.dataset} --end`)
   expect(await codeOf(drilling(world))).toBe('REFRESH_RUNNING')
+  // Whoever takes readers back meanwhile is not taken to what they were on before the drill: that may be why.
+  expect((await world.pointer()).previous).toBeNull()
+  expect(await knownPointer(world.pool, world.dataset)).toMatchObject({ active: { tag: first }, previous: null })
+  expect(await codeOf(world.rollback())).toBe('UNKNOWN_VERSION')
+  const asked = { flipId: randomUUID(), to: null, by: 'ana', reason: 'bad prices', at: new Date().toISOString() }
+  const looking = { dataset: world.dataset, tell: () => undefined, signal: new AbortController().signal }
+  const glass = breakGlass(await world.changeDeps.store(world.dataset), { ...asked, ...looking })
+  await expect(glass).rejects.toMatchObject({ code: 'UNKNOWN_VERSION' })
+  expect(await world.pointer()).toMatchObject({ active: { tag: first }, hold: null, quarantined: [] })
   expect(await drilling(world, { end: true })).toMatchObject({ status: 'DONE', active: second })
   expect(await codeOf(drilling(world, { end: true }))).toBe('CONFLICT')
   expect((await version(world.pool, world.dataset, first)).state).toBe('retained')
