@@ -4,15 +4,18 @@ import { attach, detach } from '../changelog/capture.ts'
 import { resolveSource } from '../changelog/definition.ts'
 import type { Source } from '../changelog/source.ts'
 import { SnapflipError } from '../core/errors.ts'
+import { appliedDefinitions } from '../registry/applied-definitions.ts'
 import { applyDefinition, requireSomebody } from '../registry/apply-definition.ts'
 import { applyFurtherStores } from '../registry/apply-further-stores.ts'
 import { applyStore } from '../registry/apply-store.ts'
 import { authorize } from '../registry/authorize.ts'
 import { migrate, migrationsPending } from '../registry/migrate.ts'
 import { recordEvent } from '../registry/record.ts'
+import type { Db } from '../registry/transaction.ts'
 import { manifestHash } from '../snapshot/manifest.ts'
 import { applySchedule } from './apply-schedule.ts'
 import { droppedText, notInFile } from './dropped.ts'
+import { requireNoReaders } from './live-readers.ts'
 import { checkStores, migrationsText, named, plansOf, planText } from './plan.ts'
 import { type DatasetPlan, requireRoom } from './plan-of.ts'
 import type { Session } from './session.ts'
@@ -22,6 +25,7 @@ import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 interface Options extends CommonOptions {
   yes?: boolean
   move?: boolean
+  force?: boolean
 }
 
 export function apply(program: Command): void {
@@ -36,6 +40,7 @@ export function apply(program: Command): void {
   })
     .option('--yes', 'do not ask')
     .option('--move', 'also where that moves a dataset to another store, or takes capture off tables, without asking')
+    .option('--force', 'also where this file has a dataset no longer that readers use still')
     .action(act<Options, [string[]]>(run))
 }
 
@@ -60,9 +65,10 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
   }
   const plans = await plansOf(session, names)
   for (const plan of plans) requireRoom(plan)
-  session.note(
-    [...plans.map(planText), droppedText(await notInFile(session, pool))].filter((part) => part !== '').join('\n\n'),
-  )
+  const dropped = await notInFile(session, pool)
+  session.note([...plans.map(planText), droppedText(dropped)].filter((part) => part !== '').join('\n\n'))
+  // Named ones say nothing of the rest of the file.
+  if (datasets.length === 0 && options.force !== true) await refuseDropped(session, pool, dropped)
   if (!asks && options.move !== true) refuseMoves(plans)
   if (asks && plans.some(changes)) await consent('Apply this?')
   // Before anything is changed: schedules are Temporal's.
@@ -129,6 +135,15 @@ const changes = (plan: DatasetPlan) =>
   plan.furtherStores.add.length + plan.furtherStores.remove.length > 0
 
 const SCHEDULE_DONE = { make: 'made', change: 'changed', remove: 'removed' } as const
+
+/** Another file's on the same database is told apart by a person alone: by --force, or by naming what to apply. */
+async function refuseDropped(session: Session, registry: Db, dropped: readonly string[]): Promise<void> {
+  const applied = await appliedDefinitions(registry)
+  for (const name of dropped) {
+    const definition = applied.get(name)
+    if (definition !== undefined) await requireNoReaders(session, name, definition, `this file has it no longer`)
+  }
+}
 
 /**
  * What cannot be had back without a full build wants more than --yes, which scripts give to everything.

@@ -4,24 +4,34 @@ import { authorize } from '../registry/authorize.ts'
 import { currentDefinition } from '../registry/current-definition.ts'
 import { detachDataset } from '../registry/detach-dataset.ts'
 import { applySchedule } from './apply-schedule.ts'
+import { requireNoReaders } from './live-readers.ts'
 import type { Session } from './session.ts'
 import { tableNames, usedElsewhere } from './used-tables.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
+
+interface Options extends CommonOptions {
+  force?: boolean
+}
 
 export function detach(program: Command): void {
   verb(program, {
     usage: 'detach <dataset>',
     summary: 'take capture off the tables that no other dataset uses; versions stay readable, `apply` attaches again',
     examples: [['snapflip detach shop', 'leaves no trigger behind']],
-  }).action(act<CommonOptions, [string]>(run))
+  })
+    .option('--force', 'also where readers use it still')
+    .action(act<Options, [string]>(run))
 }
 
-async function run(session: Session, _options: CommonOptions, dataset: string): Promise<Answer> {
+async function run(session: Session, options: Options, dataset: string): Promise<Answer> {
   const registry = await session.registry()
   const { actor: by } = await authorize(registry, { dataset, action: 'apply' })
   const applied = await currentDefinition(registry, dataset)
   // One that was dropped from the file is known from its last apply.
   const definition = applied === null ? await session.dataset(dataset) : (await session.config()).datasets[dataset]
+  const read = applied?.definition ?? definition
+  if (options.force !== true && read !== undefined)
+    await requireNoReaders(session, dataset, read, `detach ends the capture of its changes`)
   const client = await session.builder()
   const indexes = [definition, applied?.definition].flatMap((each) => Object.values(each?.indexes ?? {}))
   const elsewhere = await usedElsewhere(session, client, registry, dataset)

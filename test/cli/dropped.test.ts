@@ -1,4 +1,7 @@
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { beforeAll, expect, test } from 'vitest'
+import { openStore } from '../../src/stores/open.ts'
 import { type Project, testProject } from './project.ts'
 import { json } from './run.ts'
 
@@ -17,6 +20,17 @@ test('a dataset that the file has no longer is shown by plan and apply, until it
   expect(await project.run(['plan'])).toMatchObject({ code: 0, stdout: told })
   expect(json(await project.run(['plan', '--json']))).toMatchObject({ notInFile: [dataset] })
   expect(await project.run(['apply', '--yes'])).toMatchObject({ code: 0, stderr: told })
+
+  // Whoever reads it still is named, and nothing is changed.
+  const store = await openStore(pathToFileURL(join(project.folder, 'versions')).href, { dataset })
+  await store.leases.put({ id: 'a-reader', tag: 'v20260518-01', kind: 'reader', ttlMs: 600_000 })
+  const refused = { code: 2, stderr: expect.stringContaining('lease a-reader on v20260518-01') }
+  expect(await project.run(['apply', '--yes'])).toMatchObject(refused)
+  expect(await project.run(['apply', '--yes', '--force'])).toMatchObject({ code: 0, stderr: told })
+  expect(await project.run(['detach', dataset])).toMatchObject(refused)
+  expect(json(await project.run(['plan', '--json']))).toMatchObject({ notInFile: [dataset] })
+  await store.leases.drop('a-reader')
+  await store.close()
 
   expect(await project.run(['detach', dataset])).toMatchObject({
     code: 0,
