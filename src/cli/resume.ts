@@ -73,8 +73,8 @@ async function decided(
   if (session.json || process.stdin.isTTY !== true) {
     throw new SnapflipError(
       'USAGE',
-      `Expected to be told what became of ${open.join(', ')}, quarantined with the hold of ${dataset}, found neither --keep-quarantine (it was bad) ` +
-        'nor --release TAG (it was good). Nothing was changed.',
+      `Expected to be told what became of ${open.join(', ')}, quarantined with the hold of ${dataset}, found neither --keep-quarantine nor --release. ` +
+        `Nothing was changed: add --keep-quarantine if it was bad, or ${open.map((tag) => `--release ${tag}`).join(' ')} if it was good.`,
       { dataset, quarantined: open },
     )
   }

@@ -233,7 +233,7 @@ test('rollback takes readers back, quarantines and holds; refreshes are refused 
   const resume = ['resume', project.dataset, '--reason', 'names corrected', '--json']
   expect(json(await project.run(resume))).toMatchObject({
     code: 'USAGE',
-    message: expect.stringMatching(/--keep-quarantine .* nor --release TAG/),
+    message: expect.stringMatching(/add --keep-quarantine .* or --release v\S+ if it was good/),
     details: { quarantined: [from] },
   })
   expect(await refresh()).toMatchObject({ code: 9 })
