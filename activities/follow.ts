@@ -72,7 +72,13 @@ export async function followAll(deps: FollowDeps, looking: Looking): Promise<voi
   for (const further of stores) {
     try {
       const lacks = await takeOver(deps, further, looking)
-      if (lacks !== null) deps.log.info({ ...named(looking, further), lacks: lacks.tag }, 'not brought up yet')
+      if (lacks === null) continue
+      deps.log.info({ ...named(looking, further), lacks: lacks.tag }, 'not brought up yet')
+      const own = (await further.store.pointer.read())?.pointer.active ?? null
+      // New, it has no readers yet. On the version still, its readers are where they should be, whatever it has lost.
+      if (own === null || own.tag === lacks.tag) continue
+      const why = `it has not ${lacks.tag}, which readers of the first store are on; its readers stay on ${own.tag} until a refresh copies it there`
+      await leaveBehind(deps, looking.dataset, further, why)
     } catch (error) {
       await leaveBehind(deps, looking.dataset, further, error instanceof Error ? error.message : String(error))
     }

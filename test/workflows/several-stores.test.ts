@@ -3,10 +3,12 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { Deps } from '../../activities/deps.ts'
+import { takeBack } from '../../activities/flip-back.ts'
 import { followAll, takeOverUnregistered } from '../../activities/follow.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { open } from '../../src/index.ts'
 import { applyStore } from '../../src/registry/apply-store.ts'
+import { forgetCopies } from '../../src/registry/copies.ts'
 import { furtherStores } from '../../src/registry/further-stores.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
@@ -157,6 +159,25 @@ it('a store that cannot be copied to stays behind, visibly, and is brought up by
   expect(await world.pointer('archive')).toMatchObject({ active: { tag: up.active }, previous: { tag: second } })
   expect(await standing(world)).toEqual([{ name: 'archive', state: 'current', tag: up.active }])
   expect(await priceIn(world, 'archive')).toBe(3)
+
+  // A rollback without Temporal copies nothing: a store without the target keeps its readers on the bad version, which is told.
+  const archive = await world.store('archive')
+  await forgetCopies(world.pool, {
+    dataset: world.dataset,
+    url: archive.url,
+    tags: [second],
+    why: 'a fault of the test',
+  })
+  const alerts: unknown[] = []
+  const deps = { ...world.changeDeps, alert: async (alert: unknown) => alerts.push(alert) > 0 }
+  const looking = { dataset: world.dataset, tell: () => undefined, signal: never }
+  const request = { dataset: world.dataset, reason: 'bad prices' }
+  const asked = { flipId: randomUUID(), request, actor: async () => 'ana' }
+  expect(await takeBack({ ...deps, config: world.config }, asked, looking)).toMatchObject({ to: second })
+  await followAll(deps, looking)
+  const [row] = await furtherStores(world.pool, world.dataset)
+  expect(row).toMatchObject({ state: 'degraded', why: expect.stringContaining(`it has not ${second}`) })
+  expect(alerts).toMatchObject([{ kind: 'STORE_DEGRADED' }])
 })
 
 it('where it is declared, a store that cannot take over the flip takes the version back everywhere', async () => {
