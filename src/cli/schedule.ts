@@ -91,13 +91,18 @@ function noSchedule(dataset: string): SnapflipError {
   )
 }
 
-function told(dataset: string, { paused, next, last, doing }: ScheduleState, window: WindowState | null): string {
+function told(
+  dataset: string,
+  { paused, next, last, skipped = 0, doing }: ScheduleState,
+  window: WindowState | null,
+): string {
   const identity = card([
     ['schedule', dataset],
     ['paused', paused === null ? 'no' : `by ${paused}`],
     doing === undefined
       ? ['next', paused === null ? (formatTime(next[0] ?? null) ?? 'never') : 'not while it is paused']
       : ['next', paused === null ? `as soon as there is something new: ${doing}` : 'not while it is paused'],
+    ...(skipped === 0 ? [] : [['skipped', `${skipped} came due while a run was at work`] as const]),
     ...(window === null ? [] : [['windows', windowText(window)] as const]),
   ])
   if (last.length === 0) return `${identity}\n\nNo runs yet.`

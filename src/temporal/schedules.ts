@@ -15,6 +15,8 @@ export interface ScheduleState {
   next: Date[]
   /** Newest first. `status` is SKIPPED, or as the refresh ended; null: still running, or not known any more. */
   last: Array<{ at: Date; workflowId: string; status: string | null; summary: string | null }>
+  /** Runs that came due while one was at work, since the schedule was made: Temporal starts none of them. */
+  skipped?: number
   /** Of continuous mode: what it is at. */
   doing?: string
 }
@@ -63,7 +65,8 @@ export async function scheduleState(client: Client, dataset: string): Promise<Sc
       return { at: takenAt, workflowId, ...(await endOf(client, workflowId, action.workflow.firstExecutionRunId)) }
     }),
   )
-  return { paused: state.paused ? (state.note ?? '') : null, next: info.nextActionTimes, last }
+  const paused = state.paused ? (state.note ?? '') : null
+  return { paused, next: info.nextActionTimes, last, skipped: info.numActionsSkippedOverlap }
 }
 
 export async function pauseSchedule(client: Client, dataset: string, note: string): Promise<void> {
@@ -74,9 +77,9 @@ export async function unpauseSchedule(client: Client, dataset: string, note: str
   await client.schedule.getHandle(scheduleId(dataset)).unpause(note)
 }
 
-/** Now, whatever the times say, and even where it is paused. */
+/** Now, whatever the times say, and even where it is paused. Beside a run that is at work it starts, and ends SKIPPED: whoever asked is told. */
 export async function triggerSchedule(client: Client, dataset: string): Promise<void> {
-  await client.schedule.getHandle(scheduleId(dataset)).trigger()
+  await client.schedule.getHandle(scheduleId(dataset)).trigger('ALLOW_ALL')
 }
 
 function optionsOf(dataset: string, schedule: Schedule, taskQueue: string): ScheduleOptions {

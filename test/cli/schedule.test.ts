@@ -107,6 +107,27 @@ test('a scheduled run refreshes; on hold it is skipped, and says so; a pause sur
   expect((await state()).paused).toBeNull()
 }, 180_000)
 
+test('runs that come due while one is at work are counted; one that a person triggers starts even so', async () => {
+  worker.kill('SIGTERM')
+  await worker.ended
+  // Nobody is there to end it: the first that comes due stays at work.
+  await scheduled({ everyMs: 1_000 })
+  await project.run(['apply', '--yes'])
+  const before = (await waitUntil('a run to be skipped', async () => {
+    const now = await state()
+    return (now.skipped ?? 0) > 0 ? now : undefined
+  })) as ScheduleState
+  expect((await project.run(['schedule', project.dataset])).stdout).toMatch(
+    /skipped +\d+ came due while a run was at work/,
+  )
+  await project.run(['schedule', project.dataset, '--trigger'])
+  await waitUntil('another run beside it', async () =>
+    (await state()).last.length > before.last.length ? true : undefined,
+  )
+  await scheduled(undefined)
+  await project.run(['apply', '--yes'])
+})
+
 test('who may not refresh or hold a dataset triggers and pauses no schedule either', async () => {
   const { pool } = project.database
   const [me] = (await pool.query<{ name: string }>('select session_user as name')).rows
