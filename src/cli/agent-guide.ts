@@ -13,6 +13,7 @@ pointer. \`snapflip.config.ts\` is the definition; it is also the refresh policy
 - **dataset**: what is refreshed, flipped and rolled back as one. **index**: a keyed view in it.
 - **version**: one immutable build, tagged \`vYYYYMMDD-NN\`. **pointer**: names the active one.
 - **flip**, **rollback**: move the pointer forward, back to a kept version.
+- **approval**: a person's yes, by another than who asked. **canary**: some readers get a version first. **bake**: the watch over it after the flip.
 - **gate**: a check that a version passes before the flip; its evidence is in \`npx snapflip show DATASET TAG\`.
 - **hold**: no refreshes until \`resume\`. **quarantine**: a version that is never flipped to. **waiver**: a person's permission to pass one gate.
 
@@ -26,7 +27,7 @@ ${Object.entries(datasets).map(policy).join('\n')}
   hash chain: it shows.
 - No change of limits in the definition to get one version through. A person with the role waives one gate for one version:
   \`npx snapflip waive DATASET TAG GATE --until 2026-05-19 --reason TEXT\`.
-- No \`approve\`, \`waive\`, \`release\`, \`resume\` or \`rollback --direct\` on one's own: these are a person's decisions, and are recorded as theirs.
+- No \`approve\`, \`reject\`, \`waive\`, \`release\`, \`resume\`, \`flip\`, \`pin\`, \`quarantine\`, \`rollback --direct\` or \`refresh --outside-window\` on one's own: these are a person's decisions, and are recorded as theirs.
 - No trigger of the schema \`snapflip\` disabled around a bulk load: the next refresh then builds all anew.
 - No \`apply --move\` unless moving the data is what was asked for.
 

@@ -2,13 +2,15 @@ import type { DatasetDefinition } from '../../schemas/config.ts'
 
 /** What a dataset's definition says of its refreshes, a sentence each. */
 export function policyLines(dataset: DatasetDefinition): string[] {
-  const { schedule, windows, gates, canary, bake, ttl, roles, may, keep, stores } = dataset
+  const { schedule, windows, gates, approval, canary, bake, ttl, roles, may, keep, stores } = dataset
   const { inserted, updated, deleted } = gates.changeVolume
   return [
     schedule === undefined ? 'refreshed when somebody asks' : `refreshed ${whenOf(schedule)}`,
     `a change beyond these shares of an index: inserted ${inserted.percent} % ${inserted.verdict}, updated ${updated.percent} % ${updated.verdict}, deleted ${deleted.percent} % ${deleted.verdict}`,
     `drift between source and version: ${gates.drift.mode === 'off' ? 'not looked at' : gates.drift.mode === 'full' ? 'every entry compared' : `${gates.drift.sample} entries compared`}`,
     ...(windows === undefined ? [] : [windowsOf(windows)]),
+    ...(approval === undefined || approval.when === 'never' ? [] : [approvalOf(approval)]),
+    ...(gates.user === undefined ? [] : [`gates of its own: ${Object.keys(gates.user).join(', ')}`]),
     ...(canary === undefined ? [] : [`canary: ${canaryOf(canary)}`]),
     ...(bake === undefined
       ? []
@@ -27,6 +29,11 @@ export function policyLines(dataset: DatasetDefinition): string[] {
           .join('; ')} (approve: ${may.approve}, roll back: ${may.rollback}, waive: ${may.waive})`,
     `in ${stores.join(', ')}; ${keep} versions kept`,
   ]
+}
+
+function approvalOf({ when, expiresAfterMs }: NonNullable<DatasetDefinition['approval']>): string {
+  const what = when === 'always' ? 'every version' : 'what a gate holds'
+  return `${what} waits for an approval by another than who asked, for ${expiresAfterMs / 3_600_000} h`
 }
 
 function canaryOf({ share, ramp, forMs, probe, verdict }: NonNullable<DatasetDefinition['canary']>): string {

@@ -128,6 +128,16 @@ describe('a definition that cannot be used is refused', () => {
       /datasets\.shop\.canary\.forMs: expected less than `evidenceMaxAgeMs`/,
     ],
     [
+      'a role that there is not',
+      shop({ roles: { boss: ['ana'] } }),
+      /datasets\.shop\.roles: expected no other keys than snapflip knows, found "boss"/,
+    ],
+    [
+      'a verb that needs a role that there is not',
+      shop({ may: { rollback: 'boss' } }),
+      /datasets\.shop\.may\.rollback: expected "viewer" or .*, found "boss"/,
+    ],
+    [
       'windows that never open',
       shop({ windows: { open: [{ from: '08:00', to: '18:00' }], blackout: [{ from: '00:00', to: '00:00' }] } }),
       /datasets\.shop\.windows: expected windows that open, these never do/,
