@@ -20,7 +20,8 @@ export function countsOf(report: CounterReport, slowMs: number): ReaderCounts {
   return {
     errors: { hits: errors, of: reads + errors },
     misses: { hits: misses, of: reads },
-    bad: { hits: bad, of: COUNTED_BAD_MAX },
+    // Who met nothing of the version has no say: readers report of both sides, also of the one that they are not on.
+    bad: { hits: bad, of: reads + errors + bad === 0 ? 0 : COUNTED_BAD_MAX },
     slow: { hits: slowFrom === 0 ? 0 : sum(latencyMs.slice(slowFrom)), of: sum(latencyMs) },
   }
 }

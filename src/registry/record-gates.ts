@@ -21,7 +21,8 @@ export interface Judged {
 
 /**
  * Keeps what the gates found, pass or fail, and what it makes of the version, in one transaction: a verdict against it stands, whatever another
- * run of the gates draws afterwards. Results that let it pass give way to a later run's.
+ * run of the same refresh's gates draws afterwards. Results that let it pass give way to a later run's, and all of them to those of another refresh,
+ * which has taken the version up and found it as it is now.
  *
  * @returns the results that stand.
  * @throws SnapflipError SUPERSEDED when the refresh is closed or the version was sealed anew meanwhile.
@@ -37,7 +38,7 @@ export async function recordGates(
     await lockDataset(client, dataset)
     await requireOpenRefresh(client, dataset, refreshId)
     await requireSealedWith(client, dataset, judged)
-    const before = await gateResults(client, dataset, tag)
+    const before = (await gateResults(client, dataset, tag)).filter((result) => result.refreshId === refreshId)
     if (stateAfter(before) !== null) return before
     await client.query('delete from snapflip.gate_results where dataset = $1 and tag = $2', [dataset, tag])
     await keepResults(client, { refreshId, dataset, tag }, results)

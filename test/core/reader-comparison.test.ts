@@ -56,6 +56,11 @@ describe('readers on a candidate', () => {
     },
   )
 
+  it('vote alone: those who are on the active version, and report nothing of the candidate, water down no voice', () => {
+    const elsewhere = times(15, { reads: 0 })
+    expect(verdictOf([...times(5, { bad: 10 }), ...elsewhere], times(20, {}), 'bad')).toBe('worse')
+  })
+
   it('have a bad version out even where a single reader on the other side counts as badly', () => {
     const loud = reader({ reads: 1_000_000, misses: 1_000_000 })
     expect(verdictOf(times(10, { misses: 450 }), [loud, ...times(60, {})], 'misses')).toBe('worse')

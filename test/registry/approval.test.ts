@@ -384,6 +384,22 @@ describe('an approval', () => {
     asked = { refreshId, tag }
   })
 
+  it('vouches for what the gates found when it was given: a kept version is judged anew by whoever takes it up', async () => {
+    await close(pool, asked.refreshId, 'CANCELLED', asked.tag)
+    await policy('onHold')
+    const kept = await waiting({ verdict: 'hold' })
+    await said(as.bo, kept)
+    await close(pool, kept.refreshId, 'KEPT', kept.tag)
+    const refresh = { ...aRefresh(), requestedBy: logins.cy, requestedVia: 'login' as const }
+    await openRefresh(pool, refresh)
+    await takeKept(pool, { dataset: DATASET, tag: kept.tag, refreshId: refresh.refreshId })
+    const judged = await judge(pool, refresh.refreshId, kept.tag, [gate('reject', 'integrity')])
+    expect(judged).toMatchObject([{ gate: 'integrity', verdict: 'reject' }])
+    expect((await version(pool, DATASET, kept.tag)).state).toBe('rejected')
+    await policy('always')
+    asked = { refreshId: refresh.refreshId, tag: kept.tag }
+  })
+
   it('and its history are written through their functions alone', async () => {
     for (const statement of [
       `insert into snapflip.approvals select * from snapflip.approvals`,
