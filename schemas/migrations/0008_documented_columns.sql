@@ -57,7 +57,7 @@ comment on column snapflip.holds.lifted_reason is 'Why it was lifted; null: noth
 comment on table snapflip.versions is 'One row a version that was begun';
 comment on column snapflip.versions.dataset is 'Which dataset';
 comment on column snapflip.versions.tag is 'Its name: vYYYYMMDD-NN';
-comment on column snapflip.versions.ordinal is 'Its place in the order of versions: 1, 2, 3 …';
+comment on column snapflip.versions.ordinal is 'Its place in the order of versions: 1, 2, 3 and on';
 comment on column snapflip.versions.state is 'building, sealed, held, rejected, candidate, active, retained, quarantined, retired or swept';
 comment on column snapflip.versions.state_at is 'Since when it is in that state';
 comment on column snapflip.versions.refresh_id is 'Refresh that built it; null: it was found in the store';

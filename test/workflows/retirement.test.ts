@@ -119,9 +119,10 @@ it('after many refreshes every kept version is whole, and a folder is as large a
     // Now and then everything, else a few rows: blocks of many generations stay alive.
     await refreshAfter(world, n % 5 === 1 ? EVERYTHING : `${EVERYTHING} where id % 17 = ${n}`)
     await expectSound(world)
-    if (n % 5 === 0) sizes.push(await folderSize(world))
+    sizes.push(await folderSize(world))
   }
-  expect(sizes[1]).toBeLessThan(1.1 * (sizes[0] as number))
+  // Which packs are repacked when is chance; what is never swept would double it.
+  expect(Math.max(...sizes.slice(6))).toBeLessThan(1.25 * Math.max(...sizes.slice(0, 6)))
 })
 
 it('after many refreshes Redis holds as many keys as before', async () => {
