@@ -76,9 +76,11 @@ export async function copyBetween(copying: Copying): Promise<{ manifest: Manifes
       await to.data.putManifest(ref.tag, encodeManifest(copied.manifest))
       return copied
     } catch (error) {
+      // Only where it is known that another's manifest stands: after a lost reply ours may, and names these blocks. A sweep finds them by their age.
+      if (!isSnapflipError(error, 'CONFLICT')) throw error
       // Where nothing was written, its generation is that of a version which stays.
       if (copied.bytesWritten > 0) await to.data.deleteGeneration(copied.manifest.generation)
-      if (!isSnapflipError(error, 'CONFLICT') || attempt === ATTEMPTS) throw error
+      if (attempt === ATTEMPTS) throw error
       copying.tell(`another attempt has put ${ref.tag} of ${dataset} first`)
     }
   }

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { copyBetween } from '../../activities/copy-version.ts'
 import type { Manifest } from '../../schemas/manifest.ts'
 import type { Pointer, VersionRef } from '../../schemas/pointer.ts'
+import { SnapflipError } from '../../src/core/errors.ts'
 import { emptyPointer } from '../../src/core/pointer.ts'
 import { encodeManifest, manifestHash } from '../../src/snapshot/manifest.ts'
 import type { Store } from '../../src/stores/ports.ts'
@@ -75,4 +76,18 @@ test('what lies there whole is taken as it is; what is not whole, or of other co
   const other = await copyBetween({ ...copying, ref: refOf(second) })
   expect(other.manifest.digest).toBe(second.digest)
   expect(manifestHash((await data.readManifest(second.tag)) as Uint8Array)).toBe(refOf(other.manifest).manifest)
+})
+
+test('a manifest whose put was not answered keeps its blocks: the next attempt finds the copy whole', async () => {
+  const { from, first } = await twoVersions()
+  const data = new MemoryStore()
+  const to = storeOf(data)
+  const put = data.putManifest.bind(data)
+  data.putManifest = async (tag, bytes) => {
+    await put(tag, bytes)
+    throw new SnapflipError('STORE_UNREACHABLE', 'the reply was lost')
+  }
+  const copying = { ...common, from: storeOf(from), to, ref: refOf(first), bases: [] }
+  await expect(copyBetween(copying)).rejects.toMatchObject({ code: 'STORE_UNREACHABLE' })
+  expect(await copyBetween(copying)).toMatchObject({ bytesWritten: 0 })
 })
