@@ -152,6 +152,11 @@ async function demo(): Promise<void> {
 
   title('Rollback to the first version')
   const begun = performance.now()
+  const followed = new Promise<number>((resolve) =>
+    reader.on('flip', ({ to }) => {
+      if (to.tag === first.outcome.tag) resolve(performance.now() - begun)
+    }),
+  )
   await snapflip([
     'rollback',
     'world',
@@ -160,12 +165,10 @@ async function demo(): Promise<void> {
     '--reason',
     'demo: the first version was better',
   ])
-  const rollbackMs = performance.now() - begun
-  await waitUntil('the reader to follow', () => (reader.version.tag === first.outcome.tag ? true : undefined), {
-    intervalMs: 5,
-  })
+  const toldMs = performance.now() - begun
+  const readerMs = await followed
   remember(
-    `rollback to ${first.outcome.tag}, quarantine and hold with it, command to last reader in ${seconds(rollbackMs)}`,
+    `rollback to ${first.outcome.tag}, quarantine and hold with it: prompt to reader in ${seconds(readerMs)}, the version read back whole after ${seconds(toldMs)}`,
   )
   console.log(`reader.get('cities', ${viennaId})`, await reader.get('cities', viennaId), `from ${reader.version.tag}`)
 

@@ -12,6 +12,8 @@ import { type Counting, type Counts, combine, noCounts, type Tally } from './tal
 const UNWATCHED_TIMES = 12
 /** A report that nothing was added to is written again before the store lets go of it. */
 const REWRITE_MS = COUNTERS_KEPT_MS / 4
+/** Whoever rolled back waits for readers to say that they have followed: they do within this, and not all in the same moment. */
+const FOLLOWED_WITHIN_MS = 500
 /** A process that ends waits no longer than this. */
 const LAST_WORD_MS = 500
 /** Watches remembered: a reader that falls behind a flip and comes back goes on with the totals it had. */
@@ -73,6 +75,7 @@ export class Reporter {
   #serving: Serving | null = null
   #reporting: Promise<void> | null = null
   #timer: NodeJS.Timeout | undefined
+  #soon: NodeJS.Timeout | undefined
 
   constructor(readerId: string, reportMs: number, counting: Counting, onError: (error: unknown) => void) {
     this.readerId = readerId
@@ -83,6 +86,7 @@ export class Reporter {
 
   /** What is served now, after each pointer that was followed. */
   serve(serving: Serving): void {
+    const left = this.#serving?.version.ref.tag ?? null
     this.#serving = serving
     const { pointer, version, aside } = serving
     const candidate = pinInForce(pointer, Date.now()) === null ? pointer.candidate : null
@@ -97,10 +101,19 @@ export class Reporter {
       }
     }
     this.#current = current
-    if (this.#reportMs === 0 || this.#timer !== undefined) return
+    if (this.#reportMs === 0) return
+    const isTakenBack = left !== null && left !== version.ref.tag && pointer.quarantined.includes(left)
+    if (isTakenBack) this.#reportSoon()
+    if (this.#timer !== undefined) return
     this.#timer = setInterval(() => void this.report(), this.#reportMs)
     // Reporting keeps no process alive.
     this.#timer.unref()
+  }
+
+  #reportSoon(): void {
+    clearTimeout(this.#soon)
+    this.#soon = setTimeout(() => void this.report(), Math.random() * FOLLOWED_WITHIN_MS)
+    this.#soon.unref()
   }
 
   /** A candidate's versions that cannot be opened count as an error of it. */
@@ -142,6 +155,7 @@ export class Reporter {
   /** Stops; what a canary or bake has not heard of yet is told as a last word, if the store takes it in time. */
   async close(): Promise<void> {
     clearInterval(this.#timer)
+    clearTimeout(this.#soon)
     const serving = this.#serving
     if (serving !== null && isWatched(serving.pointer) && this.#timer !== undefined)
       await bounded(this.report(), LAST_WORD_MS, () => undefined).catch(() => undefined)

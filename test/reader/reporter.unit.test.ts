@@ -1,4 +1,4 @@
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import type { CounterReport } from '../../schemas/counters.ts'
 import { COUNTED_BAD_MAX, COUNTED_READS_MAX } from '../../src/core/counters.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
@@ -123,6 +123,22 @@ test('where nobody watches, reports are few', async () => {
   reads(active.tally, 1)
   await reporter.report()
   expect(put).toHaveLength(1)
+})
+
+test('a reader that was taken back says at once where it is; after any other flip in its turn', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  try {
+    const { put, opened, serve } = counting()
+    serve({ active: version(1) }, opened(1))
+    serve({ active: version(2), flipId: 'flip-2' }, opened(2))
+    await vi.runAllTimersAsync()
+    expect(put).toEqual([])
+    serve({ flipId: 'flip-3', quarantined: [version(2).tag] }, opened(1))
+    await vi.runAllTimersAsync()
+    expect(put).toMatchObject([{ watchId: 'flip-3', tag: version(1).tag }])
+  } finally {
+    vi.useRealTimers()
+  }
 })
 
 test('a reader that is closed has the last word where somebody watches', async () => {
