@@ -2,7 +2,7 @@ import { WORKFLOW_ID } from '../schemas/refresh.ts'
 import { authorizeAs } from '../src/registry/authorize.ts'
 import { isKnownRun } from '../src/registry/is-known-run.ts'
 import type { RequestedVia } from '../src/registry/open-refresh-of.ts'
-import { useTicket, useTrigger } from '../src/registry/ticket.ts'
+import { type TicketFor, triggering, useTicket } from '../src/registry/ticket.ts'
 import { scheduleId } from '../src/temporal/schedules.ts'
 import type { Starter } from '../src/temporal/starter.ts'
 import { type Deps, datasetOf } from './deps.ts'
@@ -17,7 +17,7 @@ export interface Requester {
 /**
  * Who asks for this workflow, and whether they may. The ticket of its request proves a login; one that is forged or used counts as none, and
  * then it is whoever the Temporal server took the start from, or the start of what it is a child of. What a workflow of ours starts by itself (a
- * schedule's run, the rollback of a refresh that failed) nobody has to allow; a schedule's run that a person triggered is that person's.
+ * schedule's run, the rollback of a refresh that failed) nobody has to allow; one that a person triggered comes with that person's ticket.
  *
  * @throws SnapflipError FORBIDDEN, after a history entry `action.refused`.
  */
@@ -36,20 +36,24 @@ export async function requesterOf(
   },
 ): Promise<Requester> {
   const { dataset, reason } = request
-  const login = ticket === undefined ? null : await useTicket(deps.pool, { ticket, dataset, action, request, runId })
   const starter = await deps.starter(workflowId, runId)
+  const asked = askedFor(starter, { dataset, action, request, runId })
+  const login = ticket === undefined ? null : await useTicket(deps.pool, { ticket, ...asked })
   if (login === null && ticket !== undefined)
     deps.log.warn({ dataset, action, ticket, starter }, 'a ticket that is forged or used counts as none')
-  if (login === null && (await isOurs(deps, { dataset, action, starter }))) {
-    const run = isContinuous(dataset, starter) ? runId : (starter.parents[0]?.runId ?? runId)
-    const triggered = action === 'refresh' ? await useTrigger(deps.pool, { dataset, runId: run }) : null
-    return triggered === null
-      ? { actor: `temporal:${starter.parents[0]?.workflowId}`, via: 'workflow' }
-      : { actor: triggered, via: 'login' }
-  }
+  if (ticket === undefined && (await isOurs(deps, { dataset, action, starter })))
+    return { actor: `temporal:${starter.parents[0]?.workflowId}`, via: 'workflow' }
   const actor = login ?? `temporal:${starter.identity}`
   await authorizeAs(deps.pool, { dataset, action, actor, ...(reason === undefined ? {} : { reason }) })
   return { actor, via: login === null ? 'temporal' : 'login' }
+}
+
+/**
+ * What the ticket has to be for. That of a refresh which a workflow of ours started is a trigger's, and counts for that workflow's run: however long
+ * that waits, and however often it tries.
+ */
+function askedFor({ parents: [by] }: Starter, own: TicketFor & { runId: string }): TicketFor & { runId: string } {
+  return by === undefined || own.action !== 'refresh' ? own : { ...triggering(own.dataset), runId: by.runId }
 }
 
 /**
@@ -68,7 +72,6 @@ async function isOurs(
   return declared !== undefined && schedule === scheduleId(dataset)
 }
 
-/** One run of it starts many refreshes: what a person triggered is one of them alone. */
 function isContinuous(dataset: string, { parents }: Starter): boolean {
   return parents.at(-1)?.workflowId === WORKFLOW_ID.continuous(dataset)
 }

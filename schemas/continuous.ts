@@ -23,4 +23,6 @@ export interface ContinuousRequest {
   runs?: ContinuousRun[]
   /** Null: refresh first, then look. `since`: changes up to this snapshot were refused by a gate. */
   look?: { since: string | null } | null
+  /** Of persons who triggered it, and wait for their run. */
+  tickets?: string[]
 }

@@ -125,6 +125,12 @@ export interface RefreshOutcome {
   durationsMs: Record<string, number>
 }
 
+/** What starts a scheduled run: Temporal's schedule, or a person who triggers it and proves that by a ticket. */
+export interface ScheduledRequest {
+  dataset: string
+  ticket?: string
+}
+
 /** How a scheduled run ended: as its refresh did, or SKIPPED. */
 export type ScheduledOutcome = Pick<RefreshOutcome, 'status' | 'tag' | 'summary'>
 

@@ -17,7 +17,8 @@ import { runRefresh } from './run-refresh.ts'
 
 export const pauseSignal = defineSignal<[string]>('pause')
 export const unpauseSignal = defineSignal('unpause')
-export const triggerSignal = defineSignal('trigger')
+/** With the ticket of whoever asks; without one nobody does. */
+export const triggerSignal = defineSignal<[ticket?: string]>('trigger')
 /** The definition may be another one; so may how often is. */
 export const appliedSignal = defineSignal<[number]>('applied')
 export const stateQuery = defineQuery<ContinuousState>('state')
@@ -26,6 +27,8 @@ export const stateQuery = defineQuery<ContinuousState>('state')
 const RUNS_MAX = 10
 /** A round is some fifteen events; the server asks for another run long before its limit, and this is for when it does not. */
 const ROUNDS_MAX = 300
+/** Persons who wait for a run of their own; others are content with those. */
+const TICKETS_MAX = 10
 /** After a refresh that failed for good, or was skipped because of another one. */
 const PAUSE_MS = { FAILED: 60_000, SKIPPED: 5_000 } as const
 
@@ -39,9 +42,13 @@ export async function continuous({
   paused = null,
   runs = [],
   look = null,
+  tickets = [],
 }: ContinuousRequest): Promise<void> {
   const state: ContinuousState = { paused, runs, doing: 'beginning' }
   let triggered = look === null
+  // A ticket is for one run: whoever sees it here cannot have it count again.
+  const seen = new Set(tickets)
+  const isAsked = () => triggered || tickets.length > 0
   let since = look?.since ?? null
   let everyMs = atMostEveryMs
   let interrupt = () => {}
@@ -54,8 +61,10 @@ export async function continuous({
     state.paused = null
     interrupt()
   })
-  setHandler(triggerSignal, () => {
-    triggered = true
+  setHandler(triggerSignal, (ticket) => {
+    if (ticket === undefined) triggered = true
+    else if (!seen.has(ticket) && tickets.length < TICKETS_MAX) tickets.push(ticket)
+    if (ticket !== undefined) seen.add(ticket)
     interrupt()
   })
   setHandler(appliedSignal, (ms) => {
@@ -69,11 +78,11 @@ export async function continuous({
     if (!(await somethingNew())) continue
     triggered = false
     const begun = Date.now()
-    const run = await refreshed()
+    const run = await refreshed(tickets.shift())
     state.runs = [run, ...state.runs].slice(0, RUNS_MAX)
     const restMs = run.status === 'FAILED' || run.status === 'SKIPPED' ? PAUSE_MS[run.status] : 0
     state.doing = 'resting'
-    await condition(() => triggered, Math.max(1, begun + Math.max(everyMs, restMs) - Date.now()))
+    await condition(isAsked, Math.max(1, begun + Math.max(everyMs, restMs) - Date.now()))
   }
   await continueAsNew<typeof continuous>({
     dataset,
@@ -81,14 +90,15 @@ export async function continuous({
     paused: state.paused,
     runs: state.runs,
     look: triggered ? null : { since },
+    tickets,
   })
 
   /** False: something else came in between, and is looked at first. */
   async function somethingNew(): Promise<boolean> {
-    if (triggered) return true
+    if (isAsked()) return true
     if (state.paused !== null) {
       state.doing = 'paused'
-      await condition(() => state.paused === null || triggered)
+      await condition(() => state.paused === null || isAsked())
       return false
     }
     state.doing = 'looking for something new'
@@ -120,11 +130,11 @@ export async function continuous({
     return since === null || last === undefined ? {} : { refusedAt: last.at }
   }
 
-  async function refreshed(): Promise<ContinuousRun> {
+  async function refreshed(ticket: string | undefined): Promise<ContinuousRun> {
     const at = new Date().toISOString()
     state.doing = 'refreshing'
     try {
-      const { status, summary } = await runRefresh(dataset, `continuous (${workflowInfo().workflowId})`)
+      const { status, summary } = await runRefresh(dataset, `continuous (${workflowInfo().workflowId})`, ticket)
       // What a gate refused is refused again until the source changes; all others moved the pointer, or are to be tried again.
       if (status !== 'HELD' && status !== 'REJECTED') since = null
       return { at, status, summary }

@@ -7,8 +7,10 @@ import { refresh } from './refresh.ts'
 /**
  * A refresh that no person asked for, under its dataset's fixed id, tried again as the dataset's `retries` say: each attempt a refresh of its
  * own. Skipped where one is running, or a person holds the dataset: neither is a failure.
+ *
+ * @param ticket of the person who triggered it; each attempt is theirs.
  */
-export async function runRefresh(dataset: string, reason: string): Promise<ScheduledOutcome> {
+export async function runRefresh(dataset: string, reason: string, ticket?: string): Promise<ScheduledOutcome> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await executeChild(refresh, {
@@ -16,7 +18,9 @@ export async function runRefresh(dataset: string, reason: string): Promise<Sched
         workflowIdReusePolicy: 'ALLOW_DUPLICATE',
         // It ends by itself, and compensates what it began, whatever becomes of this one.
         parentClosePolicy: 'ABANDON',
-        args: [{ dataset, reason: attempt === 1 ? reason : `${reason}, attempt ${attempt}` }],
+        args: [
+          { dataset, reason: attempt === 1 ? reason : `${reason}, attempt ${attempt}`, ...(ticket && { ticket }) },
+        ],
       }).then(outcomeOf)
     } catch (error) {
       if (error instanceof Error && error.name === 'WorkflowExecutionAlreadyStartedError') {

@@ -190,26 +190,10 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$
   returning id
 $$;
 
--- What a person triggers now of a schedule is theirs: the newest such ticket that no run has used, of the last five minutes. It stays that run's,
--- however long that waits or tries again.
-create function snapflip.use_trigger(p_dataset text, p_run text) returns text
-language sql security definer set search_path = pg_catalog, pg_temp as $$
-  update snapflip.tickets
-     set used_by = p_run, used_at = coalesce(used_at, clock_timestamp())
-   where id = (
-     select id from snapflip.tickets
-      where dataset = p_dataset and action = 'refresh' and request = jsonb_build_object('dataset', p_dataset, 'trigger', true)
-        and (used_by = p_run or (used_by is null and issued_at > clock_timestamp() - interval '5 minutes'))
-      order by used_by nulls last, issued_at desc limit 1
-   )
-  returning actor
-$$;
-
 revoke all on function snapflip.ask_approval(uuid, text, text, text, interval) from public;
 revoke all on function snapflip.decide_approval(text, text, text, text, text, text) from public;
 revoke all on function snapflip.end_approval(uuid, text) from public;
 revoke all on function snapflip.use_approval(uuid, text, text, text, uuid) from public;
-revoke all on function snapflip.use_trigger(text, text) from public;
 
 -- docs/history.md has the same list.
 comment on table snapflip.approvals is 'One row a request for a person''s yes';

@@ -65,8 +65,8 @@ async function run(session: Session, options: Options, dataset: string): Promise
       await way.unpause(client, dataset, await byWhom(session, { dataset, action: 'hold', reason: options.unpause }))
     if (options.trigger) {
       await byWhom(session, { dataset, action: 'refresh', reason: 'triggered' })
-      await issueTicket(await session.registry(), triggering(dataset))
-      await way.trigger(client, dataset)
+      const ticket = await issueTicket(await session.registry(), triggering(dataset))
+      await way.trigger(client, { dataset, ticket, taskQueue: (await session.config()).temporal.taskQueue })
     }
     const state = await way.state(client, dataset)
     if (state === null) throw noSchedule(dataset)

@@ -106,7 +106,6 @@ export const WORKER_CALLS: readonly string[] = [
   'snapflip.issue_ticket(text, text, jsonb)',
   'snapflip.use_ticket(uuid, text, text, jsonb, text)',
   'snapflip.waive(text, text, text, timestamptz, text)',
-  'snapflip.use_trigger(text, text)',
   'snapflip.ask_approval(uuid, text, text, text, interval)',
   'snapflip.end_approval(uuid, text)',
   'snapflip.use_approval(uuid, text, text, text, uuid)',

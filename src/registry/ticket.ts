@@ -19,19 +19,7 @@ export async function issueTicket(db: Db, { dataset, action, request }: TicketFo
   })
 }
 
-/** Who triggered this run of a schedule, by a ticket that `triggering` asks for; null: the schedule did. */
-export async function useTrigger(
-  db: Db,
-  { dataset, runId }: { dataset: string; runId: string },
-): Promise<string | null> {
-  const [row] = await select<{ actor: string | null }>(db, 'select snapflip.use_trigger($1, $2) as actor', [
-    dataset,
-    runId,
-  ])
-  return row?.actor ?? null
-}
-
-/** What a ticket is issued for that triggers a schedule: Temporal's start of that run has no room for it. */
+/** What a ticket is issued for that triggers a schedule: the run that it starts hands it to each refresh that it tries. */
 export const triggering = (dataset: string): TicketFor => ({
   dataset,
   action: 'refresh',

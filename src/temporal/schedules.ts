@@ -1,5 +1,5 @@
 import type { Client, ScheduleHandle, ScheduleOptions } from '@temporalio/client'
-import { WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { type ScheduledRequest, WORKFLOW_ID } from '../../schemas/refresh.ts'
 import type { Schedule } from '../../schemas/schedule.ts'
 import { failureMessage } from '../core/failure.ts'
 
@@ -7,6 +7,9 @@ export const scheduleId = (dataset: string) => `snapflip:${dataset}`
 
 /** Ended runs that are told. */
 const RUNS_MAX = 10
+
+/** What tells runs of a schedule from each other. */
+const AT = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/
 
 /** What Temporal knows of a dataset's schedule. */
 export interface ScheduleState {
@@ -19,6 +22,13 @@ export interface ScheduleState {
   skipped?: number
   /** Of continuous mode: what it is at. */
   doing?: string
+}
+
+/** A run that somebody asks for, and proves it. */
+export interface Trigger {
+  dataset: string
+  ticket: string
+  taskQueue: string
 }
 
 /** Makes the schedule, or makes it what the definition says; one that is paused stays so. */
@@ -58,12 +68,14 @@ export async function scheduleState(client: Client, dataset: string): Promise<Sc
   })
   if (description === null) return null
   const { state, info } = description
-  const started = info.recentActions.toReversed().slice(0, RUNS_MAX)
+  const started = info.recentActions.map(({ takenAt, action: { workflow } }) => {
+    return { at: takenAt, workflowId: workflow.workflowId, runId: workflow.firstExecutionRunId }
+  })
+  const newest = [...started, ...(await triggeredRuns(client, dataset))]
+    .sort((a, b) => b.at.getTime() - a.at.getTime())
+    .slice(0, RUNS_MAX)
   const last = await Promise.all(
-    started.map(async ({ takenAt, action }) => {
-      const { workflowId } = action.workflow
-      return { at: takenAt, workflowId, ...(await endOf(client, workflowId, action.workflow.firstExecutionRunId)) }
-    }),
+    newest.map(async ({ at, workflowId, runId }) => ({ at, workflowId, ...(await endOf(client, workflowId, runId)) })),
   )
   const paused = state.paused ? (state.note ?? '') : null
   return { paused, next: info.nextActionTimes, last, skipped: info.numActionsSkippedOverlap }
@@ -77,9 +89,17 @@ export async function unpauseSchedule(client: Client, dataset: string, note: str
   await client.schedule.getHandle(scheduleId(dataset)).unpause(note)
 }
 
-/** Now, whatever the times say, and even where it is paused. Beside a run that is at work it starts, and ends SKIPPED: whoever asked is told. */
-export async function triggerSchedule(client: Client, dataset: string): Promise<void> {
-  await client.schedule.getHandle(scheduleId(dataset)).trigger('ALLOW_ALL')
+/**
+ * Now, whatever the times say, and even where it is paused. Temporal's own trigger has no room for a ticket, so this starts what the schedule
+ * starts, named as the schedule names it. Beside a run that is at work it starts, and ends SKIPPED: whoever asked is told.
+ */
+export async function triggerSchedule(client: Client, { dataset, ticket, taskQueue }: Trigger): Promise<void> {
+  const request: ScheduledRequest = { dataset, ticket }
+  await client.workflow.start('scheduledRefresh', {
+    workflowId: `${WORKFLOW_ID.scheduled(dataset)}-${new Date().toISOString()}`,
+    taskQueue,
+    args: [request],
+  })
 }
 
 function optionsOf(dataset: string, schedule: Schedule, taskQueue: string): ScheduleOptions {
@@ -113,6 +133,23 @@ async function exists(handle: ScheduleHandle): Promise<boolean> {
       throw error
     },
   )
+}
+
+/** The newest that persons started: Temporal does not count them among the schedule's own. */
+async function triggeredRuns(
+  client: Client,
+  dataset: string,
+): Promise<Array<{ at: Date; workflowId: string; runId: string }>> {
+  const prefix = `${WORKFLOW_ID.scheduled(dataset)}-`
+  const query = `WorkflowType = 'scheduledRefresh' and TemporalScheduledById is null and WorkflowId starts_with '${prefix}'`
+  const runs = []
+  // Newest first.
+  for await (const { workflowId, runId, startTime } of client.workflow.list({ query })) {
+    // Another dataset's name may begin with this one's.
+    if (AT.test(workflowId.slice(prefix.length))) runs.push({ at: startTime, workflowId, runId })
+    if (runs.length === RUNS_MAX) break
+  }
+  return runs
 }
 
 /** How a scheduled run ended, as far as Temporal still keeps it. */

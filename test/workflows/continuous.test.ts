@@ -1,11 +1,14 @@
 import { expect, it } from 'vitest'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { SnapflipError } from '../../src/core/errors.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
+import { issueTicket, triggering } from '../../src/registry/ticket.ts'
 import {
   continuousState,
   pauseContinuous,
   putContinuous,
   removeContinuous,
+  triggerContinuous,
   unpauseContinuous,
 } from '../../src/temporal/continuous.ts'
 import { makeWorld } from '../support/world.ts'
@@ -117,19 +120,52 @@ it('continuous mode refreshes as soon as something is new: not while it is pause
   expect(await state()).toBeNull()
 }, 180_000)
 
-it('a new run of continuous mode goes on where the one before stopped', async () => {
+it('a new run of continuous mode goes on where the one before stopped; what a person triggers is theirs in each attempt, and once', async () => {
   const world = await makeWorld({
     schema: SCHEMA,
-    dataset: { indexes, schedule: { continuous: { atMostEveryMs: 200 } } },
+    dataset: {
+      indexes,
+      schedule: { continuous: { atMostEveryMs: 200 } },
+      retries: { attempts: 2, initialMs: 10, codes: ['PRIVILEGE_MISSING'] },
+    },
   })
-  const { client, dataset } = world
-  await world.worker()
+  const { client, dataset, pool } = world
+  let failing = 1
+  await world.worker((deps) => ({
+    ...deps,
+    builder: async () => {
+      if (failing-- > 0) throw new SnapflipError('PRIVILEGE_MISSING', 'a test')
+      return deps.builder()
+    },
+  }))
   const runs = [{ at: '2026-05-18T00:00:00.000Z', status: 'FLIPPED', summary: 'before' }]
+  const [before, now] = [await issueTicket(pool, triggering(dataset)), await issueTicket(pool, triggering(dataset))]
   await client.workflow.start('continuous', {
     workflowId: WORKFLOW_ID.continuous(dataset),
     taskQueue: world.config.temporal.taskQueue,
-    args: [{ dataset, atMostEveryMs: 200, paused: 'a migration', runs, look: { since: null } }],
+    args: [{ dataset, atMostEveryMs: 200, paused: 'a migration', runs, look: { since: null }, tickets: [before] }],
   })
-  expect(await continuousState(client, dataset)).toMatchObject({ paused: 'a migration', last: [{ summary: 'before' }] })
+  const opened = async (count: number) =>
+    waitUntil(`${count} refreshes`, async () => {
+      const { rows } = await pool.query(
+        'select status, requested_via as via from snapflip.refreshes where closed_at is not null order by opened_at',
+      )
+      return rows.length < count ? undefined : rows
+    })
+  await opened(2)
+  // Somebody saw it, and it is over: that asks for nothing.
+  for (const ticket of [before, now, now]) await triggerContinuous(client, { dataset, ticket, taskQueue: '' })
+  await opened(3)
+  await unpauseContinuous(client, dataset)
+  await pool.query('update items set n = n + 1')
+  expect(await opened(4)).toEqual([
+    { status: 'FAILED', via: 'login' },
+    { status: 'FLIPPED', via: 'login' },
+    { status: 'NOTHING_NEW', via: 'login' },
+    { status: 'FLIPPED', via: 'workflow' },
+  ])
+  await pauseContinuous(client, dataset, 'a migration')
+  const { paused, last } = (await continuousState(client, dataset)) ?? {}
+  expect({ paused, first: last?.at(-1)?.summary }).toEqual({ paused: 'a migration', first: 'before' })
   await removeContinuous(client, dataset)
 })

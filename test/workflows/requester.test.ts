@@ -28,13 +28,18 @@ async function declare(schedule: object | undefined) {
 }
 
 /** Who asks, where Temporal says this of the start; `run` is the workflow's own. */
-function asks(action: 'refresh' | 'rollback', { parents = [], schedule = null }: Partial<Starter>, run = 'run') {
+function asks(
+  action: 'refresh' | 'rollback',
+  { parents = [], schedule = null, ticket }: Partial<Starter> & { ticket?: string },
+  run = 'run',
+) {
   const deps = {
     pool: database.pool,
     config: { datasets: { [DATASET]: declared } },
     starter: async () => ({ identity: 'mal', parents, schedule }),
+    log: { warn() {} },
   } as unknown as Deps
-  return requesterOf(deps, { action, request: { dataset: DATASET }, workflowId: 'w', runId: run })
+  return requesterOf(deps, { action, request: { dataset: DATASET, ticket }, workflowId: 'w', runId: run })
 }
 
 const schedule = scheduleId(DATASET)
@@ -65,21 +70,32 @@ it('a rollback that follows a refresh which was allowed nobody asks for; what a 
   expect(await asks('rollback', { parents: [refresh] })).toMatchObject({ via: 'workflow' })
 })
 
-it('a run that a person triggered stays theirs, however long it waits and however often it tries', async () => {
-  await issueTicket(database.pool, triggering(DATASET))
-  const from = { parents: [scheduled], schedule }
-  expect(await asks('refresh', from, 'first')).toEqual({ actor: login, via: 'login' })
-  await database.pool.query("update snapflip.tickets set issued_at = issued_at - interval '1 hour'")
-  expect(await asks('refresh', from, 'first')).toEqual({ actor: login, via: 'login' })
-  expect(await asks('refresh', from, 'second')).toEqual({ actor: login, via: 'login' })
-  const next = { workflowId: scheduled.workflowId, runId: 'the next' }
-  expect(await asks('refresh', { parents: [next], schedule })).toEqual(nobody)
+it('a run that a person triggered stays theirs, however long it waits and however often it tries, and is the only one', async () => {
+  const me = { actor: login, via: 'login' }
+  const later = (hours: number) =>
+    database.pool.query(`update snapflip.tickets set issued_at = issued_at - interval '${hours} hours'`)
+  const ticket = await issueTicket(database.pool, triggering(DATASET))
+  const newer = await issueTicket(database.pool, triggering(DATASET))
+  const from = { parents: [{ ...scheduled, runId: 'triggered' }], ticket }
+  // It waited for a worker; and what its schedule starts meanwhile is nobody's.
+  await later(23)
+  expect(await asks('refresh', { parents: [scheduled], schedule })).toEqual(nobody)
+  expect(await asks('refresh', from, 'first')).toEqual(me)
+  await later(48)
+  for (const run of ['first', 'second']) expect(await asks('refresh', from, run)).toEqual(me)
 
-  // Of continuous mode, one run of which starts them all, only the refresh that it was triggered for.
+  // Seen by another, used for another run, or for something else.
+  await expect(asks('refresh', { ...from, parents: [scheduled], schedule })).rejects.toMatchObject(forbidden)
+  await expect(asks('refresh', { ticket }, 'triggered')).rejects.toMatchObject(forbidden)
+  await expect(asks('rollback', from)).rejects.toMatchObject(forbidden)
+  // Older than a day before its first run.
+  await expect(asks('refresh', { parents: [scheduled], schedule, ticket: newer })).rejects.toMatchObject(forbidden)
+
   await declare({ continuous: {} })
-  await issueTicket(database.pool, triggering(DATASET))
-  expect(await asks('refresh', { parents: [continuous] }, 'third')).toEqual({ actor: login, via: 'login' })
-  await database.pool.query("update snapflip.tickets set issued_at = issued_at - interval '1 hour'")
-  expect(await asks('refresh', { parents: [continuous] }, 'third')).toEqual({ actor: login, via: 'login' })
-  expect(await asks('refresh', { parents: [continuous] }, 'fourth')).toMatchObject({ via: 'workflow' })
+  const again = await issueTicket(database.pool, triggering(DATASET))
+  expect(await asks('refresh', { parents: [continuous] })).toMatchObject({ via: 'workflow' })
+  expect(await asks('refresh', { parents: [continuous], ticket: again }, 'third')).toEqual(me)
+  expect(await asks('refresh', { parents: [continuous] })).toMatchObject({ via: 'workflow' })
+  const afterwards = { ...continuous, runId: 'as a new run' }
+  await expect(asks('refresh', { parents: [afterwards], ticket: again })).rejects.toMatchObject(forbidden)
 })

@@ -7,7 +7,7 @@ import { authorize } from '../../src/registry/authorize.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { refreshes } from '../../src/registry/refreshes.ts'
 import { issueTicket } from '../../src/registry/ticket.ts'
-import { putSchedule, removeSchedule, scheduleState, triggerSchedule } from '../../src/temporal/schedules.ts'
+import { putSchedule, removeSchedule, scheduleId, scheduleState } from '../../src/temporal/schedules.ts'
 import { damagingFlips } from '../support/damage.ts'
 import { around, makeWorld } from '../support/world.ts'
 
@@ -65,7 +65,7 @@ it('a refresh or rollback is whoever proved it with a ticket, or else an identit
   expect(failureCode(byHand)).toBe('FORBIDDEN')
   await putSchedule(world.client, { dataset, schedule, taskQueue: world.config.temporal.taskQueue })
   onTestFinished(() => removeSchedule(world.client, dataset))
-  await triggerSchedule(world.client, dataset)
+  await world.client.schedule.getHandle(scheduleId(dataset)).trigger()
   const scheduled = await waitUntil('the scheduled run to end', async () => {
     const [run] = (await scheduleState(world.client, dataset))?.last ?? []
     return run?.status == null ? undefined : run
