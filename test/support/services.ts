@@ -49,7 +49,8 @@ export async function testDatabase({
   }
   const name = `test_${uniqueName()}`
   await asAdmin(server.url, (admin) =>
-    admin.query(`create database ${name} template ${migrated ? server.migrated : server.bare}`),
+    // Copied as files: a fifth of the time that logging each page of 9 MB takes (33 ms to 176 ms).
+    admin.query(`create database ${name} template ${migrated ? server.migrated : server.bare} strategy file_copy`),
   )
   const url = new URL(server.url)
   url.pathname = `/${name}`
