@@ -1,7 +1,7 @@
 import { NativeConnection, Worker } from '@temporalio/worker'
 import { expect, test } from 'vitest'
 import { waitUntil } from '../../src/local/wait-until.ts'
-import { workflowBundle } from '../support/workflow-bundle.ts'
+import { workflowBundle } from '../support/services.ts'
 import { quiet } from '../support/world.ts'
 import { testProject } from './project.ts'
 import { json, type Ran } from './run.ts'

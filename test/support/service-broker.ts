@@ -7,6 +7,7 @@ import { startRedis } from '../../src/local/redis.ts'
 import { startS3 } from '../../src/local/s3.ts'
 import { startTemporal } from '../../src/local/temporal.ts'
 import { makeTemplates, type Templates } from './database-templates.ts'
+import { bundleWorkflows } from './workflow-bundle.ts'
 
 /** What a test gets to know about a running service. */
 export type ServiceAddresses = {
@@ -16,6 +17,8 @@ export type ServiceAddresses = {
   redisCluster: { url: string; host: string; port: number }
   s3: { endpoint: string; bucket: string; region: string; env: Record<string, string> }
   temporal: { address: string; namespace: string }
+  /** Not a server: the workflows, bundled once for all workers of the run. */
+  workflowBundle: { codePath: string }
 }
 export type PostgresAddress = { url: string } & Templates
 export type ServiceName = keyof ServiceAddresses
@@ -34,6 +37,11 @@ const starters: { [N in ServiceName]: () => Promise<Running<ServiceAddresses[N]>
   temporal: async () => {
     const { address, namespace, stop } = await startTemporal()
     return { address: { address, namespace }, stop }
+  },
+  workflowBundle: async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'snapflip-bundle-'))
+    const stop = () => rm(folder, { recursive: true, force: true })
+    return { address: { codePath: await bundleWorkflows(folder) }, stop }
   },
 }
 

@@ -175,6 +175,11 @@ export async function testTemporal(): Promise<TestTemporal> {
   return { address, namespace, taskQueue: `test-${uniqueName()}` }
 }
 
+/** The file of the bundled workflows. */
+export async function workflowBundle(): Promise<string> {
+  return (await serviceAddress('workflowBundle')).codePath
+}
+
 /** 12 characters of a–f and 0–9. */
 export function uniqueName(): string {
   return randomBytes(6).toString('hex')

@@ -19,9 +19,8 @@ import { openStore } from '../../src/stores/open.ts'
 import type { Store } from '../../src/stores/ports.ts'
 import { quietTemporalRuntime, type RunningWorker, startWorker, type WorkerOptions } from '../../src/worker.ts'
 import { type Between, faultyStore } from '../stores/faults.ts'
-import { testDatabase, testFolder, testTemporal, uniqueName } from './services.ts'
+import { testDatabase, testFolder, testTemporal, uniqueName, workflowBundle } from './services.ts'
 import { type ProcessFault, WorkerProcess } from './worker-process.ts'
-import { workflowBundle } from './workflow-bundle.ts'
 
 /** A dataset of its own on real services: database, store, Temporal task queue, and a worker when asked for. */
 export interface World {

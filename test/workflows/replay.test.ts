@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import { Worker } from '@temporalio/worker'
 import { DeterminismViolationError } from '@temporalio/workflow'
 import { expect, it } from 'vitest'
-import { workflowBundle } from '../support/workflow-bundle.ts'
+import { workflowBundle } from '../support/services.ts'
 import { quiet } from '../support/world.ts'
 import { RECORDED, type Recorded } from './recorded.ts'
 
