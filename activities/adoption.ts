@@ -1,9 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Pointer } from '../schemas/pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
+import { reportsOfLate } from '../src/stores/reports-of-late.ts'
 
-/** Readers that said something within this time are there, and are waited for: they report every minute at the least, unless told otherwise. */
-const THERE_MS = 120_000
 const POLL_MS = 250
 
 /** Where readers are, as far as they tell. */
@@ -55,9 +54,8 @@ async function followers(
 ): Promise<Pick<Adoption, 'reporting' | 'followed'>> {
   const [last, before] = pointer?.flips ?? []
   if (last === undefined) return { reporting: 0, followed: 0 }
-  const since = Date.now() - THERE_MS
-  const reports = before === undefined ? [] : await store.counters.list(before.flipId)
-  const were = reports.filter(({ at }) => Date.parse(at) > since).map(({ readerId }) => readerId)
+  const reports = before === undefined ? [] : await reportsOfLate(store, before.flipId)
+  const were = reports.map(({ readerId }) => readerId)
   const until = performance.now() + waitMs
   for (;;) {
     const now = new Set((await store.counters.list(last.flipId)).map(({ readerId }) => readerId))

@@ -4,7 +4,6 @@ import { attach, detach } from '../changelog/capture.ts'
 import { resolveSource } from '../changelog/definition.ts'
 import type { Source } from '../changelog/source.ts'
 import { SnapflipError } from '../core/errors.ts'
-import { appliedDefinitions } from '../registry/applied-definitions.ts'
 import { applyDefinition, requireSomebody } from '../registry/apply-definition.ts'
 import { applyFurtherStores } from '../registry/apply-further-stores.ts'
 import { applyStore } from '../registry/apply-store.ts'
@@ -138,11 +137,7 @@ const SCHEDULE_DONE = { make: 'made', change: 'changed', remove: 'removed' } as 
 
 /** Another file's on the same database is told apart by a person alone: by --force, or by naming what to apply. */
 async function refuseDropped(session: Session, registry: Db, dropped: readonly string[]): Promise<void> {
-  const applied = await appliedDefinitions(registry)
-  for (const name of dropped) {
-    const definition = applied.get(name)
-    if (definition !== undefined) await requireNoReaders(session, name, definition, `this file has it no longer`)
-  }
+  for (const name of dropped) await requireNoReaders(session, registry, name, `this file has it no longer`)
 }
 
 /**

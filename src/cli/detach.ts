@@ -29,9 +29,8 @@ async function run(session: Session, options: Options, dataset: string): Promise
   const applied = await currentDefinition(registry, dataset)
   // One that was dropped from the file is known from its last apply.
   const definition = applied === null ? await session.dataset(dataset) : (await session.config()).datasets[dataset]
-  const read = applied?.definition ?? definition
-  if (options.force !== true && read !== undefined)
-    await requireNoReaders(session, dataset, read, `detach ends the capture of its changes`)
+  if (options.force !== true)
+    await requireNoReaders(session, registry, dataset, `detach ends the capture of its changes`)
   const client = await session.builder()
   const indexes = [definition, applied?.definition].flatMap((each) => Object.values(each?.indexes ?? {}))
   const elsewhere = await usedElsewhere(session, client, registry, dataset)

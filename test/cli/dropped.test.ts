@@ -1,7 +1,9 @@
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test, vi } from 'vitest'
+import { open } from '../../src/index.ts'
 import { openStore } from '../../src/stores/open.ts'
+import { TestDataset } from '../reader/dataset.ts'
 import { type Project, testProject } from './project.ts'
 import { json } from './run.ts'
 
@@ -30,6 +32,25 @@ test('a dataset that the file has no longer is shown by plan and apply, until it
   expect(await project.run(['detach', dataset])).toMatchObject(refused)
   expect(json(await project.run(['plan', '--json']))).toMatchObject({ notInFile: [dataset] })
   await store.leases.drop('a-reader')
+  const { url } = store
+
+  // A reader that pins nothing holds no lease, and is known from what it reports.
+  await new TestDataset(dataset, store).publish({ products: { kind: 'unique', entries: [['1', 'one']] } })
+  const reader = await open(url, dataset, { reportMs: 100 })
+  await reader.get('products', 1)
+  await vi.waitFor(async () => expect((await project.run(['apply', '--yes'])).code).toBe(2), { timeout: 20_000 })
+  await reader.close()
+  const reported = { code: 2, stderr: expect.stringContaining('which reports from v20260518-01') }
+  expect(await project.run(['detach', dataset])).toMatchObject(reported)
+  await store.counters.drop((await store.pointer.read())?.pointer.flipId ?? '')
+  expect(await project.run(['apply', '--yes'])).toMatchObject({ code: 0 })
+
+  // What cannot be asked is no nobody.
+  await project.define(({ stores: _, ...rest }) => ({ ...rest, stores: { other: 'file:./others' }, datasets: {} }))
+  const unasked = { code: 2, stderr: expect.stringContaining(`in ${url}: this file has no such store`) }
+  expect(await project.run(['apply', '--yes'])).toMatchObject(unasked)
+  expect(await project.run(['detach', dataset])).toMatchObject(unasked)
+  await project.define((definition) => ({ ...definition, datasets: {} }))
   await store.close()
 
   expect(await project.run(['detach', dataset])).toMatchObject({
