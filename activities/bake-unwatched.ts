@@ -17,7 +17,7 @@ export const bakeUnwatched =
   (deps: Deps) =>
   ({ dataset, tag, flipId, why }: BakeUnwatched): Promise<void> =>
     asActivity(async () => {
-      const summary = `nobody watches ${tag} of ${dataset} any more, which readers are on, as its bake ended before its time: ${why}`
+      const summary = `nobody watches ${tag} of ${dataset} any more, as its bake ended before its time: ${why}`
       await deps.alert({
         kind: 'COMPENSATION_FAILED',
         dataset,

@@ -149,7 +149,7 @@ export const drillBack =
           await followAll(deps, { dataset, tell, signal })
           return moved
         },
-        () => repair(deps, store, { dataset, flipId, tell, signal }),
+        () => repair(deps, store, { dataset, madeAfter: flipId, tell, signal }),
       ).catch((error: unknown) => {
         const isOvertaken = isSnapflipError(error, 'CONFLICT') || isSnapflipError(error, 'SUPERSEDED')
         if (!isOvertaken && !isSnapflipError(error, 'VERSION_QUARANTINED')) throw error

@@ -79,7 +79,7 @@ export const flipForward =
       const change = { expected: from, to: version, freshAsOf }
       await throughRestarts(
         () => makeFlip(deps, store, { intent, change }),
-        () => repair(deps, store, { dataset, flipId, tell, signal }),
+        () => repair(deps, store, { dataset, madeAfter: flipId, tell, signal }),
       )
       await settleOpenFlips(deps, store, dataset)
       await followAll(deps, { dataset, tell, signal })

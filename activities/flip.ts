@@ -55,7 +55,7 @@ export const flip =
       await throughRestarts(make, async () => {
         // Before the store takes flips again: an attempt that died between the two would leave the next one nothing to look for.
         await requireWhole(store, { dataset, tell, signal }, version)
-        await repair(deps, store, { dataset, flipId, tell, signal })
+        await repair(deps, store, { dataset, madeAfter: flipId, tell, signal })
       })
       // Whatever was still undecided has a lower epoch than this flip: it can no longer be made.
       await settleOpenFlips(deps, store, dataset)
@@ -102,13 +102,13 @@ export async function makeFlip(
 }
 
 /** Readers never get a version of which a restart has lost something. */
-async function requireWhole(store: Store, looking: Looking, version: VersionRef): Promise<void> {
+export async function requireWhole(store: Store, looking: Looking, version: VersionRef): Promise<void> {
   const damage = await damageOf(store, looking, version)
   if (damage === null) return
   const { dataset } = looking
   throw new SnapflipError(
     'PREFLIP_REFUSED',
-    `${version.tag} of ${dataset} is not flipped to: expected all of it in ${store.url} after that restarted, found ${damage}. Refresh again.`,
+    `${version.tag} of ${dataset} is not shown to readers: expected all of it in ${store.url} after that restarted, found ${damage}. Refresh again.`,
     { dataset, tag: version.tag, store: store.url },
   )
 }

@@ -8,6 +8,6 @@ export function parseRequest<S extends z.ZodType>(schema: S, request: unknown, w
   const issues = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'input'}: ${issue.message}`).join('; ')
   throw new SnapflipError(
     'USAGE',
-    `Expected {"dataset": "…", "reason": "…"} to start ${what}, found ${issues}. Start it again with such an input.`,
+    `Expected {"dataset": "…", …} to start ${what}, found ${issues}. Start it again with such an input.`,
   )
 }

@@ -27,8 +27,8 @@ const ATTEMPTS = 4
 export type ReconcileDeps = Pick<Deps, 'pool' | 'log' | 'alert' | 'furtherStores'>
 
 export interface Reconciling extends Looking {
-  /** The flip that found the store restarted, and is made after the repair. */
-  flipId?: string
+  /** The flip or canary that found the store restarted, and is made after the repair. */
+  madeAfter?: string
   /** How a rollback is recorded, should one be needed: a person's, or the refresh's own. */
   rollback: { flipId: string; actor: string | null; reason: string | null; hold: Hold | null; to: string | null }
 }
@@ -108,12 +108,12 @@ async function readSettled(
   }
 }
 
-/** The highest epoch that was issued, save to the flips that this repair is part of: they are to be made after it. */
-async function issuedToOthers(deps: ReconcileDeps, { dataset, flipId, rollback }: Reconciling): Promise<Epoch> {
+/** The highest epoch that was issued, save to what this repair is part of: that is to be made after it. */
+async function issuedToOthers(deps: ReconcileDeps, { dataset, madeAfter, rollback }: Reconciling): Promise<Epoch> {
   const own: number[] = []
-  for (const id of [flipId, rollback.flipId]) {
-    const flip = id === undefined ? null : await flipOf(deps.pool, id)
-    if (flip?.outcome === null) own.push(flip.epoch)
+  for (const id of [madeAfter, rollback.flipId]) {
+    const made = id === undefined ? null : ((await flipOf(deps.pool, id)) ?? (await canaryOf(deps.pool, id)))
+    if (made?.outcome === null) own.push(made.epoch)
   }
   let { epochRegistry: registry } = await appliedStore(deps.pool, dataset)
   while (own.includes(registry)) registry--

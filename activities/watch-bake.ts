@@ -8,7 +8,8 @@ import { LOOKS, lookDue } from '../src/core/looks.ts'
 import { countsOf } from '../src/core/reader-comparison.ts'
 import { type Bake, bakeOf } from '../src/registry/bakes.ts'
 import { endBake } from '../src/registry/end-bake.ts'
-import type { FlipKind } from '../src/registry/flips.ts'
+import { type FlipKind, flipOf } from '../src/registry/flips.ts'
+import { wasOvertaken } from '../src/registry/settle-flip.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { Looking } from './damage.ts'
@@ -18,6 +19,7 @@ import { asActivity } from './failure.ts'
 import { followAll } from './follow.ts'
 import { nextGood } from './next-good.ts'
 import { readManifest } from './parent.ts'
+import { parseRequest } from './parse-request.ts'
 import { repair } from './reconcile.ts'
 import { reportsOf } from './reports.ts'
 import { throughRestarts } from './through-restarts.ts'
@@ -40,16 +42,18 @@ export const watchBake =
   (asked: BakeRequest): Promise<Baked> =>
     asActivity(async (tell, signal) => {
       // Typed by hand it may be anything: so what is watched, and by which limits, is the registry's and the definition's to say.
-      const request = parseRequest(asked)
+      const request = parseRequest(bakeRequestSchema, asked, 'a bake, with "flipId" and "tag"')
       const { dataset, flipId, tag } = request
       const policy = datasetOf(deps.config, dataset).bake
       const store = await deps.store(dataset)
       const looking = { dataset, tell, signal }
       const bake = await bakeOf(deps.pool, flipId)
+      if (bake === null) throw cannotGoOn(request, 'the registry to know of it', 'no such flip, or one without a bake')
       // Judged by an attempt that did not live to say so: its word stands.
-      let outcome = bake === null || policy === undefined ? 'cutShort' : bake.outcome
+      let { outcome } = bake
       let judged = AS_BEFORE
-      if (bake !== null && policy !== undefined && outcome === null) {
+      if (outcome === null) {
+        if (policy === undefined) throw cannotGoOn(request, 'the definition to declare a bake', 'none')
         const seen = await watched(deps, store, request, { bake, policy }, looking)
         if (seen !== null && seen.beyond.length > 0)
           return await fail(deps, store, { ...request, kind: bake.kind }, seen)
@@ -60,7 +64,7 @@ export const watchBake =
             : await endBake(deps.pool, { flipId, outcome: 'baked', detail: { summary, ...evidence } })
         judged = seen ?? AS_BEFORE
       }
-      if (outcome === 'failed') return await fail(deps, store, { ...request, kind: bake?.kind ?? 'flip' }, judged)
+      if (outcome === 'failed') return await fail(deps, store, { ...request, kind: bake.kind }, judged)
       if (outcome === 'cutShort') {
         const active = (await store.pointer.read())?.pointer.active?.tag ?? 'no version'
         return { outcome: 'left', summary: `the bake of ${tag} was cut short: readers are on ${active}` }
@@ -74,13 +78,12 @@ export const watchBake =
       return { outcome: 'baked', summary: `baked: ${judged.summary}` }
     })
 
-function parseRequest(asked: unknown): BakeRequest {
-  const parsed = bakeRequestSchema.safeParse(asked)
-  if (parsed.success) return parsed.data
-  const issues = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'input'}: ${issue.message}`).join('; ')
-  throw new SnapflipError(
-    'USAGE',
-    `Expected {"dataset": "…", "flipId": "…", "tag": "…"} to start a bake, found ${issues}. Refreshes and rollbacks start it by themselves.`,
+/** Not that readers left it: it is told, and recorded as cut short. */
+function cannotGoOn({ dataset, flipId, tag }: BakeRequest, expected: string, found: string): SnapflipError {
+  return new SnapflipError(
+    'CONFLICT',
+    `Expected ${expected} for the watch over ${tag} of ${dataset} (flip ${flipId}) to go on, found ${found}. Look at its readers: \`snapflip status ${dataset}\`.`,
+    { dataset, flipId, tag },
   )
 }
 
@@ -90,10 +93,12 @@ const AS_BEFORE: BakeJudgement = { beyond: [], summary: 'as found before', evide
 async function watched(
   deps: Deps,
   store: Store,
-  { dataset, flipId, tag }: BakeRequest,
+  request: BakeRequest,
   { bake, policy }: { bake: Bake; policy: BakePolicy },
-  { tell, signal }: Looking,
+  looking: Looking,
 ): Promise<BakeJudgement | null> {
+  const { dataset, flipId, tag } = request
+  const { tell, signal } = looking
   const { forMs } = policy
   const startedAt = performance.now() - bake.elapsedMs
   // As it was at the flip: readers that have followed it report no more of the version before, and stores do not keep that for ever.
@@ -102,7 +107,7 @@ async function watched(
   let driftAt = 0
   for (let looked = 0; ; ) {
     const sinceFlip = performance.now() - startedAt
-    if ((await store.pointer.read())?.pointer.flipId !== flipId) return null
+    if (await isLeft(deps, store, request, looking)) return null
     const look = lookDue({ elapsedMs: sinceFlip, forMs })
     if (look > looked) {
       looked = look
@@ -120,6 +125,23 @@ async function watched(
     const untilNext = ((looked + 1) * forMs) / LOOKS - sinceFlip
     await sleep(Math.max(1, Math.min(POLL_MS, untilNext)), undefined, { signal })
   }
+}
+
+/**
+ * Whether another flip came since. A pointer that does not say this one may have lost it, with its store: it is repaired first, and readers have left
+ * nothing. A break-glass rollback that the registry has not absorbed yet is a person's word.
+ */
+async function isLeft(deps: Deps, store: Store, request: BakeRequest, looking: Looking): Promise<boolean> {
+  const { dataset, flipId } = request
+  if ((await store.pointer.read())?.pointer.flipId === flipId) return false
+  await repair(deps, store, looking)
+  const pointer = (await store.pointer.read())?.pointer ?? null
+  if (pointer?.flipId === flipId) return false
+  const flip = await flipOf(deps.pool, flipId)
+  if (flip !== null && (await wasOvertaken(deps.pool, flip))) return true
+  if (pointer?.breakGlass.some((entry) => entry.flipId === pointer.flipId)) return true
+  const active = pointer?.active?.tag ?? 'no version'
+  throw cannotGoOn(request, `the pointer of ${dataset} to be as that flip left it`, `${active}, by no later flip`)
 }
 
 /** Of each reader its last report of another version than this. */

@@ -15,6 +15,7 @@ import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
+import { requireWhole } from './flip.ts'
 import { followAll } from './follow.ts'
 import { probeVersions } from './probe.ts'
 import { repair } from './reconcile.ts'
@@ -155,10 +156,18 @@ async function ramp(
 ): Promise<void> {
   const shares = [share, ...ramp]
   const due = shares[Math.min(shares.length - 1, Math.floor(part * shares.length))] as number
-  if ((pointer?.candidate?.share ?? due) >= due) return
+  const candidate = pointer?.candidate ?? null
+  if (candidate === null || candidate.share >= due) return
+  const looking = { dataset, tell, signal }
   await rampCanary(deps.pool, { dataset, canaryId, share: due })
-  await changePointer(store.pointer, { kind: 'ramp', canaryId, share: due }, { dataset })
-  await followAll(deps, { dataset, tell, signal })
+  await throughRestarts(
+    () => changePointer(store.pointer, { kind: 'ramp', canaryId, share: due }, { dataset }),
+    async () => {
+      await requireWhole(store, looking, candidate.version)
+      await repair(deps, store, looking)
+    },
+  )
+  await followAll(deps, looking)
 }
 
 async function probed(

@@ -3,6 +3,7 @@ import { emptyPointer } from '../core/pointer.ts'
 import { VERSION_STATES } from '../core/version-state.ts'
 import { activeHold } from './active-hold.ts'
 import { appliedStore } from './applied-store.ts'
+import { currentDefinition } from './current-definition.ts'
 import { confirmedFlips, cutShort, epochOf } from './flips.ts'
 import { activePin } from './pins.ts'
 import { type Db, select } from './transaction.ts'
@@ -50,6 +51,7 @@ export async function knownPointer(db: Db, dataset: string): Promise<Pointer | n
         ? null
         : { flipId: last.flipId, until: bakeUntil.toISOString() },
     pin: await activePin(db, dataset),
+    ttl: (await currentDefinition(db, dataset))?.definition.ttl ?? null,
     freshAsOf: active?.watermark == null ? null : { snapshot: active.watermark.snapshot, at: active.watermark.at },
   }
 }

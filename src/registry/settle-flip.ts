@@ -9,7 +9,7 @@ import { putHold } from './hold.ts'
 import { putQuarantine } from './quarantine.ts'
 import { record } from './record.ts'
 import { changeState } from './set-version-state.ts'
-import { type Db, transaction } from './transaction.ts'
+import { type Db, select, transaction } from './transaction.ts'
 import { version } from './version.ts'
 
 export interface FlipSettlement {
@@ -107,15 +107,13 @@ function quarantinedBy(flip: FlipRow, { quarantine = [] }: FlipSettlement): stri
 }
 
 /** Whether one with a higher epoch was made: then that one's version is active. */
-export async function wasOvertaken(
-  client: pg.ClientBase,
-  flip: Pick<FlipRow, 'dataset' | 'epoch' | 'breakGlass'>,
-): Promise<boolean> {
-  const { rowCount } = await client.query(
+export async function wasOvertaken(db: Db, flip: Pick<FlipRow, 'dataset' | 'epoch' | 'breakGlass'>): Promise<boolean> {
+  const rows = await select(
+    db,
     `select from snapflip.flips where dataset = $1 and (epoch, epoch_break_glass) > ($2, $3) and outcome = 'confirmed' limit 1`,
     [flip.dataset, flip.epoch, flip.breakGlass],
   )
-  return rowCount !== 0
+  return rows.length > 0
 }
 
 /** First all that leave, then the one that comes: at no moment are two versions active (versions_one_active). */

@@ -1,8 +1,12 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Context } from '@temporalio/activity'
 import { Redis } from 'ioredis'
 import { expect, onTestFinished } from 'vitest'
+import type { Pointer } from '../../schemas/pointer.ts'
 import { type LocalRedis, startRedis } from '../../src/local/redis.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
+import type { StoreOperation } from '../stores/faults.ts'
 import { testFolder } from './services.ts'
 import { makeWorld, type World, type WorldOptions } from './world.ts'
 
@@ -41,4 +45,30 @@ export async function worldOnRedis(
       await expect.poll(() => redis.ping(), { timeout: 10_000 }).toBe('PONG')
     },
   }
+}
+
+/** As a write that was lost leaves it: an older pointer, under a revision of its own. */
+export async function setBack(world: World, redis: Redis, pointer: Pointer): Promise<void> {
+  await redis.hset(`{sf:${world.dataset}}:p`, { v: JSON.stringify(pointer), r: 'lost' })
+}
+
+/** What was found of stores, and done about it, newest first. */
+export const repairsOf = async (world: World) =>
+  (await historyEntries(world.pool, { dataset: world.dataset, kind: 'alert.store_rebound' })).map(
+    ({ detail: { found, outcome } }) => `${found}, ${outcome}`,
+  )
+
+/** Does something once, before the first such call of the store that this activity makes. */
+export function onceIn(activity: string, operation: StoreOperation, act: () => Promise<unknown>) {
+  const fault = {
+    armed: false,
+    async run(called: StoreOperation, call: () => Promise<unknown>) {
+      if (fault.armed && called === operation && Context.current().info.activityType === activity) {
+        fault.armed = false
+        await act()
+      }
+      return call()
+    },
+  }
+  return fault
 }

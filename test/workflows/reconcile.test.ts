@@ -5,7 +5,7 @@ import pg from 'pg'
 import { expect, it, onTestFinished } from 'vitest'
 import type { Deps } from '../../activities/deps.ts'
 import { reconcile } from '../../activities/reconcile.ts'
-import type { Pointer, VersionRef } from '../../schemas/pointer.ts'
+import type { VersionRef } from '../../schemas/pointer.ts'
 import { connectBuilder } from '../../src/changelog/session.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode, failureMessage } from '../../src/core/failure.ts'
@@ -24,17 +24,12 @@ import { decodeManifest } from '../../src/snapshot/manifest.ts'
 import { changePointer } from '../../src/stores/change-pointer.ts'
 import { openStore } from '../../src/stores/open.ts'
 import type { Store } from '../../src/stores/ports.ts'
-import { FaultPlan, type StoreOperation } from '../stores/faults.ts'
+import { FaultPlan } from '../stores/faults.ts'
 import { testFolder } from '../support/services.ts'
 import { around, makeWorld, type World } from '../support/world.ts'
-import { SHOP, worldOnRedis } from '../support/world-on-redis.ts'
+import { onceIn, repairsOf, SHOP, setBack, worldOnRedis } from '../support/world-on-redis.ts'
 
 const alertsOf = (world: World) => world.logged.flatMap((line) => (line.alert === undefined ? [] : [line.alert]))
-
-const repairsOf = async (world: World) =>
-  (await historyEntries(world.pool, { dataset: world.dataset, kind: 'alert.store_rebound' })).map(
-    ({ detail: { found, outcome } }) => `${found}, ${outcome}`,
-  )
 
 const priceOf = async (world: World, id: number) =>
   ((await (await world.reader()).get('products', id)) as { price: number } | undefined)?.price
@@ -45,11 +40,6 @@ async function refreshWith(world: World, price: number): Promise<string> {
   const outcome = await world.refresh()
   expect(outcome).toMatchObject({ status: 'FLIPPED' })
   return outcome.tag as string
-}
-
-/** As a write that was lost leaves it: an older pointer, under a revision of its own. */
-async function setBack(world: World, redis: Redis, pointer: Pointer): Promise<void> {
-  await redis.hset(`{sf:${world.dataset}}:p`, { v: JSON.stringify(pointer), r: 'lost' })
 }
 
 /** Cuts a byte off every block that this version wrote itself. */
@@ -480,21 +470,6 @@ it('a hold and its lifting repair a restarted store first', async () => {
   expect(await repairsOf(world)).toEqual(['rebound, asserted', 'rebound, asserted'])
   expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW' })
 })
-
-/** Does something once, before the first such call of the store that this activity makes. */
-function onceIn(activity: string, operation: StoreOperation, act: () => Promise<unknown>) {
-  const fault = {
-    armed: false,
-    async run(called: StoreOperation, call: () => Promise<unknown>) {
-      if (fault.armed && called === operation && Context.current().info.activityType === activity) {
-        fault.armed = false
-        await act()
-      }
-      return call()
-    },
-  }
-  return fault
-}
 
 it.each([
   ['build', 'writer.finish'],
