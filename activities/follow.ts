@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Pointer, VersionRef } from '../schemas/pointer.ts'
 import { SnapflipError } from '../src/core/errors.ts'
 import { followedPointer } from '../src/core/followed-pointer.ts'
+import { pinInForce } from '../src/core/readers-on.ts'
 import { copies, forgetCopies } from '../src/registry/copies.ts'
 import { flipOf } from '../src/registry/flips.ts'
 import { recordDegraded, recordFollowed } from '../src/registry/further-store-state.ts'
@@ -109,7 +110,10 @@ async function rollbackTarget(
   return (await copies(deps.pool, { dataset, url: store.url })).has(previous.tag) ? null : previous
 }
 
-/** Sets the further store's pointer to what the first store's says. Returns the version that it lacks for that; null: it is set. */
+/**
+ * Sets the further store's pointer to what the first store's says. Returns the version that it lacks for that: the active one, and then nothing is
+ * set, or the one that an operator pinned readers to; null: it says all that the first store's says.
+ */
 async function takeOver(deps: FollowDeps, further: FurtherStore, looking: Looking): Promise<VersionRef | null> {
   const { dataset } = looking
   const { name, store } = further
@@ -133,6 +137,8 @@ async function takeOver(deps: FollowDeps, further: FurtherStore, looking: Lookin
     if (!(await set(store, own, next.pointer))) continue
     // Changed since, and changed back in between to what was read here: then nobody else had anything to write.
     if ((await first.pointer.read())?.token !== read?.token) continue
+    const pin = pinInForce(pointer, Date.now())
+    if (pin !== null && next.pointer.pin === null) return pin.version
     const { flipId } = pointer
     await recordFollowed(deps.pool, { dataset, name, url: store.url, flipId, tag: pointer.active.tag, actor: null })
     return null

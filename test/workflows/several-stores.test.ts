@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest'
 import type { Deps } from '../../activities/deps.ts'
 import { takeBack } from '../../activities/flip-back.ts'
 import { followAll, takeOverUnregistered } from '../../activities/follow.ts'
+import { pinDataset, unpinDataset } from '../../activities/pin.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { open } from '../../src/index.ts'
 import { applyStore } from '../../src/registry/apply-store.ts'
@@ -160,17 +161,34 @@ it('a store that cannot be copied to stays behind, visibly, and is brought up by
   expect(await standing(world)).toEqual([{ name: 'archive', state: 'current', tag: up.active }])
   expect(await priceIn(world, 'archive')).toBe(3)
 
-  // A rollback without Temporal copies nothing: a store without the target keeps its readers on the bad version, which is told.
+  // A pin copies nothing: a store without its version lets its readers go on, which is told, and the next refresh brings it there.
+  const { dataset } = world
   const archive = await world.store('archive')
-  await forgetCopies(world.pool, {
-    dataset: world.dataset,
-    url: archive.url,
-    tags: [second],
-    why: 'a fault of the test',
-  })
+  const forget = (tag: string) =>
+    forgetCopies(world.pool, { dataset, url: archive.url, tags: [tag], why: 'a fault of the test' })
   const alerts: unknown[] = []
   const deps = { ...world.changeDeps, alert: async (alert: unknown) => alerts.push(alert) > 0 }
-  const looking = { dataset: world.dataset, tell: () => undefined, signal: never }
+  const looking = { dataset, tell: () => undefined, signal: never }
+  const by = { by: 'ana', reason: 'an audit' }
+  await forget(first)
+  await archive.data.deleteManifest(first)
+  await pinDataset(deps, { dataset, tag: first, until: '2100-01-01T00:00:00.000Z', ...by })
+  await followAll(deps, looking)
+  expect(await world.pointer('archive')).toMatchObject({ active: { tag: up.active }, pin: null })
+  expect(await furtherStores(world.pool, dataset)).toMatchObject([
+    { state: 'degraded', why: expect.stringContaining(`it has not ${first}`) },
+  ])
+  expect(new Set(alerts.map((alert) => (alert as { incident: string }).incident)).size).toBe(1)
+  expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW' })
+  expect((await world.pointer('archive')).pin?.version.tag).toBe(first)
+  expect(await standing(world)).toEqual([{ name: 'archive', state: 'current', tag: up.active }])
+  expect(await priceIn(world, 'archive')).toBe(1)
+  await unpinDataset(deps, { dataset, ...by })
+  expect((await world.pointer('archive')).pin).toBeNull()
+  alerts.length = 0
+
+  // A rollback without Temporal copies nothing: a store without the target keeps its readers on the bad version, which is told.
+  await forget(second)
   const request = { dataset: world.dataset, reason: 'bad prices' }
   const asked = { flipId: randomUUID(), request, actor: async () => 'ana' }
   expect(await takeBack({ ...deps, config: world.config }, asked, looking)).toMatchObject({ to: second })
