@@ -1,5 +1,5 @@
 import type { Probed } from '../src/core/canary-judgement.ts'
-import { SnapflipError } from '../src/core/errors.ts'
+import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { openReader } from '../src/reader/open.ts'
 import { hashedKey } from '../src/snapshot/hashed-key.ts'
 import { sampleBlocks } from '../src/snapshot/read.ts'
@@ -36,6 +36,7 @@ export async function probeVersions(deps: Deps, store: Store, probe: Probe): Pro
     failedOnActive: 0,
     missingOnCandidate: 0,
     missingOnActive: 0,
+    cause: null,
     sampleKeys: [],
   }
   await atVersions(deps, dataset, candidate, async (pins) => {
@@ -46,8 +47,9 @@ export async function probeVersions(deps: Deps, store: Store, probe: Probe): Pro
         const some = wanted.slice(from, from + KEYS_A_CALL)
         const onCandidate = await present(pins.candidate, index, some)
         const onActive = await present(pins.active, index, some)
+        found.cause ??= onCandidate.cause
         for (const [n, key] of some.entries()) {
-          const [here, there] = [onCandidate[n] ?? null, onActive[n] ?? null]
+          const [here, there] = [onCandidate.there[n] ?? null, onActive.there[n] ?? null]
           if (here === null && there !== null) found.failedOnCandidate++
           if (there === null && here !== null) found.failedOnActive++
           if (here === false && there === true) found.missingOnCandidate++
@@ -118,19 +120,35 @@ async function keysOf(
   return keys
 }
 
-/** Whether each key is there; null where it could not be read. */
-async function present(pin: Pinned, index: string, keys: readonly string[]): Promise<Array<boolean | null>> {
+/** Whether each key is there; null where it could not be read. And why not, of the first of them. */
+export interface Present {
+  there: Array<boolean | null>
+  cause: string | null
+}
+
+/** @throws what says nothing of the version: a store that does not answer, a fault of this code. */
+export async function present(
+  pin: Pick<Pinned, 'getManyBytes'>,
+  index: string,
+  keys: readonly string[],
+): Promise<Present> {
   const parts = keys.map((key) => key.split('\0'))
-  const answered = await pin.getManyBytes(index, parts).catch(() => null)
-  if (answered !== null) return answered.map((values) => (values?.length ?? 0) > 0)
+  const ask = async (some: readonly string[][]) => {
+    try {
+      return { found: await pin.getManyBytes(index, some), cause: null }
+    } catch (error) {
+      if (!isSnapflipError(error) || error.retryable) throw error
+      return { found: null, cause: error.message }
+    }
+  }
+  const { found } = await ask(parts)
+  if (found !== null) return { there: found.map((values) => (values?.length ?? 0) > 0), cause: null }
   // One of them cannot be read; which one shows where each is asked for alone.
-  const alone: Array<boolean | null> = []
-  for (const key of parts)
-    alone.push(
-      await pin.getManyBytes(index, [key]).then(
-        ([values]) => (values?.length ?? 0) > 0,
-        () => null,
-      ),
-    )
-  return alone
+  const all: Present = { there: [], cause: null }
+  for (const key of parts) {
+    const { found, cause } = await ask([key])
+    all.there.push(found === null ? null : (found[0]?.length ?? 0) > 0)
+    all.cause ??= cause
+  }
+  return all
 }

@@ -13,6 +13,8 @@ export interface Probed {
   /** Keys that one of the two has, and the other has not. */
   missingOnCandidate: number
   missingOnActive: number
+  /** Why the first of those that the candidate could not answer failed; null: none did. */
+  cause: string | null
   /** Keys that the candidate lacks or could not answer, hashed. */
   sampleKeys: string[]
 }
@@ -48,7 +50,7 @@ export function canaryResult(comparison: Comparison, policy: CanaryPolicy): Gate
  * hardly any came instead. A read that fails on the candidate alone is no matter of chance at all.
  */
 export function probeResult(probed: Probed, policy: CanaryPolicy, why: string): GateResult {
-  const { keys, failedOnCandidate, failedOnActive, missingOnCandidate, missingOnActive } = probed
+  const { keys, failedOnCandidate, failedOnActive, missingOnCandidate, missingOnActive, cause } = probed
   const { maxWorse, confidence } = policy
   const failed = keys > 0 && (failedOnCandidate - failedOnActive) / keys > maxWorse.errors
   const missing =
@@ -56,7 +58,7 @@ export function probeResult(probed: Probed, policy: CanaryPolicy, why: string): 
     (missingOnCandidate - missingOnActive) / keys > maxWorse.misses &&
     pairsByChance(missingOnCandidate, missingOnCandidate + missingOnActive) < 1 - confidence
   const worse = [
-    ...(failed ? [`${failedOnCandidate} fail on the candidate alone`] : []),
+    ...(failed ? [`${failedOnCandidate} fail on the candidate alone (${cause})`] : []),
     ...(missing
       ? [`${missingOnCandidate} are missing in the candidate alone, ${missingOnActive} in the active version`]
       : []),
