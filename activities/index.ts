@@ -15,6 +15,7 @@ import { flipForward, planFlipTo } from './flip-to.ts'
 import { degrade, follow } from './follow.ts'
 import { gates } from './gates.ts'
 import { hold } from './hold.ts'
+import { madeUpFor } from './made-up-for.ts'
 import { plan } from './plan.ts'
 import { preflip } from './preflip.ts'
 import { discard, retire } from './retire.ts'
@@ -49,6 +50,7 @@ export function createActivities(deps: Deps) {
     retire: retire(deps),
     settle: settle(deps),
     skipped: skipped(deps),
+    madeUpFor: madeUpFor(deps),
     discard: discard(deps),
     finish: finish(deps),
     hold: hold(deps),

@@ -41,8 +41,10 @@ export async function requesterOf(
   const login = ticket === undefined ? null : await useTicket(deps.pool, { ticket, ...asked })
   if (login === null && ticket !== undefined)
     deps.log.warn({ dataset, action, ticket, starter }, 'a ticket that is forged or used counts as none')
-  if (ticket === undefined && (await isOurs(deps, { dataset, action, starter })))
-    return { actor: `temporal:${starter.parents[0]?.workflowId}`, via: 'workflow' }
+  if (ticket === undefined && (await isOurs(deps, { dataset, action, starter }))) {
+    const by = starter.parents.at(action === 'refresh' ? -1 : 0)
+    return { actor: `temporal:${by?.workflowId}`, via: 'workflow' }
+  }
   const actor = login ?? `temporal:${starter.identity}`
   await authorizeAs(deps.pool, { dataset, action, actor, ...(reason === undefined ? {} : { reason }) })
   return { actor, via: login === null ? 'temporal' : 'login' }

@@ -13,7 +13,9 @@ export const skipped =
       const open = await openRefreshOf(deps.pool, dataset)
       const approval = open === null ? null : await approvalOf(deps.pool, open.refreshId)
       const waits = approval !== null && approval.decision === null
-      const reason = known ?? `a refresh of ${dataset} was running already${waits ? `: ${summaryOf(approval)}` : ''}`
+      const running = open === null ? ', and waits to begin or to be tried again' : ''
+      const reason =
+        known ?? `a refresh of ${dataset} was running already${waits ? `: ${summaryOf(approval)}` : running}`
       const detail = { reason, workflowId, refreshId: open?.refreshId ?? null }
       await recordEvent(deps.pool, { dataset, actor: `temporal:${workflowId}`, kind: 'refresh.skipped', detail })
       return reason

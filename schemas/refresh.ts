@@ -128,7 +128,7 @@ export interface RefreshOutcome {
 /** What starts a scheduled run: Temporal's schedule, or a person who triggers it and proves that by a ticket. */
 export interface ScheduledRequest {
   dataset: string
-  ticket?: string
+  ticket?: string | undefined
 }
 
 /** How a scheduled run ended: as its refresh did, or SKIPPED. */
@@ -198,4 +198,6 @@ export const WORKFLOW_ID = {
   flipTo: (dataset: string) => `flip:${dataset}`,
   /** Temporal appends the time of the run. */
   scheduled: (dataset: string) => `scheduled-refresh:${dataset}`,
+  /** The one of these that is at work. */
+  scheduledRun: (dataset: string) => `scheduled-run:${dataset}`,
 } as const

@@ -134,7 +134,8 @@ export async function continuous({
     const at = new Date().toISOString()
     state.doing = 'refreshing'
     try {
-      const { status, summary } = await runRefresh(dataset, `continuous (${workflowInfo().workflowId})`, ticket)
+      const by = workflowInfo().workflowId
+      const { status, summary } = await runRefresh({ dataset, by, reason: `continuous (${by})`, ticket })
       // What a gate refused is refused again until the source changes; all others moved the pointer, or are to be tried again.
       if (status !== 'HELD' && status !== 'REJECTED') since = null
       return { at, status, summary }

@@ -1,16 +1,23 @@
-import { executeChild, isCancellation, patched, sleep, workflowInfo } from '@temporalio/workflow'
+import { executeChild, isCancellation, patched, sleep } from '@temporalio/workflow'
 import { type RefreshOutcome, type ScheduledOutcome, WORKFLOW_ID } from '../schemas/refresh.ts'
 import { failureCode, failureMessage } from '../src/core/failure.ts'
 import { quick } from './activities.ts'
 import { refresh } from './refresh.ts'
 
+interface Run {
+  dataset: string
+  /** The workflow whose run it is, as the history names it. */
+  by: string
+  reason: string
+  /** Of the person who triggered it; each attempt is theirs. */
+  ticket?: string | undefined
+}
+
 /**
  * A refresh that no person asked for, under its dataset's fixed id, tried again as the dataset's `retries` say: each attempt a refresh of its
  * own. Skipped where one is running, or a person holds the dataset: neither is a failure.
- *
- * @param ticket of the person who triggered it; each attempt is theirs.
  */
-export async function runRefresh(dataset: string, reason: string, ticket?: string): Promise<ScheduledOutcome> {
+export async function runRefresh({ dataset, by, reason, ticket }: Run): Promise<ScheduledOutcome> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await executeChild(refresh, {
@@ -23,14 +30,13 @@ export async function runRefresh(dataset: string, reason: string, ticket?: strin
         ],
       }).then(outcomeOf)
     } catch (error) {
-      if (error instanceof Error && error.name === 'WorkflowExecutionAlreadyStartedError') {
-        const summary = await quick.skipped({ dataset, workflowId: workflowInfo().workflowId })
+      if (isRunning(error)) {
+        const summary = await quick.skipped({ dataset, workflowId: by })
         return { status: 'SKIPPED', tag: null, summary }
       }
       const [code, message] = [failureCode(error), failureMessage(error)]
       if (code === 'ON_HOLD' || code === 'REFRESH_RUNNING') {
-        if (patched('skip-is-told'))
-          await quick.skipped({ dataset, workflowId: workflowInfo().workflowId, reason: message })
+        if (patched('skip-is-told')) await quick.skipped({ dataset, workflowId: by, reason: message })
         return { status: 'SKIPPED', tag: null, summary: message }
       }
       if (isCancellation(error)) throw error
@@ -39,6 +45,11 @@ export async function runRefresh(dataset: string, reason: string, ticket?: strin
       await sleep(retryInMs)
     }
   }
+}
+
+/** Whether a workflow could not be started, as one runs under its id. */
+export function isRunning(error: unknown): boolean {
+  return error instanceof Error && error.name === 'WorkflowExecutionAlreadyStartedError'
 }
 
 function outcomeOf({ status, tag, summary }: RefreshOutcome): ScheduledOutcome {

@@ -8,6 +8,7 @@ import {
   pauseSchedule,
   type ScheduleState,
   scheduleState,
+  type Triggered,
   triggerSchedule,
   unpauseSchedule,
 } from '../temporal/schedules.ts'
@@ -63,15 +64,19 @@ async function run(session: Session, options: Options, dataset: string): Promise
       await way.pause(client, dataset, await byWhom(session, { dataset, action: 'hold', reason: options.pause }))
     if (options.unpause !== undefined)
       await way.unpause(client, dataset, await byWhom(session, { dataset, action: 'hold', reason: options.unpause }))
+    let triggered: Triggered | null = null
     if (options.trigger) {
       await byWhom(session, { dataset, action: 'refresh', reason: 'triggered' })
       const ticket = await issueTicket(await session.registry(), triggering(dataset))
-      await way.trigger(client, { dataset, ticket, taskQueue: (await session.config()).temporal.taskQueue })
+      triggered = await way.trigger(client, { dataset, ticket, taskQueue: (await session.config()).temporal.taskQueue })
     }
     const state = await way.state(client, dataset)
     if (state === null) throw noSchedule(dataset)
     const window = windows === undefined ? null : windowState(windows, new Date())
-    return { json: { dataset, ...state, window }, text: told(dataset, state, window) }
+    return {
+      json: { dataset, ...state, window, ...(triggered && { triggered }) },
+      text: told(dataset, state, { window, triggered }),
+    }
   } catch (error) {
     throw temporalFailure(error, await temporalOf(session))
   }
@@ -93,8 +98,8 @@ function noSchedule(dataset: string): SnapflipError {
 
 function told(
   dataset: string,
-  { paused, next, last, skipped = 0, doing }: ScheduleState,
-  window: WindowState | null,
+  { paused, next, last, doing }: ScheduleState,
+  { window, triggered }: { window: WindowState | null; triggered: Triggered | null },
 ): string {
   const identity = card([
     ['schedule', dataset],
@@ -102,12 +107,16 @@ function told(
     doing === undefined
       ? ['next', paused === null ? (formatTime(next[0] ?? null) ?? 'never') : 'not while it is paused']
       : ['next', paused === null ? `as soon as there is something new: ${doing}` : 'not while it is paused'],
-    ...(skipped === 0 ? [] : [['skipped', `${skipped} came due while a run was at work`] as const]),
     ...(window === null ? [] : [['windows', windowText(window)] as const]),
+    ...(triggered === null ? [] : [['triggered', endText(triggered)] as const]),
   ])
   if (last.length === 0) return `${identity}\n\nNo runs yet.`
   const rows = last.map(({ at, status, summary }) => [formatTime(at), status, summary])
   return `${identity}\n\n${table(['run at', 'ended', 'found'], rows)}`
+}
+
+function endText({ status, summary }: Triggered): string {
+  return [status, summary].filter((part) => part !== null).join(': ')
 }
 
 function windowText({ isOpen, changesAt }: WindowState): string {

@@ -2,7 +2,7 @@ import type { Client, WorkflowHandle } from '@temporalio/client'
 import type { ContinuousRequest, ContinuousState } from '../../schemas/continuous.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { pendingActivity } from './pending-activity.ts'
-import type { ScheduleState, Trigger } from './schedules.ts'
+import type { ScheduleState, Trigger, Triggered } from './schedules.ts'
 
 /** A query is answered by a worker: without one it would wait for its deadline. */
 const QUERY_TIMEOUT_MS = 5_000
@@ -61,8 +61,9 @@ export async function unpauseContinuous(client: Client, dataset: string): Promis
   await handleOf(client, dataset).signal('unpause')
 }
 
-export async function triggerContinuous(client: Client, { dataset, ticket }: Trigger): Promise<void> {
+export async function triggerContinuous(client: Client, { dataset, ticket }: Trigger): Promise<Triggered> {
   await handleOf(client, dataset).signal('trigger', ticket)
+  return { workflowId: WORKFLOW_ID.continuous(dataset), status: null, summary: 'its run comes next' }
 }
 
 /** The task queue it runs on; null where it does not run. */

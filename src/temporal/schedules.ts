@@ -5,6 +5,8 @@ import { failureMessage } from '../core/failure.ts'
 
 export const scheduleId = (dataset: string) => `snapflip:${dataset}`
 
+/** A run that is skipped ends within this; another may. */
+const SKIPPED_WITHIN_MS = 3_000
 /** Ended runs that are told. */
 const RUNS_MAX = 10
 
@@ -18,8 +20,6 @@ export interface ScheduleState {
   next: Date[]
   /** Newest first. `status` is SKIPPED, or as the refresh ended; null: still running, or not known any more. */
   last: Array<{ at: Date; workflowId: string; status: string | null; summary: string | null }>
-  /** Runs that came due while one was at work, since the schedule was made: Temporal starts none of them. */
-  skipped?: number
   /** Of continuous mode: what it is at. */
   doing?: string
 }
@@ -30,6 +30,9 @@ export interface Trigger {
   ticket: string
   taskQueue: string
 }
+
+/** That run, a moment later: as one of `last` of ScheduleState. */
+export type Triggered = Omit<ScheduleState['last'][number], 'at'>
 
 /** Makes the schedule, or makes it what the definition says; one that is paused stays so. */
 export async function putSchedule(
@@ -78,7 +81,7 @@ export async function scheduleState(client: Client, dataset: string): Promise<Sc
     newest.map(async ({ at, workflowId, runId }) => ({ at, workflowId, ...(await endOf(client, workflowId, runId)) })),
   )
   const paused = state.paused ? (state.note ?? '') : null
-  return { paused, next: info.nextActionTimes, last, skipped: info.numActionsSkippedOverlap }
+  return { paused, next: info.nextActionTimes, last }
 }
 
 export async function pauseSchedule(client: Client, dataset: string, note: string): Promise<void> {
@@ -93,13 +96,13 @@ export async function unpauseSchedule(client: Client, dataset: string, note: str
  * Now, whatever the times say, and even where it is paused. Temporal's own trigger has no room for a ticket, so this starts what the schedule
  * starts, named as the schedule names it. Beside a run that is at work it starts, and ends SKIPPED: whoever asked is told.
  */
-export async function triggerSchedule(client: Client, { dataset, ticket, taskQueue }: Trigger): Promise<void> {
+export async function triggerSchedule(client: Client, { dataset, ticket, taskQueue }: Trigger): Promise<Triggered> {
   const request: ScheduledRequest = { dataset, ticket }
-  await client.workflow.start('scheduledRefresh', {
-    workflowId: `${WORKFLOW_ID.scheduled(dataset)}-${new Date().toISOString()}`,
-    taskQueue,
-    args: [request],
-  })
+  const workflowId = `${WORKFLOW_ID.scheduled(dataset)}-${new Date().toISOString()}`
+  const run = await client.workflow.start('scheduledRefresh', { workflowId, taskQueue, args: [request] })
+  // How it ended is asked for below; this waits.
+  await client.withDeadline(Date.now() + SKIPPED_WITHIN_MS, () => run.result()).catch(() => undefined)
+  return { workflowId, ...(await endOf(client, workflowId, run.firstExecutionRunId)) }
 }
 
 function optionsOf(dataset: string, schedule: Schedule, taskQueue: string): ScheduleOptions {
@@ -119,8 +122,8 @@ function optionsOf(dataset: string, schedule: Schedule, taskQueue: string): Sche
       taskQueue,
       args: [{ dataset }],
     },
-    // A run that still goes on when the next is due is the refresh that the next would wait for.
-    policies: { overlap: 'SKIP', catchupWindow: catchUpMs },
+    // One that comes due while another is at work starts too, to be reported: Temporal would only count it.
+    policies: { overlap: 'ALLOW_ALL', catchupWindow: catchUpMs },
   }
 }
 

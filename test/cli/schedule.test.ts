@@ -82,7 +82,7 @@ test('apply starts continuous mode, in the place of a schedule, and ends it', as
   await project.run(['apply', '--yes'])
 })
 
-test('a scheduled run refreshes; on hold it is skipped, and says so; a pause survives another apply', async () => {
+test('a scheduled run refreshes; on hold, or beside another, it is skipped, and says so; a pause survives another apply', async () => {
   await scheduled({ cron: later })
   await project.run(['apply', '--yes'])
   worker = project.start(['worker', '--work-dir', `${project.folder}/work`])
@@ -95,8 +95,23 @@ test('a scheduled run refreshes; on hold it is skipped, and says so; a pause sur
   expect(refreshes.rows).toEqual([{ reason: `scheduled (${first.workflowId})`, requested_by: login }])
 
   await project.run(['hold', project.dataset, '--reason', 'a look'])
-  await project.run(['schedule', project.dataset, '--trigger'])
+  const told = await project.run(['schedule', project.dataset, '--trigger'])
+  expect(told.stdout).toMatch(/triggered +SKIPPED: .*on hold/)
   expect(await ended(2)).toMatchObject({ status: 'SKIPPED', summary: expect.stringContaining('on hold') })
+  await project.run(['resume', project.dataset, '--reason', 'looked'])
+
+  // While one is at work.
+  const client = await project.database.pool.connect()
+  try {
+    await client.query('begin; lock table public.products in access exclusive mode')
+    await project.run(['schedule', project.dataset, '--trigger'])
+    const beside = await project.run(['schedule', project.dataset, '--trigger'])
+    expect(beside.stdout).toMatch(/triggered +SKIPPED: a refresh of \S+ was running already/)
+  } finally {
+    await client.query('rollback')
+    client.release()
+  }
+  await ended(4)
 
   await project.run(['schedule', project.dataset, '--pause', 'supplier is migrating'])
   await scheduled({ cron: later, jitterMs: 1_000 })
@@ -106,27 +121,6 @@ test('a scheduled run refreshes; on hold it is skipped, and says so; a pause sur
   await project.run(['schedule', project.dataset, '--unpause', 'migrated'])
   expect((await state()).paused).toBeNull()
 }, 180_000)
-
-test('runs that come due while one is at work are counted; one that a person triggers starts even so', async () => {
-  worker.kill('SIGTERM')
-  await worker.ended
-  // Nobody is there to end it: the first that comes due stays at work.
-  await scheduled({ everyMs: 1_000 })
-  await project.run(['apply', '--yes'])
-  const before = (await waitUntil('a run to be skipped', async () => {
-    const now = await state()
-    return (now.skipped ?? 0) > 0 ? now : undefined
-  })) as ScheduleState
-  expect((await project.run(['schedule', project.dataset])).stdout).toMatch(
-    /skipped +\d+ came due while a run was at work/,
-  )
-  await project.run(['schedule', project.dataset, '--trigger'])
-  await waitUntil('another run beside it', async () =>
-    (await state()).last.length > before.last.length ? true : undefined,
-  )
-  await scheduled(undefined)
-  await project.run(['apply', '--yes'])
-})
 
 test('who may not refresh or hold a dataset triggers and pauses no schedule either', async () => {
   const { pool } = project.database
