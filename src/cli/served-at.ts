@@ -44,7 +44,7 @@ function identity(dataset: string, at: Date, served: Served): string {
     ['moved by', `${flip?.actor}${flip?.reason == null ? '' : `: ${flip.reason}`}`],
     ['readers', readersOf(served)],
     ['until', next === null ? 'now' : `${formatTime(next.settledAt)}, ${next.kind} to ${next.to} by ${next.actor}`],
-    ['approval', approval === null ? 'none was needed' : approvalText(approval)],
+    ['approval', approval === null ? noApproval(served) : approvalText(approval)],
     ['built by', refresh === null ? 'unknown: it was found in the store' : asked(refresh)],
     ['judged by', judgedBy === null ? null : asked(judgedBy)],
     [
@@ -66,6 +66,10 @@ function identity(dataset: string, at: Date, served: Served): string {
       : decisions.map(decided)),
   ])
 }
+
+/** Where the registry lost something, or found the version in a store, there may have been one. */
+const noApproval = ({ needlessBy }: Served) =>
+  needlessBy === null ? 'none recorded' : `none recorded: policy ${needlessBy} asked for none`
 
 const asked = ({ refreshId, requestedBy, reason }: RefreshRow) =>
   `refresh ${refreshId}, asked for by ${requestedBy}${reason === null ? '' : `: ${reason}`}`

@@ -6,7 +6,7 @@ import type { HistoryEntry } from './history-entries.ts'
 import { type PolicyVersion, policyOf } from './policy-of.ts'
 import { type RefreshRow, readRefreshes } from './refreshes.ts'
 import { canaryAt, pinAt, type StandingCanary, type StandingPin } from './standing-at.ts'
-import type { Db } from './transaction.ts'
+import { type Db, select } from './transaction.ts'
 import type { VersionRow } from './version.ts'
 import { versions } from './versions.ts'
 
@@ -23,8 +23,10 @@ export interface Served {
    * it. Null: nothing was under way.
    */
   underWay: FlipRow | null
-  /** The approval by which it came to readers first; null where it needed none. */
+  /** The approval by which it came to readers first; null where none is recorded. */
   approval: ApprovalRow | null
+  /** Number of the policy in force when it came to readers first, where that asks for no approval; null: it asks for some, or is not known. */
+  needlessBy: number | null
   /** The refresh that built the version; null where it was found in the store. */
   refresh: RefreshRow | null
   /** The refresh whose gates judged it, where that is another: the window closed on the one that built it, or a waiver let it pass. Else null. */
@@ -77,6 +79,7 @@ export async function servedAt(db: Db, dataset: string, at: Date): Promise<Serve
     next,
     underWay,
     approval,
+    needlessBy: version === null ? null : await needlessBy(db, version),
     refresh: built,
     judgedBy: judged?.refreshId === built?.refreshId ? null : judged,
     shares: sharesOf({ active: version?.tag ?? null, canary, pin }),
@@ -85,4 +88,22 @@ export async function servedAt(db: Db, dataset: string, at: Date): Promise<Serve
     policy: built === null ? null : await policyOf(db, built),
     decisions: version === null ? [] : await decisionsOn(db, dataset, version.tag, at),
   }
+}
+
+/** As the flip looked it up. One that was found in the store was made under a policy that nobody knows. */
+async function needlessBy(db: Db, { dataset, tag }: VersionRow): Promise<number | null> {
+  const rows = await select<{ number: number; when: string }>(
+    db,
+    `select definitions.number, coalesce(definitions.body #>> '{approval,when}', 'never') as when
+       from (
+         select intended_at, detail from snapflip.flips
+          where dataset = $1 and to_tag = $2 and kind = 'flip' and outcome = 'confirmed' order by epoch limit 1
+       ) as first
+       join snapflip.definitions on definitions.dataset = $1 and applied_at <= intended_at
+      where first.detail -> 'adopted' is null
+      order by definitions.number desc limit 1`,
+    [dataset, tag],
+  )
+  const [policy] = rows
+  return policy?.when === 'never' ? policy.number : null
 }

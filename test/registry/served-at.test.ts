@@ -106,6 +106,20 @@ describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => 
     expect(await servedAt(pool, DATASET, lifted)).toMatchObject({ shares: all(tag), pin: null })
   })
 
+  it('says that no approval was needed only where the policy under which readers first got it is known to ask for none', async () => {
+    const first = await flipped(pool, null)
+    const served = async () => servedAt(pool, DATASET, await afterwards())
+    expect(await served()).toMatchObject({ approval: null, needlessBy: 1 })
+    const approval = { when: 'onHold', beforeFlip: false, expiresAfterMs: 60_000 } as const
+    await applyDefinition(pool, { dataset: DATASET, definition: { ...definition(), approval } })
+    expect(await served()).toMatchObject({ approval: null, needlessBy: 1 })
+    await flipped(pool, first)
+    expect(await served()).toMatchObject({ approval: null, needlessBy: null })
+    await move(pool, { kind: 'rollback', from: (await served()).version?.tag ?? '', to: first })
+    await pool.query(`update snapflip.flips set detail = '{"adopted": true}' where kind = 'flip'`)
+    expect(await served()).toMatchObject({ version: { tag: first }, needlessBy: null })
+  })
+
   it('names the policy that the refresh which built the version ran under, and apart from it the refresh that judged it', async () => {
     const built = await passed(pool)
     await applyDefinition(pool, { dataset: DATASET, definition: definition('public.others') })
