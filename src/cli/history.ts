@@ -5,7 +5,7 @@ import { moment } from './moment.ts'
 import type { Session } from './session.ts'
 import { formatTime, table } from './table.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
-import { type VerifiedChain, verifiedChain } from './verified-chain.ts'
+import { verifiedChain } from './verified-chain.ts'
 
 interface Options extends CommonOptions {
   limit: number
@@ -15,7 +15,6 @@ interface Options extends CommonOptions {
   since?: Date
   until?: Date
   csv?: boolean
-  verify?: boolean
 }
 
 const DETAIL_CHARS_MAX = 100
@@ -38,10 +37,6 @@ export function history(program: Command): void {
     .option('--since <time>', 'only entries since then (ISO 8601)', moment)
     .option('--until <time>', 'only entries before then (ISO 8601)', moment)
     .option('--csv', 'print all fields as CSV, the detail as JSON in one of them')
-    .option(
-      '--verify',
-      'also check the whole chain, with the anchors in the stores: edits, removals and cut tails are found',
-    )
     .action(act<Options, [string]>(run))
   verb(command, {
     usage: 'verify [dataset]',
@@ -56,16 +51,14 @@ export function history(program: Command): void {
 
 async function runVerify(session: Session, _options: CommonOptions, dataset: string | undefined): Promise<Answer> {
   const chain = await verifiedChain(session, dataset)
-  return { json: chain, text: told(chain) }
+  const { entries, hash, anchors } = chain
+  const text = `The chain verifies: ${entries} entries, the last one's hash is ${hash}; anchors in the stores it was compared with: ${anchors}.`
+  return { json: chain, text }
 }
-
-const told = ({ entries, hash, anchors }: VerifiedChain) =>
-  `The chain verifies: ${entries} entries, the last one's hash is ${hash}; anchors in the stores it was compared with: ${anchors}.`
 
 async function run(session: Session, options: Options, dataset: string): Promise<Answer> {
   await session.dataset(dataset)
   const registry = await session.registry()
-  const chain = options.verify ? await verifiedChain(session) : null
   const { limit, kind, actor, tag: version, since, until } = options
   const entries = await historyEntries(registry, { dataset, limit, kind, actor, version, since, until })
   if (options.csv) return { json: { dataset, entries }, text: csv(entries) }
@@ -77,11 +70,9 @@ async function run(session: Session, options: Options, dataset: string): Promise
     actor,
     summary(detail),
   ])
-  const lines =
-    entries.length === 0 ? [`No entries of ${dataset}.`] : [table(['#', 'at', 'what', 'version', 'by', 'detail'], rows)]
-  if (chain !== null) lines.push(told(chain))
-  const verified = chain === null ? {} : { chain }
-  return { json: { dataset, entries, ...verified }, text: lines.join('\n') }
+  const text =
+    entries.length === 0 ? `No entries of ${dataset}.` : table(['#', 'at', 'what', 'version', 'by', 'detail'], rows)
+  return { json: { dataset, entries }, text }
 }
 
 function csv(entries: readonly HistoryEntry[]): string {

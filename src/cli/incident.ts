@@ -68,7 +68,7 @@ async function run(session: Session, options: Options, dataset: string | undefin
 async function windowOf(session: Session, { flip, since, until }: Options, dataset: string | null): Promise<Window> {
   if ((flip === undefined) === (since === undefined))
     throw usage(
-      'Expected one of --flip <id> and --since <time>, found both or neither. Name what the incident is about.',
+      `Expected one of --flip <id> and --since <time>, found ${flip === undefined ? 'neither' : 'both'}. --flip takes the time of one flip's version, --since all from then on.`,
     )
   if (since !== undefined) {
     const end = until ?? new Date()

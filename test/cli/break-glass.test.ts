@@ -179,5 +179,5 @@ test('when PostgreSQL is back, the registry takes it over before its next flip',
   const drill = await project.run(['drill', project.dataset])
   expect(drill).toMatchObject({ code: 0, stdout: expect.stringMatching(/^DONE: .* and back; readers are on v/) })
   await refresh(5)
-  expect((await project.run(['history', project.dataset, '--verify'])).code).toBe(0)
+  expect((await project.run(['history', 'verify', project.dataset])).code).toBe(0)
 })
