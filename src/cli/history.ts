@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import { stringify } from 'csv-stringify/sync'
+import { HISTORY_KINDS, isKindOrGroup } from '../core/history-kinds.ts'
 import { type HistoryEntry, historyEntries } from '../registry/history-entries.ts'
 import { moment } from './moment.ts'
 import type { Session } from './session.ts'
@@ -18,6 +19,7 @@ interface Options extends CommonOptions {
 }
 
 const DETAIL_CHARS_MAX = 100
+const GROUPS = [...new Set(Object.keys(HISTORY_KINDS).map((kind) => kind.split('.')[0]))].join(', ')
 
 export function history(program: Command): void {
   const command = verb(program, {
@@ -31,7 +33,7 @@ export function history(program: Command): void {
     ],
   })
     .option('--limit <n>', 'how many entries', positive, 50)
-    .option('--kind <kind>', 'only entries of this kind: flip, refresh, version, hold, …')
+    .option('--kind <kind>', `only entries of this kind, as flip.confirmed, or of all that begin so: ${GROUPS}`, kindOf)
     .option('--actor <name>', 'only entries by this person or worker')
     .option('--tag <tag>', 'only entries of this version')
     .option('--since <time>', 'only entries since then (ISO 8601)', moment)
@@ -93,6 +95,12 @@ function summary(detail: Record<string, unknown>): string {
     .map(([name, value]) => `${name} ${value}`)
   const text = [...(typeof reason === 'string' && reason !== '' ? [reason] : []), ...parts].join('; ')
   return text.length > DETAIL_CHARS_MAX ? `${text.slice(0, DETAIL_CHARS_MAX - 1)}…` : text
+}
+
+function kindOf(text: string): string {
+  if (!isKindOrGroup(text))
+    throw new InvalidArgumentError(`Expected a kind of docs/history.md, or what it begins with: ${GROUPS}.`)
+  return text
 }
 
 export function positive(text: string): number {

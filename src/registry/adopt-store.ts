@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import type { Manifest } from '../../schemas/manifest.ts'
 import type { Pointer, VersionRef } from '../../schemas/pointer.ts'
+import type { DecidedState } from '../core/history-kinds.ts'
 import type { VersionState } from '../core/version-state.ts'
 import { takeOver } from './absorb.ts'
 import { activeHold } from './active-hold.ts'
@@ -144,18 +145,20 @@ async function followPointer(client: pg.ClientBase, pointer: Pointer, url: strin
     if (!(await putQuarantine(client, { dataset, tag, by: 'snapflip', reason: why }))) continue
     await record(client, { dataset, actor: null, kind: 'quarantine', version: tag, detail: { reason: why } })
   }
-  const target = (tag: string, state: VersionState): VersionState => {
+  const target = (tag: string, state: VersionState): DecidedState | null => {
     if (tag === active) return 'active'
-    if (state === 'swept' || state === 'retired') return state
+    if (state === 'swept' || state === 'retired') return null
     if (pointer.retired.includes(tag)) return 'retired'
     if (quarantined.has(tag)) return 'quarantined'
     const isPast = state === 'active' || ((state === 'sealed' || state === 'candidate') && wasFlippedTo.has(tag))
-    return isPast ? 'retained' : state
+    return isPast ? 'retained' : null
   }
   const rows = await versions(client, dataset)
   // The one that is no longer active first: at no moment are two (versions_one_active).
-  for (const { tag, state } of rows.toSorted((a, b) => Number(a.tag === active) - Number(b.tag === active)))
-    await followState(client, { dataset, tag, from: state, to: target(tag, state), why })
+  for (const { tag, state } of rows.toSorted((a, b) => Number(a.tag === active) - Number(b.tag === active))) {
+    const to = target(tag, state)
+    if (to !== null) await followState(client, { dataset, tag, from: state, to, why })
+  }
   if (hold !== null && (await activeHold(client, dataset)) === null) {
     await putHold(client, dataset, hold)
     await record(client, { dataset, actor: null, kind: 'hold', detail: { ...hold, why } })

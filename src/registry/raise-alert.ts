@@ -1,8 +1,9 @@
-import type { AlertBody } from '../../schemas/alerts.ts'
+import type { AlertBody, AlertKind } from '../../schemas/alerts.ts'
 import { record } from './record.ts'
 import { type Db, transaction } from './transaction.ts'
 
-export interface RaisedAlert extends Omit<AlertBody, 'at'> {
+export interface RaisedAlert extends Omit<AlertBody, 'at' | 'kind'> {
+  kind: AlertKind
   actor: string | null
   /** Names of the sinks that are to have it, and of those among them that have it already. */
   sinks: readonly string[]
@@ -21,7 +22,13 @@ export async function raiseAlert(db: Db, alert: RaisedAlert): Promise<{ isNew: b
     if (rows[0]?.times !== 1) return { isNew: false }
     await client.query(OPEN, [id, alert.sinks, alert.delivered])
     const detail = { ...evidence, summary, incident, alert: id }
-    await record(client, { dataset, actor, kind: `alert.${kind.toLowerCase()}`, version, detail })
+    await record(client, {
+      dataset,
+      actor,
+      kind: `alert.${kind.toLowerCase() as Lowercase<AlertKind>}`,
+      version,
+      detail,
+    })
     return { isNew: true }
   })
 }

@@ -1,4 +1,5 @@
 import type pg from 'pg'
+import type { HistoryKind } from '../core/history-kinds.ts'
 import { type Db, transaction } from './transaction.ts'
 
 export interface HistoryEvent {
@@ -6,8 +7,8 @@ export interface HistoryEvent {
   dataset: string | null
   /** Who, verified by the caller (`temporal:<identity>`); null: the database's session_user. */
   actor: string | null
-  /** What happened: `flip.confirmed`, `version.sealed`, `alert`, … */
-  kind: string
+  /** What happened. */
+  kind: HistoryKind
   /** Tag of the version it is about. */
   version?: string | null
   /** Ids, counts and reasons; never row contents. */

@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import { SnapflipError } from '../core/errors.ts'
+import type { DecidedState } from '../core/history-kinds.ts'
 import { mayBecome, NEXT_STATES, type VersionState } from '../core/version-state.ts'
 import { lockDataset } from './dataset-lock.ts'
 import { record } from './record.ts'
@@ -8,7 +9,7 @@ import { type Db, transaction } from './transaction.ts'
 import { version } from './version.ts'
 
 /** Active, retained and quarantined belong to settleFlip, quarantine and release. */
-export type SettableState = Extract<VersionState, 'sealed' | 'held' | 'rejected' | 'candidate' | 'retired' | 'swept'>
+export type SettableState = Extract<VersionState, 'sealed' | 'held' | 'rejected' | 'retired' | 'swept'>
 
 /**
  * Moves a version to another state. There already: nothing happens.
@@ -21,7 +22,7 @@ export async function setVersionState(
 ): Promise<void> {
   await transaction(db, async (client) => {
     await lockDataset(client, dataset)
-    if (to !== 'candidate') await requireNoOpenFlip(client, dataset, tag)
+    await requireNoOpenFlip(client, dataset, tag)
     const from = await changeState(client, { dataset, tag, to })
     if (from === to) return
     await record(client, { dataset, actor: null, kind: `version.${to}`, version: tag, detail: { from, why } })
@@ -51,7 +52,7 @@ export async function changeState(
 /** What was decided elsewhere (in a store, by another registry) need not be a step from what is known here. */
 export async function followState(
   client: pg.ClientBase,
-  { dataset, tag, from, to, why }: { dataset: string; tag: string; from: VersionState; to: VersionState; why: string },
+  { dataset, tag, from, to, why }: { dataset: string; tag: string; from: VersionState; to: DecidedState; why: string },
 ): Promise<void> {
   if (from === to) return
   await client.query(

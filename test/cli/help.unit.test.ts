@@ -40,6 +40,7 @@ test.each([
   [['status', 'a', 'b'], /Too many arguments/],
   [['history', 'shop', '--limit', 'x'], /Expected a whole number/],
   [['history', 'shop', '--since', 'x'], /Expected a time such as/],
+  [['history', 'shop', '--kind', 'fli'], /Expected a kind .*: definition, capture, .*flip/],
   [[], /Expected a verb/],
 ])('a wrong command line (%j) is told in one line, with exit code 2', async (args, expected) => {
   const plain = await snapflip(args)

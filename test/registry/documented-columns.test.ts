@@ -17,7 +17,10 @@ test('the tables that reports read have every documented column, by name, type a
   const { rows } = await pool.query<{ table: string; column: string; type: string; description: string }>(DOCUMENTED)
   await drop()
   const page = await readFile(new URL('../../docs/history.md', import.meta.url), 'utf8')
-  const documented = page.split('\n').filter((line) => /^\| `\w+\.\w+` \|/.test(line))
+  const documented = page
+    .slice(page.indexOf('\n## Tables for reports'))
+    .split('\n')
+    .filter((line) => /^\| `\w+\.\w+` \|/.test(line))
   expect(documented).toEqual(
     rows.map(({ table, column, type, description }) => `| \`${table}.${column}\` | ${type} | ${description} |`),
   )

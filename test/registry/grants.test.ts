@@ -136,7 +136,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
     const worker = await loggedInAs('snapflip_worker')
     const alert = {
       id: randomUUID(),
-      kind: 'STORE_REBOUND',
+      kind: 'STORE_REBOUND' as const,
       dataset: DATASET,
       version: null,
       incident: 'x',
@@ -248,8 +248,8 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
 
   it('put the login into the history, not the owner of the function that writes it', async () => {
     const worker = await loggedInAs('snapflip_worker')
-    await recordEvent(worker, { dataset: DATASET, actor: null, kind: 'alert', detail: { id: randomUUID() } })
-    expect(await historyEntries(worker, { limit: 1 })).toMatchObject([{ actor: logins[0], kind: 'alert' }])
+    await recordEvent(worker, { dataset: DATASET, actor: null, kind: 'hold', detail: { reason: 'x' } })
+    expect(await historyEntries(worker, { limit: 1 })).toMatchObject([{ actor: logins[0], kind: 'hold' }])
   })
 
   it('are not granted on a table that is not there', async () => {

@@ -302,7 +302,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
         setVersionState(pool, { dataset: DATASET, tag, to: state, why: 'test' })
       await to('rejected')
       await to('rejected')
-      await expect(to('candidate')).rejects.toMatchObject({
+      await expect(to('held')).rejects.toMatchObject({
         code: 'CONFLICT',
         message: expect.stringContaining('may become sealed, retired'),
       })

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type pg from 'pg'
 import { beforeEach, describe, expect, it } from 'vitest'
+import type { HistoryKind } from '../../src/core/history-kinds.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
@@ -65,9 +66,9 @@ describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => 
   it('says which share of the readers was where, by canary and by pin, and who had decided what by then', async () => {
     const first = await flipped(pool, null)
     const { refreshId, tag } = await passed(pool, first)
-    const told = (kind: string, detail: object) =>
+    const told = (kind: HistoryKind, detail: object) =>
       recordEvent(pool, { dataset: DATASET, actor: 'ana', kind, version: tag, detail: { ...detail } })
-    await told('approval.granted', { reason: 'looked at it' })
+    await told('approval.approved', { reason: 'looked at it' })
     const alone = await afterwards()
     await told('canary.begun', { canaryId: randomUUID(), refreshId, share: 0.25 })
     const shared = await afterwards()
@@ -98,7 +99,7 @@ describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => 
     const served = await servedAt(pool, DATASET, after)
     expect(served).toMatchObject({ shares: all(tag), canary: null, pin: null, version: { tag } })
     expect(served.decisions).toMatchObject([
-      { kind: 'approval.granted', actor: 'ana', detail: { reason: 'looked at it' } },
+      { kind: 'approval.approved', actor: 'ana', detail: { reason: 'looked at it' } },
       { kind: 'canary.passed' },
     ])
     const atPin = await servedAt(pool, DATASET, pinned)
