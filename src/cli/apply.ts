@@ -36,6 +36,7 @@ export function apply(program: Command): void {
       ['snapflip apply shop --yes', 'one of them, without asking'],
       ['snapflip apply --yes --move', 'the same where a dataset moves to another store'],
     ],
+    ends: ['FORBIDDEN', 'REFRESH_RUNNING'],
   })
     .option('--yes', 'do not ask')
     .option('--move', 'also where that moves a dataset to another store, or takes capture off tables, without asking')

@@ -10,6 +10,8 @@ export function approve(program: Command): void {
     examples: [
       ['snapflip approve shop v20260518-02 --reason "prices checked"', 'after `snapflip show shop v20260518-02`'],
     ],
+    more: 'The yes is for exactly this manifest, ends with the request, and is used up by one flip. Refused are your own request, one that nobody verifiably made (begun in the Temporal UI), one that was decided, has expired or whose refresh has ended, and whoever is no approver. A refusal is in the history.',
+    ends: ['FORBIDDEN', 'APPROVAL_REFUSED'],
   })
     .requiredOption('--reason <text>', 'kept in the history', reason)
     .action(

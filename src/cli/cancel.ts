@@ -20,6 +20,7 @@ export function cancel(program: Command): void {
       ['snapflip cancel shop', 'waits until it has cleaned up'],
       ['snapflip cancel shop --no-wait', 'asks, and returns'],
     ],
+    ends: ['FORBIDDEN'],
   })
     .option('--no-wait', 'do not wait for the end')
     .action(act<Options, [string]>(run))

@@ -18,6 +18,7 @@ export function detach(program: Command): void {
     usage: 'detach <dataset>',
     summary: 'take capture off the tables that no other dataset uses; versions stay readable, `apply` attaches again',
     examples: [['snapflip detach shop', 'leaves no trigger behind']],
+    ends: ['REFRESH_RUNNING', 'FORBIDDEN'],
   })
     .option('--force', 'also where readers use it still')
     .action(act<Options, [string]>(run))

@@ -16,6 +16,16 @@ export function flip(program: Command): void {
     usage: 'flip <dataset> <tag>',
     summary: 'take readers forward to a version that is there already; it passes the same last look as any flip',
     examples: [['snapflip flip shop v20260518-02 --reason "it was the reader"', 'after a rollback and a release']],
+    more: 'For a version that a rollback left and that was good after all, and is released: `snapflip release` first. Nothing is built. It is baked like any flip. Refused are one that is older than the active one (`snapflip rollback` goes back), gone, quarantined, that did not pass its gates or lacks the approval it needs, and a dataset on hold.',
+    ends: [
+      'UNKNOWN_VERSION',
+      'VERSION_RETIRED',
+      'VERSION_QUARANTINED',
+      'CONFLICT',
+      'PREFLIP_REFUSED',
+      'ON_HOLD',
+      'FORBIDDEN',
+    ],
   })
     .requiredOption('--reason <text>', 'kept in the history', reason)
     .action(act<Options, [string, string]>(run))

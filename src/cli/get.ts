@@ -19,6 +19,7 @@ export function get(program: Command): void {
       ['snapflip get shop stock AT 42', 'a key of two parts'],
       ['snapflip get shop products 42 --store archive', 'from another of its stores'],
     ],
+    ends: ['UNKNOWN_INDEX', 'NO_ACTIVE_VERSION', 'KEY_NOT_FOUND'],
   })
     .option('--version <tag>', 'read from this version')
     .option('--store <name>', 'read from this store; from the first one without')

@@ -48,6 +48,7 @@ export function history(program: Command): void {
       ['snapflip history verify', 'with the anchors in the stores of every dataset'],
       ['snapflip history verify shop', 'with those of one'],
     ],
+    ends: ['HISTORY_BROKEN'],
   }).action(act<CommonOptions, [string | undefined]>(runVerify))
 }
 

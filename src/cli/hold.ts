@@ -15,6 +15,8 @@ export function hold(program: Command): void {
     usage: 'hold <dataset>',
     summary: 'pause the refreshes of a dataset; readers stay where they are',
     examples: [['snapflip hold shop --reason "supplier data under review"', 'until `snapflip resume shop`']],
+    more: 'A refresh that runs does not flip any more; rollbacks do. Another hold takes the place of the one before, and the history has both.',
+    ends: ['FORBIDDEN'],
   })
     .requiredOption('--reason <text>', 'kept in the history, and shown to whoever refreshes', reason)
     .action(act<Options, [string]>(run))

@@ -23,6 +23,8 @@ export function pin(program: Command): void {
       ['snapflip pin shop v20260518-01 --until 2026-05-20T18:00:00Z --reason "audit"', 'readers stay there'],
       ['snapflip pin shop --lift --reason "audit done"', 'readers follow the pointer again'],
     ],
+    more: 'Flips and rollbacks go on beneath; readers that follow the dataset get them when it ends. It ends with the quarantine of its version. Refused are a version that readers never were on, one that is gone, and a time that is past.',
+    ends: ['UNKNOWN_VERSION', 'CONFLICT', 'FORBIDDEN'],
   })
     .option('--until <time>', 'when readers follow the pointer again by themselves, by their own clocks', moment)
     .option('--lift', 'lift the pin that there is')

@@ -15,6 +15,8 @@ export function quarantine(program: Command): void {
     usage: 'quarantine <dataset> <tag>',
     summary: 'forbid every flip and rollback to a version that readers are not on',
     examples: [['snapflip quarantine shop v20260518-01 --reason "wrong currency"', 'until `snapflip release`']],
+    more: 'A pin to it ends. Refused is the version that readers are on: `snapflip rollback` leaves it and quarantines it.',
+    ends: ['UNKNOWN_VERSION', 'CONFLICT', 'FORBIDDEN'],
   })
     .requiredOption('--reason <text>', 'kept in the history', reason)
     .action(act<Options, [string, string]>(run))

@@ -42,6 +42,8 @@ export function refresh(program: Command): void {
       ['snapflip refresh shop --no-wait', 'prints the workflow id and returns'],
       ['snapflip refresh shop --follow', 'follows the one that is running, or says how the last ended'],
     ],
+    more: 'One refresh of a dataset runs at a time. Refused are a dataset on hold, one whose definition was not applied, and whoever the policy does not let. A version that a gate refuses, or nobody approves, reaches no reader.',
+    ends: ['NOT_APPLIED', 'REFRESH_RUNNING', 'ON_HOLD', 'HELD', 'REJECTED', 'ROLLED_BACK', 'CANCELLED', 'FORBIDDEN'],
   })
     .option('--full', 'build from the source even where the changes alone would do')
     .option('--outside-window', "also while the dataset's windows are closed; wants --reason")

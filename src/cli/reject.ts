@@ -8,6 +8,8 @@ export function reject(program: Command): void {
     usage: 'reject <dataset> <tag>',
     summary: 'say no to a version that waits for an approval; its refresh ends, readers stay where they are',
     examples: [['snapflip reject shop v20260518-02 --reason "wrong currency"', 'the version is rejected for good']],
+    more: 'It is not built again until the source or the policy changed. Refused are one that was decided, has expired or whose refresh has ended, and whoever is no approver. A refusal is in the history.',
+    ends: ['FORBIDDEN', 'APPROVAL_REFUSED'],
   })
     .requiredOption('--reason <text>', 'kept in the history', reason)
     .action(

@@ -15,6 +15,8 @@ export function release(program: Command): void {
     usage: 'release <dataset> <tag>',
     summary: 'lift the quarantine of a version: flips and rollbacks may go to it again',
     examples: [['snapflip release shop v20260518-02 --reason "it was the reader"', 'nothing is flipped by it']],
+    more: 'It is what it was before: one that readers were on may be flipped or rolled back to.',
+    ends: ['UNKNOWN_VERSION', 'FORBIDDEN'],
   })
     .requiredOption('--reason <text>', 'kept in the history', reason)
     .action(act<Options, [string, string]>(run))

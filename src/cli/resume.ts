@@ -23,6 +23,8 @@ export function resume(program: Command): void {
       ['snapflip resume shop --keep-quarantine --reason "source corrected"', 'refreshes go on; it never comes back'],
       ['snapflip resume shop --release v20260518-02 --reason "it was the reader"', 'it may be flipped to again'],
     ],
+    more: 'It wants to know of each version that was quarantined with the hold whether it was bad (--keep-quarantine) or good (--release): on a terminal it asks, elsewhere it is refused without.',
+    ends: ['FORBIDDEN'],
   })
     .requiredOption('--reason <text>', 'kept in the history', reason)
     .option('--keep-quarantine', 'the version was bad: it stays quarantined')
@@ -64,7 +66,7 @@ async function decided(
     throw new SnapflipError(
       'USAGE',
       `Expected --release with a version that was quarantined with the hold of ${dataset} (${quarantined.join(', ') || 'there is none'}), found ${stray.join(', ')}. ` +
-        `Another one is released by \`snapflip release ${dataset}\`.`,
+        `Another one is released by \`snapflip release ${dataset} ${stray[0]} --reason …\`.`,
       { dataset, quarantined },
     )
   }

@@ -33,6 +33,7 @@ export function schedule(program: Command): void {
       ['snapflip schedule shop --pause "supplier is migrating"', 'until --unpause; `hold` stops refreshes by hand too'],
       ['snapflip schedule shop --trigger', 'a run now, as the schedule makes it'],
     ],
+    ends: ['FORBIDDEN'],
   })
     .option('--pause <reason>', 'no runs until --unpause')
     .option('--unpause <reason>', 'runs again')

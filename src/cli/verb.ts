@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { ErrorCode } from '../core/errors.ts'
+import { ERRORS, type ErrorCode } from '../core/errors.ts'
 import { Session } from './session.ts'
 
 /** What a verb found or did. */
@@ -28,16 +28,36 @@ export interface VerbDescription {
   summary: string
   /** Command lines that work, each with what it is for. */
   examples: readonly (readonly [line: string, purpose: string])[]
+  /** Of one that changes something: what else happens with it, and what it refuses. */
+  more?: string
+  /** How it ends otherwise than done: what is particular to it. Any verb may end with what is not reachable, or not well. */
+  ends?: readonly ErrorCode[]
 }
 
+/** Of the help. */
+const COLUMNS = 100
+
 /** Adds a verb with the common options and its examples; `act` gives it its work. */
-export function verb(program: Command, { usage, summary, examples }: VerbDescription): Command {
+export function verb(program: Command, { usage, summary, examples, more, ends = [] }: VerbDescription): Command {
   const width = Math.max(...examples.map(([line]) => line.length))
   const lines = examples.map(([line, purpose]) => `  $ ${line.padEnd(width)}  # ${purpose}`)
-  return withCommonOptions(program.command(usage).description(summary)).addHelpText(
-    'after',
-    `\nExample${lines.length === 1 ? '' : 's'}:\n${lines.join('\n')}`,
-  )
+  const parts = [
+    ...(more === undefined ? [] : [wrapped(more)]),
+    `Example${lines.length === 1 ? '' : 's'}:\n${lines.join('\n')}`,
+    wrapped(exitCodes(['USAGE', ...ends])),
+  ]
+  return withCommonOptions(program.command(usage).description(summary)).addHelpText('after', `\n${parts.join('\n\n')}`)
+}
+
+/** By number; codes that share one are told together. */
+function exitCodes(codes: readonly ErrorCode[]): string {
+  const numbers = [...new Set(codes.map((code) => ERRORS[code].exit))].sort((a, b) => a - b)
+  const told = numbers.map((exit) => `${exit} ${codes.filter((code) => ERRORS[code].exit === exit).join(' or ')}`)
+  return `Exit codes: 0 done, ${told.join(', ')}; all are in runbooks/errors.md.`
+}
+
+function wrapped(text: string): string {
+  return text.replace(new RegExp(`(?=.{${COLUMNS + 1}})(.{1,${COLUMNS}}) `, 'g'), '$1\n')
 }
 
 export function withCommonOptions(command: Command): Command {

@@ -33,6 +33,7 @@ export function verify(program: Command): void {
       ['snapflip verify shop v20260518-01 --rebuild', 'and prove that it is what the source was at its watermark'],
       ['snapflip verify shop --store archive', 'as it lies in another of its stores'],
     ],
+    ends: ['CORRUPT'],
   })
     .option('--rebuild', 'read the source now, fold the changes since backwards, and compare')
     .option('--store <name>', 'read it in this store; in the first one without')

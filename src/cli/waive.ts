@@ -22,6 +22,8 @@ export function waive(program: Command): void {
         'of what this version holds, and nothing else',
       ],
     ],
+    more: 'The waiver is for what the version holds: the same content passes under another tag too, until then. Refused are a gate that did not refuse the version, integrity (its bytes are damaged), a time that is past, and whoever the policy does not let.',
+    ends: ['UNKNOWN_VERSION', 'FORBIDDEN'],
   })
     .requiredOption('--until <time>', 'when the waiver ends: 2026-05-19 or 2026-05-19T09:30:00Z', moment)
     .requiredOption('--reason <text>', 'shown in the evidence, kept in the history', reason)

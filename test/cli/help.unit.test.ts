@@ -1,7 +1,9 @@
 import { readdir } from 'node:fs/promises'
 import { Command } from 'commander'
-import { expect, test } from 'vitest'
+import { describe, expect, it, test } from 'vitest'
+import { commandLine } from '../../src/cli/program.ts'
 import { VERBS } from '../../src/cli/verbs.ts'
+import { wordsOf } from '../house/quoted-commands.ts'
 import { json, snapflip } from './run.ts'
 
 const program = new Command()
@@ -16,13 +18,61 @@ test('every verb is there, in a file of its name', async () => {
   for (const name of names) expect(files).toContain(`${name}.ts`)
 })
 
-test.each(names)('`snapflip %s --help` says what it does, with an example and the common options', (name) => {
-  const command = program.commands.find((each) => each.name() === name)
+/** With those below a verb. */
+const commands = program.commands.flatMap((command) => [command, ...command.commands])
+const line = (command: Command): string =>
+  command.parent === program ? command.name() : `${command.parent?.name()} ${command.name()}`
+
+describe.each(commands.map((command) => [line(command), command] as const))('`snapflip %s --help`', (name, command) => {
   let help = ''
-  command?.configureOutput({ writeOut: (text) => (help += text) }).outputHelp()
-  expect(help).toMatch(new RegExp(`Examples?:\n  \\$ snapflip ${name}`))
-  for (const option of ['--config', '--json', '--verbose']) expect(help).toContain(option)
+  command.configureOutput({ writeOut: (text) => (help += text) }).outputHelp()
+
+  it('says what it does, how it may end, and the common options', () => {
+    expect(command.description()).toMatch(/^\w.{10}/)
+    for (const option of ['--config', '--json', '--verbose']) expect(help).toContain(option)
+    expect(help).toMatch(/\nExit codes: 0 done, 2 USAGE[,;]/)
+  })
+
+  it('has examples, which parse', () => {
+    const examples = [...help.matchAll(/^ {2}\$ (.*?) +# /gm)].map(([, example = '']) => example)
+    expect(examples).not.toEqual([])
+    for (const example of examples) {
+      expect(`${example} `).toContain(`snapflip ${name} `)
+      expect(parsed(wordsOf(example).slice(1))).toBeNull()
+    }
+  })
+
+  if (command.options.some(({ long }) => long === '--reason')) {
+    it('says what it refuses, or what else happens', () => {
+      expect(help).toMatch(/display help for command\n\n[A-Z].{40}[\s\S]*\n\nExamples?:/)
+    })
+
+    it('takes no reason that says nothing', () => {
+      const args = command.registeredArguments.filter(({ required }) => required).map(() => 'x')
+      const said = parsed([...name.split(' '), ...args, ...(OTHERWISE[name] ?? []), '--reason', ' '])
+      expect(said).toMatch(/--reason.*Expected some words that say why/)
+    })
+  }
 })
+
+/** Options that are wanted besides. */
+const OTHERWISE: Record<string, string[]> = { waive: ['--until', '2099-01-01'] }
+
+/** What is said against a command line; nothing is run. */
+function parsed(words: string[]): string | null {
+  const whole = commandLine()
+  for (const command of whole.commands.flatMap((each) => [each, ...each.commands]))
+    command
+      .exitOverride()
+      .configureOutput({ writeErr: () => undefined })
+      .action(() => undefined)
+  try {
+    whole.parse(words, { from: 'user' })
+    return null
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error)
+  }
+}
 
 test('help and version go to stdout with exit code 0', async () => {
   const [help, version] = await Promise.all([snapflip(['refresh', '--help']), snapflip(['--version'])])

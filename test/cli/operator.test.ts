@@ -49,25 +49,6 @@ test('get of a key that is not there has an exit code of its own', async () => {
   expect(json(document)).toMatchObject({ found: false, values: [], version: second })
 })
 
-test('a reason that says nothing is refused before anything is asked for', async () => {
-  for (const args of [
-    ['rollback', project.dataset],
-    ['hold', project.dataset],
-    ['rollback', project.dataset, '--direct'],
-    ['flip', project.dataset, second],
-    ['pin', project.dataset, second, '--until', '2099-01-01'],
-    ['drill', project.dataset],
-    ['resume', project.dataset],
-    ['refresh', project.dataset],
-    ['quarantine', project.dataset, second],
-    ['release', project.dataset, second],
-    ['waive', project.dataset, second, 'drift', '--until', '2099-01-01'],
-  ]) {
-    const ran = await project.run([...args, '--reason', ' '])
-    expect(ran).toMatchObject({ code: 2, stderr: expect.stringMatching(/USAGE: .*--reason.*Expected some words/) })
-  }
-})
-
 test('a waiver without a reason, or of a gate that refused nothing, changes nothing', async () => {
   const args = ['waive', project.dataset, second, 'drift', '--until', '2099-01-01']
   expect(await project.run(args)).toMatchObject({ code: 2, stderr: expect.stringContaining('--reason') })
