@@ -1,8 +1,9 @@
 import type { FreshAsOf, Pointer, VersionRef } from '../schemas/pointer.ts'
-import { drillRequestSchema } from '../schemas/refresh.ts'
-import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
+import { drillRequestSchema, WORKFLOW_ID } from '../schemas/refresh.ts'
+import { isSnapflipError, type SnapflipError } from '../src/core/errors.ts'
 import type { ExpectedState } from '../src/core/pointer-change.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
+import { bakeOf } from '../src/registry/bakes.ts'
 import {
   type DrillResult,
   openDrillOf,
@@ -19,6 +20,7 @@ import { type Deps, datasetOf } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { makeFlip } from './flip.ts'
 import { followAll } from './follow.ts'
+import { notAsExpected } from './not-as-expected.ts'
 import { parseRequest } from './parse-request.ts'
 import { repair } from './reconcile.ts'
 import { requesterOf } from './requester.ts'
@@ -37,6 +39,8 @@ export interface DrillBegun {
   formerFlipId: string | null
   /** As it was before, for the way back. */
   freshAsOf: FreshAsOf | null
+  /** So too, where its bake was cut short. */
+  bakeUntil?: string
   searchable: boolean
 }
 
@@ -73,21 +77,46 @@ export const beginDrill =
         return { dataset, drillId: open.drillId, from, to, expected, formerFlipId: null, freshAsOf, searchable }
       }
       await requireNoDrill(deps.pool, dataset)
+      const bakeUntil = await leftBake(deps, dataset, pointer)
       const { from, to } = pairOf(dataset, pointer, noOp)
       const damage = await damageOf(store, { dataset, tell, signal }, to)
       if (damage !== null) throw refuse(dataset, `all of ${to.tag} in ${store.url}`, damage)
       const { drillId } = asked
       await recordBegin(deps.pool, { drillId, dataset, from: from.tag, to: to.tag, by, reason: reason ?? 'a drill' })
       const { epoch, freshAsOf, flipId: formerFlipId } = pointer as Pointer
-      return { dataset, drillId, from, to, expected: { tag: from.tag, epoch }, formerFlipId, freshAsOf, searchable }
+      const expected = { tag: from.tag, epoch }
+      return {
+        dataset,
+        drillId,
+        from,
+        to,
+        expected,
+        formerFlipId,
+        freshAsOf,
+        ...(bakeUntil && { bakeUntil }),
+        searchable,
+      }
     })
 
-/** Readers are neither taken to what nobody may go back to, nor from what is being watched or compared. */
+/**
+ * Readers are not taken from what is being watched. How that ended is the registry's to say: the pointer goes on naming a bake that was cut short, which
+ * keeps rollbacks from its version. Returns until when, for the way back to say so again.
+ */
+async function leftBake(deps: Deps, dataset: string, pointer: Pointer | null): Promise<string | null> {
+  if (pointer?.bake == null) return null
+  const { flipId, until } = pointer.bake
+  const bake = await bakeOf(deps.pool, flipId)
+  if (bake?.outcome !== null) return bake?.outcome === 'baked' ? null : until
+  const watch = WORKFLOW_ID.bake(dataset, flipId)
+  const ends = `where that does not run any more, start workflow bake under this id, or let the next flip end it`
+  throw refuse(dataset, 'no bake', `one until ${until} (workflow ${watch}; ${ends})`)
+}
+
+/** Readers are neither taken to what nobody may go back to, nor from what is being compared. */
 function pairOf(dataset: string, pointer: Pointer | null, noOp: boolean): { from: VersionRef; to: VersionRef } {
-  const { active, previous, hold, bake, candidate } = pointer ?? {}
+  const { active, previous, hold, candidate } = pointer ?? {}
   if (active == null) throw refuse(dataset, 'an active version', 'none')
   if (hold != null) throw refuse(dataset, 'no hold', `one by ${hold.by}: ${hold.reason}`)
-  if (bake != null) throw refuse(dataset, 'no bake', `one until ${bake.until}`)
   if (candidate != null) throw refuse(dataset, 'no canary', `one of ${candidate.version.tag}`)
   if (noOp) return { from: active, to: active }
   if (previous == null) throw refuse(dataset, 'a version to go back to', 'none; --no-op only raises the epoch')
@@ -95,11 +124,8 @@ function pairOf(dataset: string, pointer: Pointer | null, noOp: boolean): { from
 }
 
 function refuse(dataset: string, expected: string, found: string): SnapflipError {
-  return new SnapflipError(
-    'CONFLICT',
-    `Expected ${expected} for a drill of ${dataset}, found ${found}. Nothing was moved; see \`snapflip status ${dataset}\`.`,
-    { dataset },
-  )
+  const todo = `Nothing was moved; see \`snapflip status ${dataset}\`.`
+  return notAsExpected(`${expected} for a drill of ${dataset}`, found, todo, { dataset })
 }
 
 async function refOfTag(deps: Deps, dataset: string, tag: string): Promise<VersionRef> {
@@ -111,12 +137,12 @@ async function refOfTag(deps: Deps, dataset: string, tag: string): Promise<Versi
 /** Takes readers to the version that a rollback would go to: no hold, no quarantine. Again: finds it made. */
 export const drillAway =
   (deps: Deps) =>
-  ({ dataset, drillId, from, to, expected, freshAsOf }: DrillBegun): Promise<DrillMove> =>
+  ({ dataset, drillId, from, to, expected, freshAsOf, bakeUntil }: DrillBegun): Promise<DrillMove> =>
     asActivity(async (tell, signal) => {
       const same = from.tag === to.tag
       const fresh = same ? freshAsOf : await watermarkOf(deps, dataset, to.tag)
       const away = { dataset, flipId: drillId, from: from.tag, to, expected, freshAsOf: fresh, allowHold: false }
-      const moved = await move(deps, away)
+      const moved = await move(deps, { ...away, ...(same && bakeUntil && { bakeUntil }) })
       await followAll(deps, { dataset, tell, signal })
       return moved
     })
@@ -132,7 +158,15 @@ async function watermarkOf(deps: Deps, dataset: string, tag: string): Promise<Fr
  */
 export const drillBack =
   (deps: Deps) =>
-  ({ dataset, drillId, from, to, freshAsOf, flipId }: DrillBegun & { flipId: string }): Promise<DrillMove | null> =>
+  ({
+    dataset,
+    drillId,
+    from,
+    to,
+    freshAsOf,
+    bakeUntil,
+    flipId,
+  }: DrillBegun & { flipId: string }): Promise<DrillMove | null> =>
     asActivity(async (tell, signal) => {
       const store = await deps.store(dataset)
       return throughRestarts(
@@ -145,7 +179,7 @@ export const drillBack =
           const expected = { tag: to.tag, epoch: (pointer as Pointer).epoch }
           // A hold is for refreshes: it keeps readers on no version that nobody chose for them.
           const back = { dataset, flipId, from: to.tag, to: from, expected, freshAsOf, allowHold: true }
-          const moved = await move(deps, back)
+          const moved = await move(deps, { ...back, ...(bakeUntil && { bakeUntil }) })
           await followAll(deps, { dataset, tell, signal })
           return moved
         },
@@ -173,6 +207,7 @@ async function move(
     expected: ExpectedState
     freshAsOf: FreshAsOf | null
     allowHold: boolean
+    bakeUntil?: string
   },
 ): Promise<DrillMove> {
   const begun = performance.now()

@@ -1,7 +1,6 @@
 import type { VersionRef } from '../schemas/pointer.ts'
 import { flipRequestSchema } from '../schemas/refresh.ts'
 import type { BakePolicy } from '../schemas/watch.ts'
-import { SnapflipError } from '../src/core/errors.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
 import { requireNoDrill } from '../src/registry/drills.ts'
 import { refOf } from '../src/registry/known-pointer.ts'
@@ -11,6 +10,7 @@ import { type Deps, datasetOf } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { makeFlip } from './flip.ts'
 import { followAll } from './follow.ts'
+import { notAsExpected } from './not-as-expected.ts'
 import type { FlipFrom } from './parent.ts'
 import { parseRequest } from './parse-request.ts'
 import { repair } from './reconcile.ts'
@@ -48,16 +48,15 @@ export const planFlipTo =
       const row = await versionRow(deps.pool, dataset, to)
       const version = refOf(row)
       const active = pointer?.active ?? null
-      const refuse = (expected: string, found: string, todo: string) =>
-        new SnapflipError('CONFLICT', `Expected ${expected}, found ${found}. ${todo}`, { dataset, tag: to })
-      if (pointer === null || active === null)
-        throw refuse(`an active version of ${dataset}`, 'none', `\`snapflip refresh ${dataset}\` makes one.`)
+      const details = { dataset, tag: to }
+      if (pointer === null || active === null) {
+        const todo = `\`snapflip refresh ${dataset}\` makes one.`
+        throw notAsExpected(`an active version of ${dataset}`, 'none', todo, details)
+      }
       if (version === null || active.tag === to || row.ordinal < active.ordinal) {
-        throw refuse(
-          `a sealed version of ${dataset} that is newer than ${active.tag}, which readers are on`,
-          `${to} ${row.state}`,
-          `\`snapflip versions ${dataset}\` lists them; back goes \`snapflip rollback ${dataset} --to …\`.`,
-        )
+        const expected = `a sealed version of ${dataset} that is newer than ${active.tag}, which readers are on`
+        const todo = `\`snapflip versions ${dataset}\` lists them; back goes \`snapflip rollback ${dataset} --to …\`.`
+        throw notAsExpected(expected, `${to} ${row.state}`, todo, details)
       }
       const from = { tag: active.tag, epoch: pointer.epoch }
       return { dataset, from, version, reason, actor, searchable: deps.searchable, ...(bake && { bake }) }

@@ -18,6 +18,7 @@ import { measureDrift } from './drift.ts'
 import { asActivity } from './failure.ts'
 import { followAll } from './follow.ts'
 import { nextGood } from './next-good.ts'
+import { notAsExpected } from './not-as-expected.ts'
 import { readManifest } from './parent.ts'
 import { parseRequest } from './parse-request.ts'
 import { repair } from './reconcile.ts'
@@ -80,11 +81,9 @@ export const watchBake =
 
 /** Not that readers left it: it is told, and recorded as cut short. */
 function cannotGoOn({ dataset, flipId, tag }: BakeRequest, expected: string, found: string): SnapflipError {
-  return new SnapflipError(
-    'CONFLICT',
-    `Expected ${expected} for the watch over ${tag} of ${dataset} (flip ${flipId}) to go on, found ${found}. Look at its readers: \`snapflip status ${dataset}\`.`,
-    { dataset, flipId, tag },
-  )
+  const todo = `Look at its readers: \`snapflip status ${dataset}\`.`
+  const goesOn = `${expected} for the watch over ${tag} of ${dataset} (flip ${flipId}) to go on`
+  return notAsExpected(goesOn, found, todo, { dataset, flipId, tag })
 }
 
 const AS_BEFORE: BakeJudgement = { beyond: [], summary: 'as found before', evidence: {} }

@@ -1,10 +1,11 @@
 import { Context } from '@temporalio/activity'
+import type { WorkflowExecutionDescription } from '@temporalio/client'
 import { describe, expect, it, vi } from 'vitest'
 import type { CounterReport } from '../../schemas/counters.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { bakePolicySchema } from '../../schemas/watch.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
-import { failureCode } from '../../src/core/failure.ts'
+import { failureCode, failureMessage } from '../../src/core/failure.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
 import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
@@ -50,6 +51,19 @@ async function untilFlipped(world: World) {
   })
   return { refresh, before, after, tag: after.active?.tag as string }
 }
+
+function drilling({ client, dataset, config }: World, request: object = {}): Promise<unknown> {
+  const where = { workflowId: WORKFLOW_ID.drill(dataset), taskQueue: config.temporal.taskQueue }
+  return client.workflow.execute('drill', { ...where, args: [{ dataset, ...request }] })
+}
+
+const untilWatched = (bake: { describe(): Promise<WorkflowExecutionDescription> }) =>
+  waitUntil('a bake', () =>
+    bake.describe().then(
+      ({ raw }) => raw.pendingActivities?.length || undefined,
+      () => undefined,
+    ),
+  )
 
 /** Three readers report from the version that this flip made active. */
 async function count(world: World, watchId: string, tag: string, counts: Partial<CounterReport>): Promise<void> {
@@ -121,6 +135,9 @@ describe.concurrent('a bake', () => {
     const second = await untilFlipped(world)
     expect(await second.refresh).toMatchObject({ status: 'FLIPPED' })
     expect((await world.pointer()).bake).toMatchObject({ flipId: second.after.flipId })
+    const drilled = await drilling(world).catch((error: unknown) => error)
+    expect(failureCode(drilled)).toBe('CONFLICT')
+    expect(failureMessage(drilled)).toContain(WORKFLOW_ID.bake(world.dataset, second.after.flipId as string))
     const third = await untilFlipped(world)
     expect(await third.refresh).toMatchObject({ status: 'FLIPPED' })
     const bake = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, second.after.flipId as string))
@@ -167,15 +184,12 @@ describe.concurrent('a bake', () => {
     expect((await left.describe()).status.name).toBe('RUNNING')
 
     const second = await untilFlipped(world)
-    await waitUntil('a bake', async () => {
-      const { step } = await handle.query<{ step: string }>('progress')
-      return step === 'bake' ? step : undefined
-    })
+    const bake = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, second.after.flipId as string))
+    await untilWatched(bake)
     second.refresh.catch(() => undefined)
     await handle.terminate()
     expect(await left.result()).toMatchObject({ status: 'LEFT' })
     await count(world, second.after.flipId as string, second.tag, { errors: 400 })
-    const bake = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, second.after.flipId as string))
     expect(await bake.result()).toMatchObject({ status: 'ROLLED_BACK' })
     expect((await world.pointer()).active).toEqual(flipped.active)
   })
@@ -197,12 +211,7 @@ describe.concurrent('a bake', () => {
     blind = false
     const second = await untilFlipped(world)
     const bake = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, second.after.flipId as string))
-    await waitUntil('a bake', () =>
-      bake.describe().then(
-        ({ raw }) => raw.pendingActivities?.length || undefined,
-        () => undefined,
-      ),
-    )
+    await untilWatched(bake)
     await bake.cancel()
     expect(await second.refresh).toMatchObject({ status: 'FLIPPED', active: second.tag })
     const told = alertsOf(world).filter(({ msg }) => String(msg).includes('nobody watches'))
@@ -214,6 +223,13 @@ describe.concurrent('a bake', () => {
     expect(entries.map((entry) => entry.version)).toEqual([second.tag, first.tag])
     const outcomes = (await flips(world.pool, world.dataset)).map(({ bakeOutcome }) => bakeOutcome)
     expect(outcomes).toEqual(['cutShort', 'cutShort'])
+
+    // No drill waits for what nobody watches; after it no rollback goes to that either.
+    const { bake: mark } = await world.pointer()
+    for (const noOp of [false, true]) {
+      expect(await drilling(world, { noOp })).toMatchObject({ status: 'DONE', active: second.tag })
+      expect(await world.pointer()).toMatchObject({ active: { tag: second.tag }, bake: { until: mark?.until } })
+    }
     await expectSound(world)
   })
 })

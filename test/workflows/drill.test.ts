@@ -10,6 +10,7 @@ import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { knownPointer } from '../../src/registry/known-pointer.ts'
 import { version } from '../../src/registry/version.ts'
+import { damageBlock } from '../support/damage.ts'
 import { expectSound } from '../support/soundness.ts'
 import type { ProcessFault } from '../support/worker-process.ts'
 import { makeWorld, type World } from '../support/world.ts'
@@ -95,6 +96,14 @@ it('a drill takes readers to the version before and back, leaves neither hold no
   await releaseVersion(world.changeDeps, { dataset: world.dataset, tag: second, by: 'ana', reason: 'fine' })
   expect(await codeOf(flipping(world, second))).toBe('ON_HOLD')
   await world.resume()
+  // Nor where anything of it was lost since.
+  const mend = await damageBlock(world, second)
+  const lost = await flipping(world, second).catch((error: unknown) => error)
+  expect([failureCode(lost), failureMessage(lost)]).toEqual([
+    'PREFLIP_REFUSED',
+    expect.stringContaining('expected every block as it was sealed'),
+  ])
+  await mend()
   expect(await flipping(world, second)).toMatchObject({ status: 'FLIPPED', from: first, to: second })
   expect(await world.pointer()).toMatchObject({ active: { tag: second }, previous: { tag: first } })
   expect(await codeOf(flipping(world, first))).toBe('CONFLICT')
@@ -146,6 +155,7 @@ it.concurrent('a drill whose workflow was terminated keeps refreshes out until i
   expect(failureCode(refused)).toBe('REFRESH_RUNNING')
   expect(failureMessage(refused)).toContain(`snapflip drill ${world.dataset} --end`)
   expect(await codeOf(drilling(world))).toBe('REFRESH_RUNNING')
+  expect(await codeOf(flipping(world, second))).toBe('REFRESH_RUNNING')
   // Whoever takes readers back meanwhile is not taken to what they were on before the drill: that may be why.
   expect((await world.pointer()).previous).toBeNull()
   expect(await knownPointer(world.pool, world.dataset)).toMatchObject({ active: { tag: first }, previous: null })
