@@ -29,3 +29,7 @@ create table snapflip.copies (
   primary key (dataset, store, tag),
   foreign key (dataset, tag) references snapflip.versions (dataset, tag)
 );
+
+-- A version that was copied back into the first store, or whose further store took the first's place, has another manifest there: then this is the one
+-- that it was sealed and approved with. Null: it has that still.
+alter table snapflip.versions add column sealed_manifest_sha256 text check (sealed_manifest_sha256 ~ '^[0-9a-f]{64}$');

@@ -131,7 +131,7 @@ const ADOPT = `
          case when $5::text is not null then coalesce($10::timestamptz, clock_timestamp()) end
   on conflict (dataset, tag) do update
      set state = excluded.state, state_at = clock_timestamp(), refresh_id = null, digest = excluded.digest,
-         manifest_sha256 = excluded.manifest_sha256, generation = excluded.generation, watermark = excluded.watermark,
+         manifest_sha256 = excluded.manifest_sha256, sealed_manifest_sha256 = null, generation = excluded.generation, watermark = excluded.watermark,
          parent = excluded.parent, sealed_at = excluded.sealed_at`
 
 /** What the lost part of the registry had decided: which version is active, what is quarantined, retired and held. */

@@ -44,17 +44,25 @@ export async function approvalOf(db: Db, refreshId: string): Promise<ApprovalRow
   return (await read(db, 'where refresh_id = $1', [refreshId]))[0] ?? null
 }
 
-/** The newest yes to exactly this that took readers there: whoever gave it let them be on it. Null: none did, by that flip or without one. */
+/**
+ * The newest yes to exactly this that took readers there: whoever gave it let them be on it, wherever the same content lies since. Null: none did, by that flip
+ * or without one.
+ */
 export async function approvalFlippedBy(
   db: Db,
-  { dataset, tag, digest, manifestSha256 }: Pick<VersionRow, 'dataset' | 'tag' | 'digest' | 'manifestSha256'>,
+  {
+    dataset,
+    tag,
+    digest,
+    sealedManifestSha256,
+  }: Pick<VersionRow, 'dataset' | 'tag' | 'digest' | 'sealedManifestSha256'>,
 ): Promise<ApprovalRow | null> {
   const rows = await read(
     db,
     `where dataset = $1 and tag = $2 and digest = $3 and manifest_sha256 = $4 and decision = 'approved'
        and exists (select from snapflip.flips where flips.id = used_by and flips.outcome = 'confirmed')
      order by used_at desc limit 1`,
-    [dataset, tag, digest, manifestSha256],
+    [dataset, tag, digest, sealedManifestSha256],
   )
   return rows[0] ?? null
 }

@@ -142,7 +142,7 @@ grant insert, update (epoch_registry, store, store_epoch, detached_at) on snapfl
 revoke insert on snapflip.definitions from snapflip_capture;
 grant insert, update on snapflip.further_stores to snapflip_capture;
 grant insert, delete on snapflip.copies to snapflip_capture;
-grant update (manifest_sha256, generation) on snapflip.versions to snapflip_capture;
+grant update (manifest_sha256, sealed_manifest_sha256, generation) on snapflip.versions to snapflip_capture;
 grant insert, update, delete on snapflip.captures to snapflip_capture;
 grant delete on snapflip.changelog to snapflip_capture;
 grant execute on function snapflip.record(text, text, text, text, jsonb), snapflip.authorize(text, text, text, jsonb),
@@ -159,7 +159,7 @@ revoke select on snapflip.tickets from snapflip_operator;
 grant insert, update on snapflip.flips, snapflip.pins, snapflip.drills, snapflip.holds, snapflip.quarantines, snapflip.alerts, snapflip.alert_deliveries, snapflip.further_stores to snapflip_operator;
 grant delete on snapflip.copies to snapflip_operator;
 grant insert on snapflip.ruled_out_flips to snapflip_operator;
-grant update (state, state_at, manifest_sha256, generation) on snapflip.versions to snapflip_operator;
+grant update (state, state_at, manifest_sha256, sealed_manifest_sha256, generation) on snapflip.versions to snapflip_operator;
 grant update (epoch_registry) on snapflip.datasets to snapflip_operator;
 grant execute on function snapflip.record(text, text, text, text, jsonb), snapflip.authorize(text, text, text, jsonb),
   snapflip.issue_ticket(text, text, jsonb), snapflip.waive(text, text, text, timestamptz, text),

@@ -160,7 +160,7 @@ export function requireSameManifest(
  */
 export async function requirePassed(
   client: pg.ClientBase,
-  { dataset, tag, state, digest, manifestSha256 }: VersionRow,
+  { dataset, tag, state, digest, manifestSha256, sealedManifestSha256 }: VersionRow,
   again = false,
 ): Promise<'pass' | 'hold'> {
   const hold = await activeHold(client, dataset)
@@ -180,7 +180,7 @@ export async function requirePassed(
             ) as approved
        from snapflip.gate_results left join snapflip.waivers on waivers.id = waiver
       where gate_results.dataset = $1 and gate_results.tag = $2`,
-    [dataset, tag, digest, manifestSha256, again],
+    [dataset, tag, digest, again ? sealedManifestSha256 : manifestSha256, again],
   )
   const { results, failed, held, approved } = rows[0] ?? { results: 0, failed: [], held: false, approved: false }
   const isJudged =

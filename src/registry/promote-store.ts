@@ -23,6 +23,7 @@ const LEAVE_COPIES = `
 
 const TAKE_COPIES = `
   update snapflip.versions
-     set manifest_sha256 = copies.manifest_sha256, generation = copies.generation
+     set manifest_sha256 = copies.manifest_sha256, generation = copies.generation,
+         sealed_manifest_sha256 = coalesce(sealed_manifest_sha256, versions.manifest_sha256)
     from snapflip.copies
    where copies.dataset = $1 and copies.store = $2 and versions.dataset = $1 and versions.tag = copies.tag`

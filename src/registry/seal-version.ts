@@ -75,7 +75,7 @@ export async function sealVersion(db: Db, seal: Seal): Promise<void> {
 const SEAL = `
   update snapflip.versions
      set state = 'sealed', state_at = clock_timestamp(), sealed_at = clock_timestamp(),
-         digest = $3, manifest_sha256 = $4, watermark = $5, parent = $6, counts = $7, generation = $8
+         digest = $3, manifest_sha256 = $4, sealed_manifest_sha256 = null, watermark = $5, parent = $6, counts = $7, generation = $8
    where dataset = $1 and tag = $2`
 
 /** Those of a seal that this one replaces are judged again: what only that manifest named is dead. */

@@ -12,9 +12,11 @@ export interface VersionRow {
   /** Null for one that was found in the store. */
   refreshId: string | null
   parent: string | null
-  /** These five are null until it is sealed; watermark, generation and counts may be for one that was found in the store. */
+  /** These six are null until it is sealed; watermark, generation and counts may be for one that was found in the store. */
   digest: string | null
   manifestSha256: string | null
+  /** The same, but for a version that was copied back, or lies where the store took another's place: what its gates and whoever approved it saw. */
+  sealedManifestSha256: string | null
   generation: string | null
   watermark: Watermark | null
   counts: Record<string, unknown> | null
@@ -24,7 +26,7 @@ export interface VersionRow {
 
 export const VERSION_COLUMNS = `
   dataset, tag, ordinal, state, state_at as "stateAt", refresh_id as "refreshId", parent, digest,
-  manifest_sha256 as "manifestSha256", generation, watermark, counts, created_at as "createdAt", sealed_at as "sealedAt"`
+  manifest_sha256 as "manifestSha256", coalesce(sealed_manifest_sha256, manifest_sha256) as "sealedManifestSha256", generation, watermark, counts, created_at as "createdAt", sealed_at as "sealedAt"`
 
 /** @throws SnapflipError UNKNOWN_VERSION */
 export async function version(db: Db, dataset: string, tag: string): Promise<VersionRow> {

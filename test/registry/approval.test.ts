@@ -16,6 +16,7 @@ import { keptCandidate, takeKept } from '../../src/registry/kept-candidate.ts'
 import { openRefresh } from '../../src/registry/open-refresh.ts'
 import type { RequestedVia } from '../../src/registry/open-refresh-of.ts'
 import { reopenWaived } from '../../src/registry/reopen-waived.ts'
+import { restoreVersion } from '../../src/registry/restore-version.ts'
 import { sealVersion } from '../../src/registry/seal-version.ts'
 import { setVersionState } from '../../src/registry/set-version-state.ts'
 import { settleFlip } from '../../src/registry/settle-flip.ts'
@@ -335,6 +336,14 @@ describe('an approval', () => {
       const { approvalId } = (await approvalOf(pool, asked.refreshId)) ?? {}
       expect(await last('flip.intended')).toMatchObject({ detail: { flipId: forward, approvalId } })
       await settleFlip(pool, { flipId: forward, outcome: 'refused', detail: {} })
+      // Copied back into a store that lost it, the same content has another manifest; twice, it is still what was approved.
+      const { digest } = await version(pool, DATASET, tag)
+      for (const manifest of ['a', 'b'].map((digit) => digit.repeat(64))) {
+        const back = { dataset: DATASET, tag, digest: digest as string, manifest, generation: 'c'.repeat(32) }
+        await restoreVersion(pool, { ...back, url: 'redis://hot', from: 'file:archive' })
+        expect(await version(pool, DATASET, tag)).toMatchObject({ manifestSha256: manifest })
+        await settleFlip(pool, { flipId: await again(), outcome: 'refused', detail: {} })
+      }
       await pool.query(`update snapflip.versions set digest = repeat('0', 64) where dataset = $1 and tag = $2`, [
         DATASET,
         tag,
