@@ -55,13 +55,10 @@ export async function askFunction(gate: FunctionGate, subject: VersionSubject, j
   const timeout = AbortSignal.timeout(gate.timeoutMs)
   const signal = AbortSignal.any([timeout, subject.signal])
   const ended = new Promise<never>((_, fail) => {
-    signal.addEventListener(
-      'abort',
-      () => fail(new BrokenGate(`it took longer than ${gate.timeoutMs} ms`, { isOutOfTime: true })),
-      {
-        once: true,
-      },
-    )
+    const fails = () => fail(new BrokenGate(`it took longer than ${gate.timeoutMs} ms`, { isOutOfTime: true }))
+    signal.addEventListener('abort', fails, { once: true })
+    // Cancelled before it was asked: no event comes any more.
+    if (signal.aborted) fails()
   })
   // Told by whoever comes first.
   ended.catch(() => undefined)

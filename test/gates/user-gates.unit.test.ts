@@ -125,6 +125,13 @@ describe('a function', () => {
     expect(error).toMatchObject({ isOutOfTime: what === 'does not end' })
     expect((error as Error).message).not.toContain('price 0')
   })
+
+  it('is not waited for in a refresh that was cancelled before it was asked', async () => {
+    const day = { ...gate, timeoutMs: 86_400_000 }
+    const never = () => new Promise<never>(() => undefined)
+    const cancelled = subjectOf(CHANGES, { signal: AbortSignal.abort() })
+    await expect(askFunction(day, cancelled, never)).rejects.toMatchObject({ name: 'BrokenGate' })
+  })
 })
 
 describe('a webhook', () => {
