@@ -61,6 +61,7 @@ const columnSchema = z
       .optional(),
   })
   .refine(({ nullShare, distinctShare }) => nullShare ?? distinctShare, 'expected `nullShare`, `distinctShare` or both')
+export type ColumnLimits = z.infer<typeof columnSchema>
 
 /** How many entries of an index are looked at where not all are. */
 export const SAMPLE_ENTRIES = 10_000
