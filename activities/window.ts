@@ -5,11 +5,13 @@ import { asActivity } from './failure.ts'
 
 /** Why a refresh may not begin now. */
 export interface OutsideWindow {
-  /** Null: it does not wait. */
+  /** Until it is to be asked again; null: it does not wait. */
   waitMs: number | null
   summary: string
 }
 
+/** Whoever declares other windows meanwhile waits no longer for what waits. */
+const LOOK_AGAIN_MS = 3_600_000
 /** Timers of the server and clocks of workers differ; asked a moment too early, the window would be waited for again. */
 const PAST_OPENING_MS = 500
 
@@ -21,7 +23,7 @@ export function outsideWindow({ windows }: DatasetDefinition, now = new Date()):
   const opens = changesAt === null ? 'and do not open again' : `until ${changesAt.toISOString()}`
   const waits = windows.outside === 'wait' && changesAt !== null
   return {
-    waitMs: waits ? changesAt.getTime() - now.getTime() + PAST_OPENING_MS : null,
+    waitMs: waits ? Math.min(LOOK_AGAIN_MS, changesAt.getTime() - now.getTime() + PAST_OPENING_MS) : null,
     summary: `${waits ? 'waits' : 'skipped'}: its windows are closed ${opens}`,
   }
 }

@@ -152,12 +152,12 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     return `${summary}; ${back.status === 'ROLLED_BACK' ? `${active} was taken back too` : back.summary}`
   }
 
-  /** Outside its windows it waits before anything is opened: what holds it up by then is found by then. */
+  /** Outside its windows it waits before anything is opened: what holds it up by then is found by then. It looks again now and then. */
   async function planInWindow(): Promise<Plan> {
-    for (;;) {
-      const plan = await steps.take('plan', 'looking at what changed', () =>
-        first.plan({ refreshId, request, ...caller() }),
-      )
+    for (let hasWaited = false; ; hasWaited = true) {
+      // Nobody is at the prompt by then.
+      const { plan: look } = hasWaited ? patient : first
+      const plan = await steps.take('plan', 'looking at what changed', () => look({ refreshId, request, ...caller() }))
       if (!('waitMs' in plan)) return plan
       steps.progress = { ...steps.progress, summary: plan.summary }
       await sleep(plan.waitMs)

@@ -1,4 +1,3 @@
-import { createInterface } from 'node:readline/promises'
 import type { Command } from 'commander'
 import { attach, detach } from '../changelog/capture.ts'
 import { resolveSource } from '../changelog/definition.ts'
@@ -18,6 +17,7 @@ import { requireNoReaders } from './live-readers.ts'
 import { checkStores, migrationsText, named, plansOf, planText } from './plan.ts'
 import { type DatasetPlan, requireRoom } from './plan-of.ts'
 import type { Session } from './session.ts'
+import { type Ask, terminal } from './terminal.ts'
 import { requireTables } from './used-tables.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
@@ -51,10 +51,10 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
   for (const name of names) await checkStores(session, name)
   const migrations = await migrationsPending(pool)
   for (const name of names) await requireTables(pool, name, await session.dataset(name))
-  const asks = options.yes !== true && session.json !== true && process.stdin.isTTY === true
+  const ask = options.yes === true ? null : terminal(session)
   if (migrations.length > 0) {
     session.note(migrationsText(migrations))
-    if (asks) await consent('Make them?')
+    if (ask !== null) await consent(ask, 'Make them?')
     await migrate((await session.config()).database)
   }
   // Before anything else is changed, and of all: half an apply would be worse than none.
@@ -69,8 +69,8 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
   session.note([...plans.map(planText), droppedText(dropped)].filter((part) => part !== '').join('\n\n'))
   // Named ones say nothing of the rest of the file.
   if (datasets.length === 0 && options.force !== true) await refuseDropped(session, pool, dropped)
-  if (!asks && options.move !== true) refuseMoves(plans)
-  if (asks && plans.some(changes)) await consent('Apply this?')
+  if (ask === null && options.move !== true) refuseMoves(plans)
+  if (ask !== null && plans.some(changes)) await consent(ask, 'Apply this?')
   // Before anything is changed: schedules are Temporal's.
   if (plans.some(({ schedule }) => schedule !== null)) await session.temporal()
 
@@ -159,13 +159,8 @@ function refuseMoves(plans: readonly DatasetPlan[]): void {
   )
 }
 
-async function consent(question: string): Promise<void> {
-  const terminal = createInterface({ input: process.stdin, output: process.stderr })
-  try {
-    const answer = await terminal.question(`${question} [y/N] `)
-    if (/^y(es)?$/i.test(answer.trim())) return
-  } finally {
-    terminal.close()
-  }
+async function consent(ask: Ask, question: string): Promise<void> {
+  const answer = await ask(`${question} [y/N] `)
+  if (/^y(es)?$/i.test(answer.trim())) return
   throw new SnapflipError('CANCELLED', 'Not applied: nothing was changed.')
 }

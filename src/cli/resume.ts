@@ -1,12 +1,12 @@
-import { createInterface } from 'node:readline/promises'
 import type { Command } from 'commander'
 import { quarantinedWithHold, resumeDataset } from '../../activities/hold.ts'
 import { releaseVersion } from '../../activities/quarantine.ts'
-import { SnapflipError } from '../core/errors.ts'
 import { authorize } from '../registry/authorize.ts'
 import { changeDeps } from './change-deps.ts'
 import { reason } from './reason.ts'
+import { releasedOf } from './released.ts'
 import type { Session } from './session.ts'
+import { terminal } from './terminal.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
 interface Options extends CommonOptions {
@@ -41,7 +41,8 @@ async function run(session: Session, options: Options, dataset: string): Promise
   const deps = changeDeps(session, pool)
   const { actor: by } = await authorize(pool, { dataset, action: 'resume', reason })
   const quarantined = await quarantinedWithHold(deps, { dataset, by })
-  const released = await decided(session, dataset, quarantined, options)
+  const { release, keepQuarantine } = options
+  const released = await releasedOf({ dataset, quarantined, release, keepQuarantine }, terminal(session))
   if (released.length > 0) await authorize(pool, { dataset, action: 'release', version: released.join(', '), reason })
   for (const tag of released) await releaseVersion(deps, { dataset, tag, by, reason })
   const kept = quarantined.filter((tag) => !released.includes(tag))
@@ -52,47 +53,4 @@ async function run(session: Session, options: Options, dataset: string): Promise
     ...released.map((tag) => `${tag} may be flipped to again: \`snapflip flip ${dataset} ${tag} --reason …\`.`),
   ]
   return { json: { dataset, lifted, kept, released }, text: told.join('\n') }
-}
-
-/** Which of them are released; a person is asked of each that the command line says nothing of. */
-async function decided(
-  session: Session,
-  dataset: string,
-  quarantined: readonly string[],
-  { release, keepQuarantine }: Options,
-): Promise<string[]> {
-  const stray = release.filter((tag) => !quarantined.includes(tag))
-  if (stray.length > 0) {
-    throw new SnapflipError(
-      'USAGE',
-      `Expected --release with a version that was quarantined with the hold of ${dataset} (${quarantined.join(', ') || 'there is none'}), found ${stray.join(', ')}. ` +
-        `Another one is released by \`snapflip release ${dataset} ${stray[0]} --reason …\`.`,
-      { dataset, quarantined },
-    )
-  }
-  const open = quarantined.filter((tag) => !release.includes(tag))
-  if (keepQuarantine || open.length === 0) return release
-  if (session.json || process.stdin.isTTY !== true) {
-    throw new SnapflipError(
-      'USAGE',
-      `Expected to be told what became of ${open.join(', ')}, quarantined with the hold of ${dataset}, found neither --keep-quarantine nor --release. ` +
-        `Nothing was changed: add --keep-quarantine if it was bad, or ${open.map((tag) => `--release ${tag}`).join(' ')} if it was good.`,
-      { dataset, quarantined: open },
-    )
-  }
-  const released = [...release]
-  const prompt = createInterface({ input: process.stdin, output: process.stderr })
-  try {
-    for (const tag of open) {
-      const answer = await prompt.question(
-        `${tag} was quarantined with this hold. Was it bad, and stays so (k), or good after all, and is released (r)? `,
-      )
-      if (!/^[kr]/i.test(answer.trim()))
-        throw new SnapflipError('USAGE', `Expected k or r, found ${JSON.stringify(answer)}. Nothing was changed.`)
-      if (/^r/i.test(answer.trim())) released.push(tag)
-    }
-  } finally {
-    prompt.close()
-  }
-  return released
 }

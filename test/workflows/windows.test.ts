@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest'
+import { outsideWindow } from '../../activities/window.ts'
 import { type DatasetDefinition, datasetSchema } from '../../schemas/config.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
@@ -54,6 +55,16 @@ it('outside its windows a refresh is skipped or waits, as declared; a person may
   expect(await rows(world, 'select id from snapflip.refreshes where closed_at is null')).toEqual([])
   await handle.cancel()
   expect(await waiting).toMatchObject({ cause: { name: 'CancelledFailure' } })
+})
+
+it('a refresh that waits looks again when its windows open, and every hour: they may be other ones by then', () => {
+  const at = new Date('2026-05-18T00:00:00Z')
+  const waits = (from: string) => {
+    const windows = { open: [{ from, to: '23:00' }], outside: 'wait' }
+    const outside = outsideWindow(datasetSchema.parse({ stores: ['main'], indexes, windows }), at)
+    return Math.floor((outside?.waitMs ?? 0) / 60_000)
+  }
+  expect([waits('00:10'), waits('22:00')]).toEqual([10, 60])
 })
 
 it('a window that closes under way lets the refresh finish, or keeps what it sealed; the next one takes that up', async () => {
