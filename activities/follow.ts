@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Pointer, VersionRef } from '../schemas/pointer.ts'
-import { SnapflipError } from '../src/core/errors.ts'
+import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { followedPointer } from '../src/core/followed-pointer.ts'
 import { pinInForce } from '../src/core/readers-on.ts'
 import { copies, forgetCopies } from '../src/registry/copies.ts'
@@ -77,8 +77,10 @@ export async function followAll(deps: FollowDeps, looking: Looking): Promise<voi
       deps.log.info({ ...named(looking, further), lacks: lacks.tag }, 'not brought up yet')
       const own = (await further.store.pointer.read())?.pointer.active ?? null
       // New, it has no readers yet. On the version still, its readers are where they should be, whatever it has lost.
-      if (own === null || own.tag === lacks.tag) continue
-      const why = `it has not ${lacks.tag}, which readers of the first store are on; its readers stay on ${own.tag} until a refresh copies it there`
+      const isNew = own === null && (await rowOf(deps, looking.dataset, further))?.flipId == null
+      if (isNew || own?.tag === lacks.tag) continue
+      const theirs = own === null ? 'its readers find nothing' : `its readers stay on ${own.tag}`
+      const why = `it has not ${lacks.tag}, which readers of the first store are on; ${theirs} until a refresh copies it there`
       await leaveBehind(deps, looking.dataset, further, why)
     } catch (error) {
       await leaveBehind(deps, looking.dataset, further, error instanceof Error ? error.message : String(error))
@@ -118,8 +120,9 @@ async function takeOver(deps: FollowDeps, further: FurtherStore, looking: Lookin
   const { dataset } = looking
   const { name, store } = further
   const first = await deps.store(dataset)
-  await forgetLost(deps, further, looking)
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+    // Each time: what came first may have been a restart.
+    await forgetLost(deps, further, looking)
     // Its own pointer before the first store's: what is written over it is then newer than all that was written into it before.
     const own = await store.pointer.read()
     const read = await first.pointer.read()
@@ -172,22 +175,32 @@ export async function takeOverUnregistered(first: Store, { store }: FurtherStore
   throw cameFirst(dataset, { store })
 }
 
-/** False: another write came first. */
+/** False: another write came first, or a restart. */
 async function set(store: Store, own: PointerRead | null, next: Pointer): Promise<boolean> {
   const isBound = await store.pointer.isBound()
   if (own !== null && isBound && isDeepStrictEqual(own.pointer, next)) return true
-  if (own !== null && !isBound) return store.pointer.rebind(own.token, next)
-  return store.pointer.swap(own?.token ?? null, next)
+  try {
+    if (own !== null && !isBound) return await store.pointer.rebind(own.token, next)
+    return await store.pointer.swap(own?.token ?? null, next)
+  } catch (error) {
+    if (isSnapflipError(error, 'STORE_REBOUND')) return false
+    throw error
+  }
+}
+
+async function rowOf(deps: FollowDeps, dataset: string, { store }: FurtherStore) {
+  return (await furtherStores(deps.pool, dataset)).find((one) => one.store === store.url)
 }
 
 /**
  * A Redis that restarted, failed over or came back empty, and a store whose pointer is older than what was set there, may have lost any of what it
  * acknowledged: every copy is read whole before it counts again.
  */
-async function forgetLost(deps: FollowDeps, { store }: FurtherStore, looking: Looking): Promise<void> {
+async function forgetLost(deps: FollowDeps, further: FurtherStore, looking: Looking): Promise<void> {
   const { dataset } = looking
+  const { store } = further
   const { url } = store
-  const row = (await furtherStores(deps.pool, dataset)).find((one) => one.store === url)
+  const row = await rowOf(deps, dataset, further)
   const own = (await store.pointer.read())?.pointer ?? null
   const isOlder = row?.flipId != null && !(own?.flips.some(({ flipId }) => flipId === row.flipId) ?? false)
   if (!isOlder && (await store.pointer.isBound())) return

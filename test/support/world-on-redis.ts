@@ -16,10 +16,10 @@ export const SHOP = {
   dataset: { indexes: { products: { from: 'public.products', key: 'id', value: ['sku', 'price'] } } },
 }
 
-/** A world on a Redis of its own that may crash: with its data when it comes back, or without. */
+/** A world on a Redis of its own, its first store or a further one, that may crash: with its data when it comes back, or without. */
 export async function worldOnRedis(
   more: Partial<WorldOptions['dataset']> = {},
-  options: Partial<WorldOptions> = {},
+  { redisAs = 'main', ...options }: Partial<WorldOptions> & { redisAs?: string } = {},
 ): Promise<{
   world: World
   redis: Redis
@@ -32,7 +32,8 @@ export async function worldOnRedis(
   redis.on('error', () => undefined)
   onTestFinished(() => redis.disconnect())
   const dataset = { ...SHOP.dataset, ...more }
-  const world = await makeWorld({ ...SHOP, dataset, storeUrl: server.url, ...options })
+  const where = redisAs === 'main' ? { storeUrl: server.url } : { furtherStores: { [redisAs]: server.url } }
+  const world = await makeWorld({ ...SHOP, dataset, ...where, ...options })
   return {
     world,
     redis,
@@ -40,7 +41,7 @@ export async function worldOnRedis(
       await server.crash()
       if (empty) await rm(join(folder.path, 'appendonlydir'), { recursive: true })
       server = await startRedis({ dataDir: folder.path, port: server.port, settings: { appendfsync: 'always' } })
-      const store = await world.store()
+      const store = await world.store(redisAs)
       await expect.poll(() => store.pointer.read().then(() => true), { timeout: 10_000 }).toBe(true)
       await expect.poll(() => redis.ping(), { timeout: 10_000 }).toBe('PONG')
     },

@@ -169,3 +169,36 @@ it('a new run of continuous mode goes on where the one before stopped; what a pe
   expect({ paused, first: last?.at(-1)?.summary }).toEqual({ paused: 'a migration', first: 'before' })
   await removeContinuous(client, dataset)
 })
+
+it.each(['wait', 'end'] as const)(
+  'continuous mode and a bake: the next flip (%s) comes as declared',
+  async (whileBaking) => {
+    const world = await makeWorld({
+      schema: SCHEMA,
+      dataset: {
+        indexes,
+        schedule: { continuous: { atMostEveryMs: 200 } },
+        bake: { forMs: whileBaking === 'wait' ? 1_500 : 60_000, whileBaking, drift: { sample: 0 } },
+      },
+    })
+    const { client, dataset, pool } = world
+    await world.worker()
+    await putContinuous(client, { dataset, atMostEveryMs: 200, taskQueue: world.config.temporal.taskQueue })
+    const made = (count: number) =>
+      waitUntil(`${count} flips`, async () => {
+        const { rows } = await pool.query<{ bake: string | null }>(
+          `select bake_outcome as bake from snapflip.flips where outcome = 'confirmed' order by epoch`,
+        )
+        return rows.length < count ? undefined : rows.map(({ bake }) => bake)
+      })
+    await made(1)
+    await pool.query('update items set n = n + 1')
+    await made(2)
+    await pool.query('update items set n = n + 1')
+    expect((await made(3)).slice(0, 2)).toEqual(whileBaking === 'wait' ? ['baked', 'baked'] : ['cutShort', 'cutShort'])
+    // Nobody was kept from anything, nor told of a run that could not be.
+    const skips = await pool.query(`select from snapflip.history where kind = 'refresh.skipped'`)
+    expect(skips.rowCount).toBe(0)
+    await removeContinuous(client, dataset)
+  },
+)

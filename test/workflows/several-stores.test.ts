@@ -8,6 +8,7 @@ import { followAll, takeOverUnregistered } from '../../activities/follow.ts'
 import { pinDataset, unpinDataset } from '../../activities/pin.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { open } from '../../src/index.ts'
+import { waitUntil } from '../../src/local/wait-until.ts'
 import { applyStore } from '../../src/registry/apply-store.ts'
 import { forgetCopies } from '../../src/registry/copies.ts'
 import { furtherStores } from '../../src/registry/further-stores.ts'
@@ -21,7 +22,7 @@ import type { PointerRead } from '../../src/stores/ports.ts'
 import { faultyStore, type StoreOperation } from '../stores/faults.ts'
 import { testBucket, testFolder, testRedis } from '../support/services.ts'
 import { aroundFurther, makeWorld, type World, type WorldOptions } from '../support/world.ts'
-import { SHOP, worldOnRedis } from '../support/world-on-redis.ts'
+import { onceIn, SHOP, worldOnRedis } from '../support/world-on-redis.ts'
 
 const never = new AbortController().signal
 
@@ -256,6 +257,40 @@ it('a first store that came back empty is built back from a further one, with wh
   expect(await soundDigest(world, 'main', first)).toBe((await world.pointer('archive')).active?.digest)
 })
 
+it('a further Redis that restarts while it takes over a flip has it afterwards; one that comes back empty in a bake is told of', async () => {
+  const bake = { forMs: 2_000, drift: { sample: 0 } }
+  const { world, restart } = await worldOnRedis({ bake }, { redisAs: 'near' })
+  let empty = false
+  const follow = onceIn('follow', 'pointer.swap', () => restart({ empty }))
+  await world.worker(aroundFurther('near', follow))
+  await refreshWith(world, 0)
+  for (const price of [1, 2]) {
+    empty = price === 2
+    follow.armed = true
+    const tag = await refreshWith(world, price)
+    expect(follow.armed).toBe(false)
+    expect(await world.pointer('near')).toMatchObject({ active: { tag }, bake: null })
+    expect(await priceIn(world, 'near')).toBe(price)
+  }
+  expect(await standing(world)).toMatchObject([{ state: 'current' }])
+
+  const before = await world.pointer()
+  const third = refreshWith(world, 3)
+  await waitUntil('a flip in both', async () => {
+    const [main, near] = [await world.pointer(), await world.pointer('near')]
+    return main.flipId !== before.flipId && near.flipId === main.flipId ? near : undefined
+  })
+  await restart({ empty: true })
+  await third
+  expect(await standing(world)).toMatchObject([{ name: 'near', state: 'degraded' }])
+  expect(world.logged.map(({ alert }) => alert)).toContain('STORE_DEGRADED')
+  expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW' })
+  expect(await world.pointer('near')).toMatchObject({ active: { tag: await third }, bake: null })
+  expect(await priceIn(world, 'near')).toBe(3)
+  expect((await world.pointer('near')).flipId).toBe((await world.pointer()).flipId)
+  await verifyHistory(world.pool)
+})
+
 it('a version that is leased in one store stays there, and is swept in the others', async () => {
   const world = await redisAndFolder({ keep: 2 })
   await world.worker()
@@ -356,9 +391,14 @@ it('a further store takes the place of the first without a build, and the first 
   const archive = await world.store('archive')
   const holds = async ({ tag, manifestSha256 }: { tag: string; manifestSha256: string }) =>
     manifestHash((await archive.data.readManifest(tag)) ?? Buffer.alloc(0)) === manifestSha256
+  const sealed = await version(pool, dataset, second)
   expect(await applyStore(pool, { dataset, url: archive.url, by: 'ana', holds })).toMatchObject({
     movedFrom: (await world.store('main')).url,
   })
+  // It lies elsewhere, so it has another manifest; what was approved is the one that it was sealed with.
+  const moved = await version(pool, dataset, second)
+  expect(moved.manifestSha256).not.toBe(sealed.manifestSha256)
+  expect(moved.sealedManifestSha256).toBe(sealed.manifestSha256)
   await world.worker()
   await pool.query('update products set price = 3 where id <= 20')
   const third = await world.refresh()

@@ -73,6 +73,7 @@ it('a window that closes under way lets the refresh finish, or keeps what it sea
     dataset: { indexes, windows: { ...OPEN, onClose: 'keepCandidate' } },
   })
   let duringBuild = () => {}
+  let duringCanary = () => {}
   let plans = 0
   await world.worker(
     (deps) => ({
@@ -86,6 +87,11 @@ it('a window that closes under way lets the refresh finish, or keeps what it sea
       decorateActivities: (activities) => ({
         ...activities,
         plan: async (request) => (plans++ === 0 ? { waitMs: 50, summary: 'waits' } : activities.plan(request)),
+        watchCanary: async (request) => {
+          expect((await world.pointer()).candidate).not.toBeNull()
+          duringCanary()
+          return activities.watchCanary(request)
+        },
       }),
     },
   )
@@ -128,6 +134,23 @@ it('a window that closes under way lets the refresh finish, or keeps what it sea
   const judgedBy = `select distinct refresh_id as id from snapflip.gate_results where tag = '${kept.tag}'`
   expect(await rows(world, judgedBy)).toEqual([{ id: taken.refreshId }])
 
+  // While some readers have it: they go back, and it is a candidate anew in the next window.
+  const { canary } = datasetSchema.parse({ ...definitionOf(world), canary: { share: 0.5, forMs: 1_000 } })
+  Object.assign(definitionOf(world), { canary })
+  await reopened('keepCandidate')
+  await world.pool.query('update items set n = -1 where id = 2')
+  duringCanary = closing('keepCandidate')
+  const compared = await world.refresh()
+  expect(compared).toMatchObject({ status: 'KEPT', active: kept.tag })
+  expect((await world.pointer()).candidate).toBeNull()
+  duringCanary = () => {}
+  await reopened('keepCandidate')
+  expect(await world.refresh()).toMatchObject({ status: 'FLIPPED', tag: compared.tag })
+  const canaries = `select outcome from snapflip.canaries where tag = '${compared.tag}' order by epoch`
+  expect(await rows(world, canaries)).toEqual([{ outcome: 'ended' }, { outcome: 'flipped' }])
+  delete definitionOf(world).canary
+  await reopened('keepCandidate')
+
   await world.pool.query('update items set n = 0 where id = 2')
   duringBuild = closing('keepCandidate')
   const old = await world.refresh()
@@ -139,5 +162,5 @@ it('a window that closes under way lets the refresh finish, or keeps what it sea
   expect(newer).toMatchObject({ status: 'FLIPPED' })
   expect(newer.tag).not.toBe(old.tag)
   const parents = `select parent from snapflip.versions where tag = '${newer.tag}'`
-  expect(await rows(world, parents)).toEqual([{ parent: taken.tag }])
+  expect(await rows(world, parents)).toEqual([{ parent: compared.tag }])
 })
