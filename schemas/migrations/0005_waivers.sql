@@ -19,12 +19,17 @@ create index waivers_by_content on snapflip.waivers (dataset, digest, gate);
 -- What let a result that speaks against the version pass. The verdict stays as it was judged.
 alter table snapflip.gate_results add column waiver bigint references snapflip.waivers (id);
 
--- Security definer: nobody has the right to insert, so that `by` is always who is connected, never an argument.
+-- Security definer: nobody has the right to insert, so that `by` is always who is connected, never an argument. Whom the policy lets: snapflip.may
+-- comes with 0010, before anybody can call this.
 create function snapflip.waive(p_dataset text, p_tag text, p_gate text, p_until timestamptz, p_reason text) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   waiver bigint;
 begin
+  if not (snapflip.may(p_dataset, 'waive', session_user::text)).allowed then
+    raise exception '% may not waive a gate of %: expected snapflip.authorize to have allowed it', session_user, p_dataset
+      using errcode = 'insufficient_privilege';
+  end if;
   perform from snapflip.datasets where name = p_dataset for update;
   insert into snapflip.waivers (dataset, tag, digest, gate, by, reason, until)
   select dataset, tag, digest, p_gate, session_user, btrim(p_reason), p_until

@@ -134,6 +134,39 @@ describe('who may', () => {
     expect(await currentDefinition(database.pool, DATASET)).toMatchObject({ number: 1 })
   })
 
+  it('a role that does not exist, in a policy written by hand, lets nobody in: not as what they have, nor as what an action needs', async () => {
+    const roles = { wizard: [logins.bo], approver: [logins.cy], admin: [logins.ana] }
+    const body = JSON.stringify({ ...policy({}), roles, may: { hold: 'wizard' } })
+    await database.pool.query(`insert into snapflip.datasets (name) values ('by hand')`)
+    await database.pool.query(
+      `insert into snapflip.definitions (dataset, number, body, digest, applied_by) values ('by hand', 1, $1, repeat('0', 64), 'x')`,
+      [body],
+    )
+    const may = async (action: string, actor: string) =>
+      (await database.pool.query('select * from snapflip.may($1, $2, $3)', ['by hand', action, actor])).rows[0]
+    const denied = { allowed: false, policy: 1 }
+    for (const [login, has] of [
+      [logins.bo, null],
+      [logins.ana, 'admin'],
+    ] as const)
+      expect(await may('hold', login)).toEqual({ ...denied, needed: 'wizard', has })
+    // Not declared: an admin's.
+    expect(await may('resume', logins.bo)).toEqual({ ...denied, needed: 'admin', has: null })
+    expect(await may('resume', logins.cy)).toEqual({ ...denied, needed: 'admin', has: 'approver' })
+    expect(await may('resume', logins.ana)).toMatchObject({ allowed: true })
+    // Nor is one let in that would lock everybody out.
+    const locked = JSON.stringify({ roles, may: { apply: 'wizard' } })
+    const { rows } = await as.ana.query(`select outcome from snapflip.apply_definition('by hand', $1)`, [locked])
+    expect(rows).toEqual([{ outcome: 'nobody' }])
+  })
+
+  it('whoever may not waive does not by the function either', async () => {
+    const call = as.cy.query(
+      `select snapflip.waive('${DATASET}', 'v20260518-01', 'drift', now() + interval '1 hour', 'x')`,
+    )
+    await expect(call).rejects.toMatchObject({ code: '42501', message: expect.stringContaining('may not waive') })
+  })
+
   it('nobody but a worker speaks for another in the history', async () => {
     await recordEvent(as.cy, { dataset: DATASET, actor: logins.ana, kind: 'hold' })
     expect(await last()).toMatchObject({ actor: logins.cy, detail: { onBehalfOf: logins.ana } })
