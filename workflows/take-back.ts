@@ -58,7 +58,7 @@ async function readersOn(bad: BadVersion): Promise<string | null> {
   const { dataset, flipId } = bad
   let active: string | null = bad.tag
   await reported(bad, async () => {
-    active = (await patient.settle({ dataset, flipId })).active
+    active = (await patient.settle({ dataset, flipId, whereReadersAre: true })).active
   })
   return active
 }

@@ -55,6 +55,19 @@ it('gates of SQL, function and webhook judge what a refresh changes, and one may
   expect(user(first, 'seen')).toMatchObject({ verdict: 'warn', summary: '600 upon null' })
   expect(user(first, 'desk')).toMatchObject({ verdict: 'pass', actual: { decision: 'proceed', asked: 1 } })
 
+  // A first version has nothing before it: readers stay, and nothing is built upon it until a person has looked.
+  await made.pool.query('update products set price = 2 where id = 7')
+  decision = 'rollback'
+  const stuck = await made.refresh()
+  expect(stuck).toMatchObject({ status: 'REJECTED', active: first.tag })
+  expect(stuck.summary).toContain('it could not be taken back')
+  expect(stuck.summary).not.toContain('was taken back too')
+  expect(await made.pointer()).toMatchObject({ active: { tag: first.tag }, hold: { by: 'snapflip' } })
+  const told = await historyEntries(made.pool, { dataset, kind: 'alert.compensation_failed', limit: 9 })
+  expect(told).toHaveLength(1)
+  await made.resume()
+  decision = 'proceed'
+
   await made.pool.query('update products set price = 0 where id = 7; delete from products where id = 8')
   const free = await made.refresh()
   expect(free).toMatchObject({ status: 'REJECTED', active: first.tag })
