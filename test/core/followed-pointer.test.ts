@@ -55,6 +55,10 @@ describe("a further store's pointer", () => {
     ])
     // It was retired here, and came back there.
     expect(followed(first(flipped(4, 5)), { ...flipped(4), retired: [tagOf(5)] }, having(5)).retired).toEqual([])
+    const pin = { version: version(1), until: '2030-01-01T00:00:00Z', by: 'ann', reason: 'an audit' }
+    const compared = { ...changed(flipped(4, 5), canaryFrom(flipped(4, 5), 6)), pin }
+    const own = { ...flipped(4), retired: [tagOf(1), tagOf(4), tagOf(6)] }
+    expect(followed(first(compared), own, having(1, 4, 5, 6)).retired).toEqual([])
   })
 
   it('is not changed by code that is too old for it', () => {

@@ -39,6 +39,8 @@ it('a registry has the reads of all its readers by outcome and store, and keeps 
   one.counters = { ...one.counters, reads: 12 }
   end()
   one.counters = { ...one.counters, reads: 99 }
+  // Nobody looks at a closed one any more.
+  expect(vi.getTimerCount()).toBe(1)
   other.store = 'redis://b'
   other.counters = { ...noneCounted, reads: 6 }
   const later = await registry.metrics()
@@ -50,12 +52,17 @@ it('read latency is told apart by whether a build runs, as far as that may be kn
   const registry = new Registry()
   const reader = fakeReader()
   let building: boolean | null = false
-  exportMetrics(registry, reader, async () => building)
+  let asks = async () => building
+  exportMetrics(registry, reader, () => asks())
   await vi.advanceTimersByTimeAsync(1)
+  // What nobody has read yet has no series.
+  expect(samplesOf(await registry.metrics()).filter(({ name }) => name.startsWith(took))).toEqual([])
   const add = (bucket: number, count: number) => {
     reader.latencies = { counts: reader.latencies.counts.map((was, at) => (at === bucket ? was + count : was)) }
   }
-  add(0, 4)
+  add(0, 3)
+  expect(sampleOf(await registry.metrics(), `${took}_count`, { refreshing: 'false' })).toBe(3)
+  add(0, 1)
   await vi.advanceTimersByTimeAsync(5_000)
   building = true
   await vi.advanceTimersByTimeAsync(5_000)
@@ -72,10 +79,25 @@ it('read latency is told apart by whether a build runs, as far as that may be kn
   add(1, 2)
   await vi.advanceTimersByTimeAsync(5_000)
   expect(sampleOf(await registry.metrics(), `${took}_count`, { refreshing: 'true' })).toBe(11)
+  add(1, 1)
+  expect(sampleOf(await registry.metrics(), `${took}_count`, { refreshing: 'false' })).toBe(5)
   building = null
   await vi.advanceTimersByTimeAsync(5_000)
   add(1, 3)
   expect(sampleOf(await registry.metrics(), `${took}_count`, { refreshing: 'unknown' })).toBe(3)
+  asks = () => Promise.reject(new Error('no rights'))
+  await vi.advanceTimersByTimeAsync(5_000)
+  add(1, 1)
+  expect(sampleOf(await registry.metrics(), `${took}_count`, { refreshing: 'unknown' })).toBe(4)
+})
+
+it('of several readers the one that could not look at the pointer for longest is told; none keeps its process alive', async () => {
+  const timers = vi.spyOn(globalThis, 'setInterval')
+  const registry = new Registry()
+  for (const ageMs of [500, 7_000, 1_000]) exportMetrics(registry, { ...fakeReader(), ageMs }, never)
+  expect(sampleOf(await registry.metrics(), 'snapflip_reader_unconfirmed_seconds')).toBe(7)
+  expect(timers.mock.results.map(({ value }) => (value as NodeJS.Timeout).hasRef())).toEqual([false, false, false])
+  timers.mockRestore()
 })
 
 it('what a registry gets is what is declared, in both of its formats', async () => {
@@ -92,5 +114,8 @@ it('what a registry gets is what is declared, in both of its formats', async () 
       expect(Object.keys(labels).filter((label) => label !== 'le')).toEqual([...metric.labels])
     }
     expect(sampleOf(text, 'snapflip_reader_unconfirmed_seconds')).toBe(0.5)
+    // Of many processes of a cluster counts are added up; an age is that of the worst.
+    const aggregators = (await registry.getMetricsAsJSON()).map(({ type, aggregator }) => `${type} ${aggregator}`)
+    expect([...new Set(aggregators)].sort()).toEqual(['counter sum', 'gauge max', 'histogram sum'])
   }
 })

@@ -120,6 +120,9 @@ it('a version is staged in every store and then flipped to in the declared order
     { name: 'archive', state: 'current', tag: second },
     { name: 'hot', state: 'current', tag: second },
   ])
+  const entries = await historyEntries(world.pool, { dataset: world.dataset })
+  const followed = entries.filter(({ kind, version }) => kind === 'store.followed' && version === second)
+  expect(followed.map(({ detail }) => (detail as { name: string }).name).reverse()).toEqual(['hot', 'archive'])
 
   // Nothing new, a hold and a rollback are taken over as well.
   expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW' })
