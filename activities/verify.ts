@@ -1,6 +1,7 @@
 import type { IndexManifest, Manifest } from '../schemas/manifest.ts'
 import type { VersionRef } from '../schemas/pointer.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
+import { pinInForce } from '../src/core/readers-on.ts'
 import type { Alert } from '../src/observe/alert.ts'
 import { openReader } from '../src/reader/open.ts'
 import { version as versionRow } from '../src/registry/version.ts'
@@ -27,6 +28,8 @@ export interface ReadBack {
   summary: string
   /** False: a later flip or rollback took readers elsewhere meanwhile, and nothing is said of the version. */
   isActive: boolean
+  /** Where an operator's pin keeps readers on another version than the one that was read back. */
+  pinned?: string
 }
 
 /** Reads the version back as readers do, once it is active. What does not read back is told, and thrown as VERIFY_FAILED. */
@@ -70,7 +73,9 @@ async function readBack(
     if (read === null) return await overtaken(deps, dataset, version)
     if (kind === 'ROLLBACK_UNHEALTHY') await requireWhole(deps, dataset, version, { tell, signal })
     deps.log.info({ dataset, version: version.tag, step: 'verify', keys: read }, 'read back through the SDK')
-    return { summary: `${read} keys read back through the SDK`, isActive: true }
+    const pinned = await pinnedElsewhere(deps, dataset, version)
+    const summary = `${read} keys read back through the SDK`
+    return pinned === null ? { summary, isActive: true } : { summary: `${pinned}; ${summary}`, isActive: true, pinned }
   } catch (error) {
     // A store that does not answer says nothing about the version; the activity is tried again.
     if (!isSnapflipError(error) || error.retryable) throw error
@@ -103,6 +108,14 @@ async function flipTo(deps: Deps, dataset: string, version: VersionRef): Promise
   return pointer?.active?.manifest === version.manifest ? (pointer.flipId ?? version.manifest) : null
 }
 
+/** Where an operator's pin keeps readers from the version; null where none does. */
+async function pinnedElsewhere(deps: Deps, dataset: string, version: VersionRef): Promise<string | null> {
+  const pointer = (await (await deps.store(dataset)).pointer.read())?.pointer
+  const pin = pointer === undefined ? null : pinInForce(pointer, Date.now())
+  if (pin === null || pin.version.manifest === version.manifest) return null
+  return `readers stay on ${pin.version.tag}, where ${pin.by} pinned them until ${pin.until}`
+}
+
 async function overtaken(deps: Deps, dataset: string, version: VersionRef): Promise<ReadBack> {
   const active = (await (await deps.store(dataset)).pointer.read())?.pointer.active?.tag ?? null
   const summary = `${version.tag} was left for ${active ?? 'no version'} before it was read back`
@@ -110,7 +123,10 @@ async function overtaken(deps: Deps, dataset: string, version: VersionRef): Prom
   return { summary, isActive: false }
 }
 
-/** How many keys read back, all at one pin, whatever flips meanwhile. Null: another version is active. */
+/**
+ * How many keys read back, all at one pin, whatever flips meanwhile, and whatever an operator's pin has other readers answer from: readers land on
+ * the active version when that runs out. Null: another version is active.
+ */
 export async function readThroughSdk(
   deps: Pick<Deps, 'config' | 'store'>,
   dataset: string,
@@ -120,6 +136,7 @@ export async function readThroughSdk(
 ): Promise<number | null> {
   datasetOf(deps.config, dataset)
   const store = await deps.store(dataset)
+  if ((await store.pointer.read())?.pointer.active?.manifest !== version.manifest) return null
   const manifest = await readManifest(store, dataset, version)
   const parent = await parentOf(store, manifest)
   const own = await openStore(storeUrl(deps.config, dataset), { dataset })
@@ -130,8 +147,7 @@ export async function readThroughSdk(
   let keysRead = 0
   try {
     // By its tag: a version beyond the dataset's budget is refused to others, and has to be read here all the same.
-    const pin = await reader.pin({ version: reader.version.tag })
-    if (pin.version.manifest !== version.manifest) return null
+    const pin = await reader.pin({ version: version.tag })
     for (const name of Object.keys(manifest.indexes)) {
       const expected = await entriesOf(store, manifest, name, parent?.indexes[name])
       const byKey = Map.groupBy(expected, (entry) => entry.key.toString('utf8'))

@@ -134,7 +134,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     if (baked?.status === 'ROLLED_BACK' || baked?.status === 'FAILED') return await end(baked.status, baked.summary)
 
     await steps.take('retire', 'retiring what is no longer needed', () => long.retire({ dataset }))
-    const reached = read.isActive ? `readers are on ${version.tag}` : read.summary
+    const reached = read.isActive ? (read.pinned ?? `readers are on ${version.tag}`) : read.summary
     return await end('FLIPPED', `${built.summary}; ${reached}${baked === null ? '' : `; ${baked.summary}`}`)
   } catch (error) {
     const summary = isCancellation(error) ? `cancelled in step ${steps.progress.step}` : failureMessage(error)

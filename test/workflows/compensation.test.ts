@@ -1,6 +1,7 @@
 import { ApplicationFailure, Context } from '@temporalio/activity'
 import { WorkflowFailedError } from '@temporalio/client'
 import { expect, it } from 'vitest'
+import { pinDataset } from '../../activities/pin.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode, failureMessage } from '../../src/core/failure.ts'
@@ -10,7 +11,7 @@ import { openRefreshOf } from '../../src/registry/open-refresh-of.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { version } from '../../src/registry/version.ts'
 import { type Between, FaultPlan } from '../stores/faults.ts'
-import { damagingFlips } from '../support/damage.ts'
+import { damageBlock, damagingFlips } from '../support/damage.ts'
 import { around, makeWorld, type World } from '../support/world.ts'
 
 const SHOP = {
@@ -50,6 +51,39 @@ it('a block damaged between flip and verify takes readers back, holds the datase
   expect(await kindsOf(world)).toEqual(expect.arrayContaining(['alert.verify_failed', 'rollback.confirmed']))
   expect(failureCode(await world.refreshFailure())).toBe('ON_HOLD')
   await verifyHistory(world.pool)
+})
+
+it("under an operator's pin what becomes active is read back too, and a rollback's target as well", async () => {
+  const world = await makeWorld(SHOP)
+  const damage = damagingFlips(world)
+  await world.worker(around(damage))
+  const { tag: pinned } = await world.refresh()
+  const until = '2100-01-01T00:00:00.000Z'
+  await pinDataset(world.changeDeps, {
+    dataset: world.dataset,
+    tag: pinned as string,
+    until,
+    by: 'ana',
+    reason: 'audit',
+  })
+  const good = await world.refresh({ full: true })
+  expect(good).toMatchObject({
+    status: 'FLIPPED',
+    active: good.tag,
+    summary: expect.stringContaining(`readers stay on ${pinned}, where ana pinned them until ${until}`),
+  })
+  damage.armed = true
+  const bad = await world.refresh({ full: true })
+  expect(bad).toMatchObject({ status: 'ROLLED_BACK', active: good.tag })
+  expect(await world.pointer()).toMatchObject({ quarantined: [bad.tag], pin: { version: { tag: pinned } } })
+
+  await world.resume()
+  await world.refresh({ full: true })
+  await damageBlock(world, good.tag as string)
+  expect(failureCode(await world.rollback({ to: good.tag as string }).catch((error: unknown) => error))).toBe(
+    'VERIFY_FAILED',
+  )
+  expect(alertsOf(world)).toEqual(['VERIFY_FAILED', 'ROLLBACK_UNHEALTHY'])
 })
 
 it('a first version that does not read back stays, on hold, and a full refresh replaces it', async () => {
