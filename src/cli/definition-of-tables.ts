@@ -50,7 +50,7 @@ export function definitionText(
     )
   const notes = left.map(
     ({ from, key }) =>
-      `        // ${from}: ${key.length === 0 ? 'has no primary key; name a key that is unique' : 'left out, there are many'}`,
+      `        // ${inLine(from)}: ${key.length === 0 ? 'has no primary key; name a key that is unique' : 'left out, there are many'}`,
   )
   return `import { defineConfig } from 'snapflip/config'
 
@@ -90,7 +90,15 @@ function indexName({ schema, name }: FoundTable, taken: ReadonlyMap<string, unkn
 }
 
 const property = (name: string) => (/^[A-Za-z_][A-Za-z0-9_]*$/.test(name) ? name : quote(name))
-const quote = (text: string) => `'${text.replace(/[\\']/g, '\\$&')}'`
+const quote = (text: string) => `'${inLine(text.replace(/[\\']/g, '\\$&'))}'`
+
+/** Names may hold line breaks, which end a comment: what follows would be code that the next command runs. */
+function inLine(text: string): string {
+  return text.replace(
+    /[\n\r\u2028\u2029]/g,
+    (lineBreak) => `\\u${lineBreak.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
 
 /** A file that is committed holds no password. */
 function withoutCredentials(url: string): string {

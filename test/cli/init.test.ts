@@ -17,6 +17,9 @@ beforeAll(async () => {
   await project.database.pool.query(
     'create table public."Odd Table" (a int, "b C" int, primary key ("b C", a)); create table public.keyless (a int)',
   )
+  await project.database.pool.query(
+    `create table public."two\nlines" ("a\r'b\\\u2028c" int primary key); create table public."no key\n}, evil: { ("  (a int)`,
+  )
 })
 afterAll(() => rm(folder, { recursive: true }))
 
@@ -24,14 +27,19 @@ const env = () => ({ DATABASE_URL: project.database.url, TEMPORAL_ADDRESS: proje
 const init = (...args: string[]) => project.run(['init', ...args], { cwd: folder, env: env() })
 const read = (file: string) => readFile(join(folder, file), 'utf8')
 
-test('writes a definition that plan accepts, without a credential', async () => {
+test('writes a definition that plan accepts, without a credential, whatever tables are named', async () => {
   const made = await init('--store', `redis://:${PASSWORD}@127.0.0.1:1/0`, '--dataset', 'shop')
-  expect(made).toMatchObject({ code: 0, stdout: expect.stringMatching(/Left out, without a primary key: 1 table/) })
+  expect(made).toMatchObject({ code: 0, stdout: expect.stringMatching(/Left out, without a primary key: 2 tables/) })
   expect(await read('snapflip.config.ts')).not.toContain(PASSWORD)
   expect((await init('--force')).code).toBe(0)
   const planned = await project.run(['plan', '--json'], { cwd: folder, env: env() })
   expect(json(planned)).toMatchObject({
-    datasets: [{ dataset: 'shop', indexes: [{ from: 'public."Odd Table"' }, { from: 'public.products' }] }],
+    datasets: [
+      {
+        dataset: 'shop',
+        indexes: [{ from: 'public."Odd Table"' }, { from: 'public.products' }, { from: 'public."two\nlines"' }],
+      },
+    ],
   })
 })
 
@@ -44,7 +52,7 @@ test('never overwrites a definition unless it is told to', async () => {
 test("writes a section for assistants and an incident runbook, filled in for the definition's datasets", async () => {
   expect(await readdir(folder)).not.toContain('.cursor')
   expect(await read('CLAUDE.md')).toMatch(
-    /\*\*shop\*\* \(Odd_Table, products\)[\s\S]*What may not be done[\s\S]*incident/,
+    /\*\*shop\*\* \(Odd_Table, products, two_lines\)[\s\S]*What may not be done[\s\S]*incident/,
   )
   expect(await read('runbooks/snapflip-incident.md')).toContain('npx snapflip rollback shop --reason')
 })
