@@ -108,7 +108,7 @@ async function leftBake(deps: Deps, dataset: string, pointer: Pointer | null): P
   const bake = await bakeOf(deps.pool, flipId)
   if (bake?.outcome !== null) return bake?.outcome === 'baked' ? null : until
   const watch = WORKFLOW_ID.bake(dataset, flipId)
-  const ends = `where that does not run any more, start workflow bake under this id, or let the next flip end it`
+  const ends = `where that does not run any more, start workflow bake anew under this id, see runbooks/compensation-failed.md, or let the next flip end it`
   throw refuse(dataset, 'no bake', `one until ${until} (workflow ${watch}; ${ends})`)
 }
 

@@ -143,6 +143,26 @@ it('readers get a version by the yes of another alone, for which it waits throug
     await say(bo.pool, asked, 'approved')
     await wake(world, asked.tag)
     expect(await compared).toMatchObject({ status: 'FLIPPED', tag: asked.tag })
+
+    // Its window closes while somebody is asked: the yes counts for the next one, after a canary of its own.
+    const inHours = (ahead: number) => `${String((new Date().getUTCHours() + ahead) % 24).padStart(2, '0')}:00`
+    const windows = async (open: object) => {
+      const declared = { ...definition, windows: { ...open, onClose: 'keepCandidate' } }
+      Object.assign(definition, { windows: datasetSchema.parse(declared).windows })
+      await world.apply()
+    }
+    await windows({})
+    await pool.query('update items set n = 0 where id = 2')
+    const keeping = byLogin(world)
+    const before = await waiting(world)
+    await windows({ open: [{ from: inHours(2), to: inHours(3) }] })
+    await say(bo.pool, before, 'approved')
+    await wake(world, before.tag)
+    expect(await keeping).toMatchObject({ status: 'KEPT', tag: before.tag })
+    await windows({})
+    expect(await byLogin(world)).toMatchObject({ status: 'FLIPPED', tag: before.tag })
+    expect(await historyEntries(pool, { kind: 'canary.begun', version: before.tag })).toHaveLength(2)
+    expect((await world.pointer()).candidate).toBeNull()
     await verifyHistory(pool)
   } finally {
     for (const close of closers) await close()
