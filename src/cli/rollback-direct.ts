@@ -3,10 +3,13 @@ import pg from 'pg'
 import { breakGlass } from '../../activities/break-glass.ts'
 import { takeBack } from '../../activities/flip-back.ts'
 import { followAll, takeOverUnregistered } from '../../activities/follow.ts'
-import { lookAfter } from '../../activities/look-after.ts'
+import { type LookedAfter, lookAfter } from '../../activities/look-after.ts'
+import type { Config } from '../../schemas/config.ts'
 import { isSnapflipError, type SnapflipError } from '../core/errors.ts'
 import { formatEpoch } from '../core/pointer.ts'
 import { authorize } from '../registry/authorize.ts'
+import { connectRegistry } from '../registry/connect.ts'
+import { requireMigrated } from '../registry/migrate.ts'
 import { changeDeps } from './change-deps.ts'
 import type { Session } from './session.ts'
 import type { Answer } from './verb.ts'
@@ -24,42 +27,93 @@ interface Made {
   epoch: string
   actor: string
   rebound: boolean
+  /** Of break-glass: the further stores whose readers stay where they are. */
+  behind?: Array<{ store: string; url: string; why: string }>
   summary: string
 }
 
+type Looking = Parameters<typeof lookAfter>[3]
+
+/** Of PostgreSQL, to each statement: one that takes connections and then hangs keeps nobody from break-glass. A healthy one takes milliseconds. */
+const ANSWER_MS = 10_000
+/** Between two lines of progress. */
+const PROGRESS_MS = 3_000
+
 /**
  * A rollback from this process: Temporal is not asked. With PostgreSQL as the workflow makes it; when PostgreSQL does not answer, in the store alone
- * (break-glass), and says so. Afterwards it looks at what readers have now.
+ * (break-glass), and says so. Afterwards it looks at what readers have now; whatever becomes of that, it says what was made: whoever took it for
+ * undone and asked again would go one version further back.
  */
 export async function rollbackDirect(session: Session, request: Request): Promise<Answer> {
+  const { dataset } = request
   const flipId = randomUUID()
-  const made = await byRegistry(session, request, flipId).catch(async (error: unknown) => {
+  const looking = { tell: nowAndThen(session), signal: new AbortController().signal }
+  const made = await byRegistry(session, request, flipId, looking).catch(async (error: unknown) => {
     if (!isDown(error)) throw error
-    session.note(`PostgreSQL does not answer: ${request.dataset} is taken back in the store alone (break-glass).`)
-    return inStoreAlone(session, request, flipId)
+    session.note(`PostgreSQL does not answer: ${dataset} is taken back in the store alone (break-glass).`)
+    return inStoreAlone(session, request, flipId, looking)
   })
-  const { config } = await session.loaded()
-  const signal = new AbortController().signal
-  const store = await session.store(request.dataset)
-  const after = await lookAfter({ config, store }, request.dataset, made.to, { tell: () => undefined, signal })
-  const json = { status: 'ROLLED_BACK', direct: true, dataset: request.dataset, ...made, ...after }
+  session.note(
+    `${dataset} is back from ${made.from} at ${made.to} (epoch ${made.epoch}); looking at what readers have now.`,
+  )
+  const after = await afterwards(session, dataset, made.to, looking)
+  const json = { status: 'ROLLED_BACK', direct: true, dataset, ...made, ...after }
   const text = [made.summary, after.summary].join('\n')
-  return { json, text, ...(after.isHealthy ? {} : { code: 'VERIFY_FAILED' as const }) }
+  return { json, text, ...(after.isHealthy === false ? { code: 'VERIFY_FAILED' as const } : {}) }
 }
 
-async function byRegistry(session: Session, request: Request, flipId: string): Promise<Made> {
-  const pool = await session.registry()
+async function afterwards(
+  session: Session,
+  dataset: string,
+  tag: string,
+  looking: Looking,
+): Promise<LookedAfter | { isHealthy: null; summary: string }> {
+  try {
+    return await lookAfter(
+      { config: await session.config(), store: await session.store(dataset) },
+      dataset,
+      tag,
+      looking,
+    )
+  } catch (error) {
+    return {
+      isHealthy: null,
+      summary:
+        `That was made; what readers have could not be looked at: ${messageOf(error)} ` +
+        `See \`snapflip status ${dataset}\` and \`snapflip verify ${dataset}\`; asked for again, this goes one version further back.`,
+    }
+  }
+}
+
+async function byRegistry(session: Session, request: Request, flipId: string, looking: Looking): Promise<Made> {
+  const { dataset } = request
   const config = await session.config()
+  const pool = await boundRegistry(session, config.database)
   const deps = { ...changeDeps(session, pool), config }
-  const signal = new AbortController().signal
-  const { actor } = await authorize(pool, { dataset: request.dataset, action: 'rollback', reason: request.reason })
+  const { actor } = await authorize(pool, { dataset, action: 'rollback', reason: request.reason })
   const asked = { flipId, request, actor: async () => actor }
-  const { from, to, epoch, summary } = await takeBack(deps, asked, { tell: () => undefined, signal })
-  await followAll(deps, { dataset: request.dataset, tell: () => undefined, signal })
+  const { from, to, epoch, summary } = await takeBack(deps, asked, looking)
+  await followAll(deps, { dataset, ...looking }).catch((error: unknown) => {
+    session.note(`The further stores of ${dataset} follow with the next refresh or rollback: ${messageOf(error)}`)
+  })
   return { by: 'registry', from, to, epoch: formatEpoch(epoch), actor, rebound: false, summary: `${summary}.` }
 }
 
-async function inStoreAlone(session: Session, { dataset, reason, to }: Request, madeAs: string): Promise<Made> {
+/** The registry, each of whose statements fails after a while instead of being waited for. */
+async function boundRegistry(session: Session, database: Config['database']): Promise<pg.Pool> {
+  const given = typeof database === 'string' ? { connectionString: database } : database
+  const pool = await connectRegistry({ query_timeout: ANSWER_MS, ...given })
+  session.onClose(() => pool.end())
+  await requireMigrated(pool)
+  return pool
+}
+
+async function inStoreAlone(
+  session: Session,
+  { dataset, reason, to }: Request,
+  madeAs: string,
+  looking: Looking,
+): Promise<Made> {
   const store = await session.store(dataset)
   const asked = {
     flipId: randomUUID(),
@@ -69,8 +123,7 @@ async function inStoreAlone(session: Session, { dataset, reason, to }: Request, 
     reason,
     at: new Date().toISOString(),
   }
-  const signal = new AbortController().signal
-  const entry = await breakGlass(store, { ...asked, dataset, tell: () => undefined, signal })
+  const entry = await breakGlass(store, { ...asked, dataset, ...looking })
   if (entry === null) {
     const { pointer } = (await store.pointer.read()) ?? {}
     const epoch = pointer === undefined ? 'unknown' : formatEpoch(pointer.epoch)
@@ -78,12 +131,18 @@ async function inStoreAlone(session: Session, { dataset, reason, to }: Request, 
     const summary = `${dataset} is back at ${now}: the rollback was made before PostgreSQL went away; the registry reads that from the store.`
     return { by: 'registry', from: before, to: now, epoch, actor: session.actor, rebound: false, summary }
   }
+  const behind: Made['behind'] = []
   for (const further of await session.furtherStores(dataset)) {
-    const isUp = await takeOverUnregistered(store, further, dataset).catch(() => false)
-    if (!isUp)
-      session.note(
-        `${further.name} (${further.store.url}) could not take it over: its readers stay where they are until a refresh.`,
-      )
+    const why = await takeOverUnregistered(store, further, dataset).then(
+      (isUp) => (isUp ? null : `it has not ${entry.to}, or nothing was published to it yet.`),
+      messageOf,
+    )
+    if (why === null) continue
+    const { url } = further.store
+    behind.push({ store: further.name, url, why })
+    session.note(
+      `${further.name} (${url}) did not take it over; its readers stay where they are until a refresh: ${why}`,
+    )
   }
   const { from, epoch, rebound } = entry
   const bound = rebound
@@ -93,12 +152,28 @@ async function inStoreAlone(session: Session, { dataset, reason, to }: Request, 
     `${dataset} is back from ${from} at ${entry.to} (epoch ${formatEpoch(epoch)}), in the store alone: PostgreSQL does not answer.${bound}\n` +
     `${from} is quarantined and ${dataset} is on hold, by ${entry.by}: unverified, since PostgreSQL could not be asked who that is. ` +
     'Hold, quarantine and history entry are in the pointer; the registry takes them over before its next flip.'
-  return { by: 'breakGlass', from, to: entry.to, epoch: formatEpoch(epoch), actor: entry.by, rebound, summary }
+  return { by: 'breakGlass', from, to: entry.to, epoch: formatEpoch(epoch), actor: entry.by, rebound, behind, summary }
 }
 
-/** It does not answer. One that answers with a refusal (a wrong password, no such database) is no reason to go round it. */
+/** What a statement ends with that waited for others until PostgreSQL itself gave up: lock_not_available, and a statement_timeout of the role. */
+const LATE = ['55P03', '57014']
+
+/** It does not answer, or not in time. One that answers with a refusal (a wrong password, no such database) is no reason to go round it. */
 function isDown(error: unknown): boolean {
+  if (isSnapflipError(error, 'POSTGRES_FAILED')) return LATE.includes(String(error.details.sqlstate))
   if (!isSnapflipError(error, 'POSTGRES_UNREACHABLE')) return false
   const { cause } = error as SnapflipError
   return !(cause instanceof pg.DatabaseError && /^(28|3D)/.test(cause.code ?? ''))
 }
+
+/** Progress for whoever waits at the prompt. */
+function nowAndThen(session: Session): (progress: string) => void {
+  let last = performance.now()
+  return (progress) => {
+    if (performance.now() - last < PROGRESS_MS) return
+    last = performance.now()
+    session.note(progress)
+  }
+}
+
+const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error))

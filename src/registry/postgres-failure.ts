@@ -13,7 +13,7 @@ const WRONG = /^(23|42)/
 
 /** What Node and pg say of a connection that could not be made, or broke. */
 const BROKEN =
-  /^(Connection terminated|Client (has encountered|was closed)|timeout (expired|exceeded)|The server does not support SSL)/
+  /^(Connection terminated|Client (has encountered|was closed)|timeout (expired|exceeded)|Query read timeout|The server does not support SSL)/
 
 const UP = 'Check `database` in the definition, and that the server is up.'
 const CERTIFICATE =
@@ -75,4 +75,9 @@ function isBroken(error: unknown): boolean {
 function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.message === '') return error.errors.map(messageOf).join('; ')
   return error instanceof Error ? error.message : String(error)
+}
+
+/** It was waited for as long as `query_timeout` says: the connection may answer never. */
+export function isLate(error: unknown): boolean {
+  return error instanceof Error && error.message === 'Query read timeout'
 }

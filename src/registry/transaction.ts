@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { postgresFailure } from './postgres-failure.ts'
+import { isLate, postgresFailure } from './postgres-failure.ts'
 
 /** A pool, or one connection. A connection with an open transaction is joined: then its owner commits or rolls back. */
 export type Db = pg.Pool | pg.ClientBase
@@ -58,7 +58,8 @@ async function begun<T>(client: pg.ClientBase, work: (client: pg.ClientBase) => 
     await client.query('commit')
     return result
   } catch (error) {
-    await client.query('rollback').catch(() => {}) // the first failure is the one to tell
+    // The first failure is the one to tell. Where that was a time-out, this would wait for another: whoever lent the connection closes it.
+    if (!isLate(error)) await client.query('rollback').catch(() => {})
     throw postgresFailure(error)
   }
 }

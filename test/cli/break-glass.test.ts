@@ -181,3 +181,22 @@ test('when PostgreSQL is back, the registry takes it over before its next flip',
   await refresh(5)
   expect((await project.run(['history', 'verify', project.dataset])).code).toBe(0)
 })
+
+test('a PostgreSQL that takes connections and whose commits never return is gone round within a bound', async () => {
+  const now = (await pointer()).active?.tag
+  await sql(`alter system set synchronous_standby_names = 'nobody'`)
+  await sql('select pg_reload_conf()')
+  await project.define((definition) => ({
+    ...definition,
+    database: { connectionString: postgres.url, query_timeout: 2_000 },
+  }))
+  const made = json(await direct('--reason', 'commits hang'))
+  expect(made).toMatchObject({ by: 'breakGlass', from: now, to: tags[1], isHealthy: true })
+  await sql('alter system reset synchronous_standby_names')
+  await sql('select pg_reload_conf()')
+  await temporal(true)
+  // What hung is committed by now, as the intent of a flip that was never made: it is ruled out, and the entry is taken over.
+  expect(json(await project.run(['refresh', project.dataset, '--json']))).toMatchObject({ code: 'ON_HOLD' })
+  expect(await pointer()).toMatchObject({ active: { tag: tags[1] }, breakGlass: [] })
+  expect((await project.run(['history', 'verify', project.dataset])).code).toBe(0)
+})

@@ -1,0 +1,109 @@
+import { randomUUID } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, it, onTestFinished } from 'vitest'
+import { rollbackDirect } from '../../src/cli/rollback-direct.ts'
+import { Session } from '../../src/cli/session.ts'
+import { SnapflipError } from '../../src/core/errors.ts'
+import { freePort } from '../../src/local/free-port.ts'
+import type { Store } from '../../src/stores/ports.ts'
+import { faultyStore, type StoreOperation } from '../stores/faults.ts'
+import { testFolder } from '../support/services.ts'
+import { makeWorld, type World } from '../support/world.ts'
+
+/** The command line's session, over stores in which an operation fails. */
+class Troubled extends Session {
+  readonly notes: string[] = []
+  /** By the name of the store; '' is the first. */
+  readonly failing = new Map<string, StoreOperation>()
+
+  override note(line: string): void {
+    this.notes.push(line)
+  }
+  override async store(dataset: string, name?: string): Promise<Store> {
+    return this.#troubled(name ?? '', await super.store(dataset, name))
+  }
+  override async furtherStores(dataset: string) {
+    const further = await super.furtherStores(dataset)
+    return further.map(({ name, store }) => ({ name, store: this.#troubled(name, store) }))
+  }
+  #troubled(name: string, store: Store): Store {
+    return faultyStore(store, {
+      run: async (operation, call) => {
+        if (this.failing.get(name) === operation)
+          throw new SnapflipError('STORE_UNREACHABLE', `Expected ${name || 'it'} to answer: a fault of the test.`)
+        return call()
+      },
+    })
+  }
+}
+
+async function session(world: World, database: unknown = world.config.database): Promise<Troubled> {
+  const file = join((await testFolder()).path, 'snapflip.config.json')
+  await writeFile(file, JSON.stringify({ ...world.config, database }))
+  const troubled = new Troubled({ config: file })
+  onTestFinished(() => troubled.close())
+  return troubled
+}
+
+it('a rollback from the command line says what was made, whatever fails or hangs beside it', async () => {
+  const world = await makeWorld({
+    schema: `create table products (id integer primary key, price integer not null);
+      insert into products select n, n * 10 from generate_series(1, 50) n`,
+    dataset: { keep: 10, indexes: { products: { from: 'public.products', key: 'id', value: 'price' } } },
+    furtherStores: { archive: `file:${(await testFolder()).path}` },
+  })
+  const { dataset, pool } = world
+  const worker = await world.worker()
+  const tags: string[] = []
+  for (const price of [1, 2, 3, 4, 5]) {
+    await pool.query('update products set price = $1 where id <= 20', [price])
+    tags.push((await world.refresh()).tag as string)
+  }
+  worker.shutdown()
+  await worker.run
+  const request = { dataset, reason: 'prices are off' }
+
+  // The pointer is moved, and then the store answers no more.
+  const looking = await session(world)
+  looking.failing.set('', 'leases.list')
+  const unseen = await rollbackDirect(looking, request)
+  expect(unseen.code).toBeUndefined()
+  expect(unseen.json).toMatchObject({ by: 'registry', from: tags[4], to: tags[3], epoch: '6', isHealthy: null })
+  expect(unseen.text).toMatch(
+    new RegExp(`back from ${tags[4]} at ${tags[3]}.*\n.*could not be looked at: .*one version further back`),
+  )
+  expect(looking.notes.at(-1)).toMatch(new RegExp(`back from ${tags[4]} at ${tags[3]} \\(epoch 6\\); looking`))
+
+  // PostgreSQL takes connections, and its statements wait: for as long as is allowed here, and for as long as is allowed there.
+  const holder = await pool.connect()
+  await holder.query('begin')
+  await holder.query('select from snapflip.datasets where name = $1 for update', [dataset])
+  const hanging = await session(world, { connectionString: world.config.database, query_timeout: 1_000 })
+  hanging.failing.set('archive', 'pointer.read')
+  const late = await rollbackDirect(hanging, request)
+  expect(late.json).toMatchObject({
+    by: 'breakGlass',
+    from: tags[3],
+    to: tags[2],
+    isHealthy: true,
+    behind: [{ store: 'archive', why: expect.stringContaining('Expected archive to answer') }],
+  })
+  expect(hanging.notes.join('\n')).toMatch(/PostgreSQL does not answer.*break-glass/)
+  expect(hanging.notes.join('\n')).toMatch(/archive .*did not take it over.*Expected archive to answer/)
+  const options = '-c statement_timeout=500'
+  const cut = await rollbackDirect(await session(world, { connectionString: world.config.database, options }), request)
+  expect(cut.json).toMatchObject({ by: 'breakGlass', from: tags[2], to: tags[1], behind: [] })
+  await holder.query('rollback')
+  holder.release()
+  expect((await world.pointer('archive')).active?.tag).toBe(tags[1])
+
+  // Down altogether; a further store that was never published to follows nobody.
+  const down = await session(world, `postgres://postgres@127.0.0.1:${await freePort()}/${randomUUID()}`)
+  expect((await rollbackDirect(down, request)).json).toMatchObject({ by: 'breakGlass', to: tags[0], behind: [] })
+  // What waited was not made later, and the registry takes the rest over.
+  await world.worker()
+  expect(await world.refreshFailure()).toMatchObject({ cause: { message: expect.stringMatching(/hold/) } })
+  expect((await world.pointer()).breakGlass).toEqual([])
+  expect((await world.pointer()).active?.tag).toBe(tags[0])
+})
