@@ -109,11 +109,11 @@ async function keysOf(
   )
   const keys = new Map<string, string[]>()
   for (const [name, index] of Object.entries(manifest.indexes)) {
-    // Taken out of the definition since.
-    if (candidate.indexes[name] === undefined) continue
     const recent = reports.flat().flatMap(({ recentKeys }) => recentKeys[name] ?? [])
     const where = { dataset, index: name, tag: manifest.tag }
-    const sampled = await sampleBlocks(store.data, where, index, Math.min(keysMax, index.count))
+    // Taken out of the definition: that matters to readers that ask for it, and to nobody else.
+    const isTakenOut = candidate.indexes[name] === undefined
+    const sampled = isTakenOut ? [] : await sampleBlocks(store.data, where, index, Math.min(keysMax, index.count))
     const all = [...recent, ...sampled.map(({ key }) => key.toString('utf8'))]
     keys.set(name, [...new Set(all)].slice(0, keysMax))
   }

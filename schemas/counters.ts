@@ -26,7 +26,7 @@ export const counterReportSchema = z.object({
   reads: count,
   /** Of them, those that found nothing. */
   misses: count,
-  /** Calls that this version could not answer: damaged, missing, of another shape, or not in time. */
+  /** Calls that this version could not answer: damaged, missing, of another shape, or without an index that the version before had. */
   errors: count,
   /** What the application said by `reportBad`. */
   bad: count,

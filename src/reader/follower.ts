@@ -298,8 +298,9 @@ export class Follower {
   #openedAside(source: Source, canaryId: string, version: OpenVersion): void {
     const now = this.#serving
     const candidate = now?.source === source && now.standing === 'confirmed' ? now.pointer.candidate : null
-    if (now !== null && candidate?.canaryId === canaryId)
-      this.#adopt({ ...now, aside: this.#candidateSide.aside(version, candidate) })
+    if (now === null || candidate?.canaryId !== canaryId) return
+    comesAfter(now.version, version)
+    this.#adopt({ ...now, aside: this.#candidateSide.aside(version, candidate) })
   }
 
   #see(pointer: Pointer): void {
@@ -354,6 +355,7 @@ export class Follower {
   #adopt(next: Serving, failure: unknown = null): void {
     const before = this.#serving
     this.#serving = next
+    if (before !== null) comesAfter(before.version, next.version)
     if (next.standing === 'confirmed') {
       this.#newest = next
       this.#toldStale = false
@@ -442,6 +444,14 @@ export class Follower {
     if (this.failing !== null) return unreachable(this.failing.error)
     return this.#confirm(source).then(() => false, unreachable)
   }
+}
+
+/** What readers had before counts against a version that lacks it; also when it is opened anew, in another store. */
+function comesAfter(before: OpenVersion, next: OpenVersion): void {
+  if (before === next) return
+  const { indexesBefore } = before.tally
+  const isSame = sameContent(before.ref, next.ref)
+  next.tally.indexesBefore = isSame ? indexesBefore : new Set(before.indexes.keys())
 }
 
 /** The version when it is open already: the one that is served, or the canary's candidate that was flipped to. */

@@ -305,10 +305,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   async #insteadOf(version: OpenVersion, error: unknown): Promise<OpenVersion> {
     const { serving } = this.#follower
     if (version.isCandidate && version !== serving.version) {
-      // That it lacks an index counts where the active version has it: else what was asked is wrong.
-      const lacks = isSnapflipError(error, 'UNKNOWN_INDEX') && serving.version.indexes.has(`${error.details.index}`)
-      if (lacks) version.tally.lacked()
-      else version.tally.failed(error)
+      version.tally.failed(error)
       this.#candidateFallbacks++
       return serving.version
     }

@@ -36,6 +36,8 @@ export function combine(a: Counts, b: Counts, sign: 1 | -1): Counts {
 export class Tally {
   readonly own = noCounts()
   readonly all: Counts
+  /** Indexes of the version that readers had before this one: whoever asks for one of them has not asked wrongly. */
+  indexesBefore: ReadonlySet<string> = new Set()
 
   constructor(all: Counts) {
     this.all = all
@@ -52,11 +54,8 @@ export class Tally {
 
   /** Counts what the version is to blame for. A store that does not answer is no version's fault, nor is what was asked wrongly. */
   failed(error: unknown): void {
-    if (isFault(error)) this.lacked()
-  }
-
-  /** The version lacks an index that another has. */
-  lacked(): void {
+    const lacks = isSnapflipError(error, 'UNKNOWN_INDEX') && this.indexesBefore.has(`${error.details.index}`)
+    if (!lacks && !isFault(error)) return
     this.own.errors++
     this.all.errors++
   }

@@ -99,7 +99,8 @@ test('a pin of a reader on the candidate’s side is on the active version when 
 
 test('what the candidate cannot answer the active version does, and it counts against the candidate', async () => {
   const { store, dataset, first, second, reader, onBoth } = await twoVersions()
-  const lacking = await dataset.build({ ...shop(3), prices: { ...shop(3).prices, keyParts: 1, entries: [] } } as never)
+  const { byCategory: _, prices, products } = shop(3)
+  const lacking = await dataset.build({ products, prices: { ...prices, keyParts: 1, entries: [] } } as never)
   const canaryId = await dataset.canary(second, 0.5)
   await onBoth()
   await store.data.deleteGeneration(second.manifest.generation)
@@ -118,9 +119,28 @@ test('what the candidate cannot answer the active version does, and it counts ag
   const shaped = await dataset.canary(lacking, 0.5)
   await expect.poll(async () => (await reader.getEntry('products', 1, { for: candidateUser })).version.ordinal).toBe(3)
   expect(await reader.get('prices', ['de', '7'], { for: candidateUser })).toBe(100)
+  expect(await reader.list('byCategory', 'c60', { for: candidateUser })).toEqual([])
   await expect(reader.get('nosuch', 1, { for: candidateUser })).rejects.toMatchObject({ code: 'UNKNOWN_INDEX' })
   const shapedReport = async () => (await store.counters.list(shaped)).find(({ side }) => side === 'candidate')
-  await expect.poll(shapedReport).toMatchObject({ errors: 1 })
+  await expect.poll(shapedReport).toMatchObject({ errors: 2 })
+})
+
+test('an index that the version before had and the active one lacks is the active one’s fault; any other was asked for wrongly', async () => {
+  const { store, dataset, reader, connect } = await twoVersions()
+  const { prices: _, ...without } = shop(3)
+  await dataset.publish(without)
+  await expect.poll(() => reader.version.ordinal, { timeout: 10_000 }).toBe(3)
+  const codeOf = (index: string) => reader.get(index, ['de', '7']).catch((error) => error.code)
+  expect([await codeOf('prices'), await codeOf('nosuch')]).toEqual(['UNKNOWN_INDEX', 'UNKNOWN_INDEX'])
+  await using pin = await reader.pin()
+  await expect(pin.get('prices', ['de', '7'])).rejects.toMatchObject({ code: 'UNKNOWN_INDEX' })
+  expect(reader.counters).toMatchObject({ reads: 0, errors: 2 })
+  const { flipId } = (await dataset.pointer()) ?? {}
+  await expect.poll(() => store.counters.list(flipId ?? '')).toMatchObject([{ side: 'active', errors: 2 }])
+  // Opened by whom it is the first version to, it is as it is.
+  const later = kept(await openReader([await connect()], dataset.name, { reportMs: 0 }))
+  await expect(later.get('prices', ['de', '7'])).rejects.toMatchObject({ code: 'UNKNOWN_INDEX' })
+  expect(later.counters).toMatchObject({ errors: 0 })
 })
 
 test('a candidate that cannot be opened leaves readers on the active version, and counts', async () => {

@@ -345,3 +345,15 @@ test('a store whose version is damaged is left for the next one', async () => {
   expect(await reader.get('products', 1)).toEqual({ id: 1, mark: 1 })
   expect(reader.store).toBe(spareStore.url)
 })
+
+test('what a version lacks is its fault also where another store answers with it', async () => {
+  const { preferred, spare, reader, stores } = await twoStores('the same epoch', { reportMs: 0 })
+  const { prices: _, ...without } = shop(3)
+  await spare.publish(without)
+  await preferred.publish(without)
+  await expect.poll(() => reader.version.ordinal, { timeout: 10_000 }).toBe(3)
+  stores[0].down = true
+  await expect.poll(() => reader.store, { timeout: 10_000 }).toBe(spare.store.url)
+  await expect(reader.get('prices', ['de', '7'])).rejects.toMatchObject({ code: 'UNKNOWN_INDEX' })
+  expect(reader.counters).toMatchObject({ errors: 1 })
+})
