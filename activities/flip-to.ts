@@ -3,6 +3,7 @@ import { flipRequestSchema } from '../schemas/refresh.ts'
 import type { BakePolicy } from '../schemas/watch.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
 import { requireNoDrill } from '../src/registry/drills.ts'
+import { requireFree } from '../src/registry/intend-flip.ts'
 import { refOf } from '../src/registry/known-pointer.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { absorbBreakGlass } from './absorb.ts'
@@ -46,6 +47,7 @@ export const planFlipTo =
       await requireNoDrill(deps.pool, dataset)
       const pointer = (await store.pointer.read())?.pointer ?? null
       const row = await versionRow(deps.pool, dataset, to)
+      await requireFree(deps.pool, row)
       const version = refOf(row)
       const active = pointer?.active ?? null
       const details = { dataset, tag: to }

@@ -32,10 +32,11 @@ export const preflip =
   (deps: Deps) =>
   ({ refreshId, dataset, from, version, isAgain = false }: PreflipRequest): Promise<void> =>
     asActivity(async (tell, signal) => {
+      const todo = isAgain ? `\`snapflip versions ${dataset}\` lists the others.` : 'Refresh again.'
       const refuse = (expected: string, found: string) =>
         new SnapflipError(
           'PREFLIP_REFUSED',
-          `${version.tag} of ${dataset} is not flipped to: expected ${expected}, found ${found}. Refresh again.`,
+          `${version.tag} of ${dataset} is not flipped to: expected ${expected}, found ${found}. ${todo}`,
           { dataset, tag: version.tag },
         )
       const store = await deps.store(dataset)

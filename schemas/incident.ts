@@ -24,7 +24,7 @@ const movementSchema = z.object({
   actor: z.string(),
   reason: z.string().nullable(),
   outcome: z.enum(['confirmed', 'refused', 'failed']).nullable(),
-  /** Of what it leaves: the first alert, failed bake or refusing gate before it. A rollback without one was a person's own idea. */
+  /** Of what it leaves: the first alert or failed bake since readers were on it. A rollback without one was a person's own idea. */
   detectedAt: time.nullable(),
   detectedBy: z.string().nullable(),
   wantedAt: time,

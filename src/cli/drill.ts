@@ -25,7 +25,7 @@ export function drill(program: Command): void {
       ['snapflip drill shop --end', 'brings readers back from a drill that did not end'],
     ],
     more: 'Readers really move; no hold, no quarantine, and what was served before is served again at its end. Refused are a dataset on hold, with an open refresh, a canary or a bake, and one without a version before (--no-op does with one). A rollback that comes in between stands: the drill ends as OVERTAKEN.',
-    ends: ['CONFLICT', 'REFRESH_RUNNING', 'ON_HOLD', 'FORBIDDEN'],
+    ends: ['CONFLICT', 'REFRESH_RUNNING', 'FORBIDDEN'],
   })
     .option('--reason <text>', 'kept in the history', reason)
     .option('--no-op', 'flip to the version that is active')

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { type FlipToOutcome, WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { DETACHED, follow } from './follow.ts'
 import { reason } from './reason.ts'
+import { requireTag } from './require-tag.ts'
 import type { Session } from './session.ts'
 import { startWorkflow } from './start-workflow.ts'
 import { ticketed } from './ticketed.ts'
@@ -33,6 +34,7 @@ export function flip(program: Command): void {
 
 async function run(session: Session, { reason }: Options, dataset: string, to: string): Promise<Answer> {
   await session.dataset(dataset)
+  await requireTag(session, dataset, to)
   const workflowId = WORKFLOW_ID.flipTo(dataset)
   const request = await ticketed(session, 'flip', { dataset, to, reason })
   const { client, handle } = await startWorkflow(session, 'flipTo', workflowId, request, {

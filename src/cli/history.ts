@@ -85,16 +85,18 @@ function csv(entries: readonly HistoryEntry[]): string {
   return stringify(rows, { header: true, columns, escape_formulas: true }).trimEnd()
 }
 
-/** What people look for: the reason first, and no ids nor hashes, which --json has. */
-function summary(detail: Record<string, unknown>): string {
-  const { reason, ...others } = detail
+/** What people look for: what was said first, and no ids nor hashes, which --json has. */
+function summary({ reason, summary, why, ...others }: Record<string, unknown>): string {
+  const said = [reason, summary, why].filter((text): text is string => typeof text === 'string' && text !== '')
   const parts = Object.entries(others)
     .filter(
       ([name, value]) =>
-        value !== null && typeof value !== 'object' && !/Id$|^digest$|^manifest$|^generation$/.test(name),
+        value !== null &&
+        typeof value !== 'object' &&
+        !/(Id|Digest|Sha256)$|^(digest|manifest|generation|alert|incident)$/.test(name),
     )
     .map(([name, value]) => `${name} ${value}`)
-  const text = [...(typeof reason === 'string' && reason !== '' ? [reason] : []), ...parts].join('; ')
+  const text = [...said, ...parts].join('; ')
   return text.length > DETAIL_CHARS_MAX ? `${text.slice(0, DETAIL_CHARS_MAX - 1)}…` : text
 }
 

@@ -1,12 +1,11 @@
 import type { Command } from 'commander'
-import { tagSchema } from '../../schemas/pointer.ts'
 import { type RollbackOutcome, WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { DETACHED, follow } from './follow.ts'
 import { reason } from './reason.ts'
+import { requireTag } from './require-tag.ts'
 import type { Session } from './session.ts'
 import { startWorkflow } from './start-workflow.ts'
 import { ticketed } from './ticketed.ts'
-import { unknownVersion } from './unknown-version.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
 interface Options extends CommonOptions {
@@ -68,11 +67,4 @@ async function run(session: Session, options: Options, dataset: string): Promise
     json: outcome,
     text: outcome.summary,
   }
-}
-
-/** What the store has: a rollback needs neither source nor registry, and a mistyped tag shall not need a worker to be found out. */
-async function requireTag(session: Session, dataset: string, tag: string): Promise<void> {
-  const store = await session.store(dataset)
-  if (tagSchema.safeParse(tag).success && (await store.data.readManifest(tag)) !== null) return
-  throw unknownVersion(dataset, tag, await store.data.listManifests())
 }

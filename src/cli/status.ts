@@ -207,7 +207,12 @@ function detail(standing: Standing): string {
     ['fresh as of', freshOf(standing)],
     ['epoch', pointer.value === null ? null : formatEpoch(pointer.value.epoch)],
     ...standing.watched.map((watch) => [watch.kind, watchText(watch)] as const),
-    ['hold', hold === null ? null : `by ${hold.by} since ${formatTime(hold.at)}: ${hold.reason}`],
+    [
+      'hold',
+      hold === null
+        ? null
+        : `by ${hold.by} since ${formatTime(hold.at)}: ${hold.reason}; \`snapflip resume ${standing.dataset} --reason …\` lifts it`,
+    ],
     ['quarantined', pointer.value?.quarantined.join(', ') || null],
     ...standing.stores.map((further) => [`store ${further.name}`, standingText(further)] as const),
     ['versions', counts.join(', ') || null],

@@ -95,8 +95,15 @@ async function movementOf(
   stores: (dataset: string) => Promise<readonly Store[]>,
 ): Promise<Incident['movements'][number]> {
   const { flipId, dataset, kind, from, to, actor, reason, outcome, intendedAt, settledAt, epoch, breakGlass } = flip
+  const [left] = await readFlips(
+    pool,
+    `where dataset = $1 and to_tag = $2 and outcome = 'confirmed' and (epoch, epoch_break_glass) < ($3, $4)
+      order by epoch desc, epoch_break_glass desc limit 1`,
+    [dataset, from, epoch, breakGlass],
+  )
+  // A drill is about nothing that was found; what was told before readers were on it, they were let see in spite of.
   const [detected] =
-    from === null
+    left === undefined || kind === 'drill'
       ? []
       : [
           ...alerts.map(({ raisedAt: at, version, dataset, kind }) => ({ at, version, dataset, by: `alert ${kind}` })),
@@ -104,14 +111,9 @@ async function movementOf(
             .filter((entry) => entry.kind === 'bake.failed')
             .map(({ at, version, dataset, kind }) => ({ at, version, dataset, by: kind })),
         ]
-          .filter((signal) => signal.dataset === dataset && signal.version === from && signal.at <= intendedAt)
+          .filter((signal) => signal.dataset === dataset && signal.version === from)
+          .filter(({ at }) => at >= left.intendedAt && at <= intendedAt)
           .sort((a, b) => a.at.getTime() - b.at.getTime())
-  const [left] = await readFlips(
-    pool,
-    `where dataset = $1 and to_tag = $2 and outcome = 'confirmed' and (epoch, epoch_break_glass) < ($3, $4)
-      order by epoch desc, epoch_break_glass desc limit 1`,
-    [dataset, from, epoch, breakGlass],
-  )
   return {
     ...{ flipId, dataset, kind, from, to, actor, reason, outcome },
     detectedAt: detected?.at.toISOString() ?? null,

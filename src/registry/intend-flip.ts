@@ -112,7 +112,7 @@ async function requireNotRuledOut(client: pg.ClientBase, { dataset, flipId, kind
 }
 
 /** Neither flips nor rollbacks go to a quarantined or retired version. */
-export async function requireFree(client: pg.ClientBase, { dataset, tag, state }: VersionRow): Promise<void> {
+export async function requireFree(db: Db, { dataset, tag, state }: VersionRow): Promise<void> {
   const look = `\`snapflip versions ${dataset}\` lists what is left.`
   if (state === 'retired' || state === 'swept') {
     throw new SnapflipError(
@@ -125,7 +125,7 @@ export async function requireFree(client: pg.ClientBase, { dataset, tag, state }
       },
     )
   }
-  const { rows } = await client.query<{ by: string; reason: string }>(
+  const { rows } = await db.query<{ by: string; reason: string }>(
     'select by, reason from snapflip.quarantines where dataset = $1 and tag = $2 and lifted_at is null',
     [dataset, tag],
   )
@@ -133,7 +133,8 @@ export async function requireFree(client: pg.ClientBase, { dataset, tag, state }
   if (quarantine === undefined) return
   throw new SnapflipError(
     'VERSION_QUARANTINED',
-    `Expected a version of ${dataset} that is not quarantined, found ${tag} quarantined by ${quarantine.by}: ${quarantine.reason}. ${look}`,
+    `Expected a version of ${dataset} that is not quarantined, found ${tag} quarantined by ${quarantine.by}: ${quarantine.reason}. ` +
+      `If it is good after all, \`snapflip release ${dataset} ${tag} --reason …\`; ${look}`,
     { dataset, tag, by: quarantine.by, reason: quarantine.reason },
   )
 }

@@ -44,6 +44,14 @@ test('a quarantined version is neither a rollback target nor to be named as one;
   const refused = await project.run(['rollback', project.dataset, '--to', second, '--reason', 'try'])
   expect(refused).toMatchObject({ code: 7, stderr: expect.stringContaining('VERSION_QUARANTINED') })
 
+  const forward = await project.run(['flip', project.dataset, second, '--reason', 'try'])
+  expect(forward).toMatchObject({
+    code: 7,
+    stderr: expect.stringMatching(/VERSION_QUARANTINED: .*wrong currency\. .*`snapflip release \w+ v\S+ --reason …`/),
+  })
+  const mistyped = await project.run(['flip', project.dataset, 'v20260518', '--reason', 'try'])
+  expect(mistyped).toMatchObject({ code: 3, stderr: expect.stringContaining(`lists them all`) })
+
   const lift = ['release', project.dataset, second, '--reason', 'it was the reader', '--json']
   expect(json(await project.run(lift))).toMatchObject({ tag: second, released: true })
   expect(json(await project.run(lift))).toMatchObject({ released: false })

@@ -30,7 +30,7 @@ test('an incident holds the times from what detected it to the last reader, with
     const sent = { runbook: 'runbooks/bad-version.md', actor: null, sinks: ['pager'], delivered: ['pager'] }
     await raiseAlert(pool, { ...alert, ...sent, kind: 'VERIFY_FAILED', incident: flipId })
     await move(pool, { kind: 'rollback', from: bad, to: first })
-    await flipped(pool, first)
+    const third = await flipped(pool, first)
 
     const window = await windowOfFlip(pool, flipId)
     if (window === null) throw new Error('the flip is not known')
@@ -58,6 +58,18 @@ test('an incident holds the times from what detected it to the last reader, with
     expect(found.timeline.map(({ seq }) => seq)).toEqual(found.timeline.map(({ seq }) => seq).toSorted((a, b) => a - b))
     // What the version before was built by is another story.
     expect(found.timeline.filter(({ kind, version }) => kind === 'version.sealed' && version === first)).toEqual([])
+    // Of what a drill leaves nothing need have been found; nor is it what was found before readers were on it.
+    await raiseAlert(pool, { ...alert, ...sent, id: randomUUID(), version: third, kind: 'GATE_REFUSED', incident: 'x' })
+    const drill = await move(pool, { kind: 'drill', from: third, to: first })
+    const since = new Date(Date.now() - 60_000)
+    const drilled = { dataset: DATASET, flipId: null, since, until: new Date(Date.now() + 60_000) }
+    const all = await gatherIncident(pool, drilled, async () => [store])
+    expect(all.movements.find((each) => each.flipId === drill)).toMatchObject({ kind: 'drill', detectedBy: null })
+    await move(pool, { kind: 'drill', from: first, to: third })
+    const again = await move(pool, { kind: 'rollback', from: third, to: first })
+    const later = await gatherIncident(pool, drilled, async () => [store])
+    expect(later.movements.find((each) => each.flipId === again)).toMatchObject({ detectedAt: null, detectedBy: null })
+
     expect(await windowOfFlip(pool, randomUUID())).toBeNull()
   } finally {
     await store.close()

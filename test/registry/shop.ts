@@ -6,6 +6,7 @@ import { allocateVersion } from '../../src/registry/allocate-version.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { beginGeneration } from '../../src/registry/begin-generation.ts'
 import { closeRefresh } from '../../src/registry/close-refresh.ts'
+import type { FlipKind } from '../../src/registry/flips.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
 import { openRefresh, type RefreshToOpen } from '../../src/registry/open-refresh.ts'
 import { recordGates } from '../../src/registry/record-gates.ts'
@@ -125,10 +126,10 @@ export async function flipped(db: Db, from: string | null): Promise<string> {
   return tag
 }
 
-/** Intends and confirms a flip or rollback. */
+/** Intends and confirms it. */
 export async function move(
   db: Db,
-  { kind, from, to, refreshId }: { kind: 'flip' | 'rollback'; from: string | null; to: string; refreshId?: string },
+  { kind, from, to, refreshId }: { kind: FlipKind; from: string | null; to: string; refreshId?: string },
 ): Promise<string> {
   const flipId = randomUUID()
   await intendFlip(db, {
