@@ -7,6 +7,8 @@ import type { Store } from '../stores/ports.ts'
 export interface Watched {
   kind: 'canary' | 'bake'
   tag: string
+  /** What comes of how its readers fare. */
+  end: 'judged' | 'taken back' | 'told'
   /** Of the readers; null in a bake. */
   share: number | null
   until: string | null
@@ -27,14 +29,18 @@ export async function watchesOf(
   if (candidate !== null) {
     const { canaryId, version, share } = candidate
     const until = canary?.canaryId === canaryId ? canary.endsAt.toISOString() : null
-    watched.push({ kind: 'canary', tag: version.tag, share, until, ...(await counted(store, canaryId, version.tag)) })
+    const { tag } = version
+    const counts = await counted(store, canaryId, tag)
+    watched.push({ kind: 'canary', tag, end: 'judged', share, until, ...counts })
   }
   // Of a rollback the registry alone has it: its version was a rollback target before.
   const isBaking = lastFlip?.bakeUntil != null && lastFlip.bakeOutcome === null && lastFlip.outcome === 'confirmed'
   if (isBaking && pointer?.flipId === lastFlip.flipId) {
-    const { flipId, to, bakeUntil } = lastFlip
+    const { flipId, kind, to, bakeUntil } = lastFlip
     const until = bakeUntil?.toISOString() ?? null
-    watched.push({ kind: 'bake', tag: to, share: null, until, ...(await counted(store, flipId, to)) })
+    // A rollback never moves the pointer again by itself.
+    const end = kind === 'rollback' ? 'told' : 'taken back'
+    watched.push({ kind: 'bake', tag: to, end, share: null, until, ...(await counted(store, flipId, to)) })
   }
   return watched
 }
@@ -45,10 +51,16 @@ async function counted(store: Store, watchId: string, tag: string): Promise<Pick
   return { reads: counts.reduce((sum, count) => sum + count, 0), readers: counts.length }
 }
 
-export function watchText({ tag, share, until, reads, readers }: Watched): string {
+const ENDS: Record<Watched['end'], string> = {
+  judged: 'flipped to at its end, judged by how its readers fare',
+  'taken back': 'taken back by itself if its readers fare worse',
+  told: 'an alert if its readers fare worse',
+}
+
+export function watchText({ tag, end, share, until, reads, readers }: Watched): string {
   const who = share === null ? tag : `${tag} for ${Number((share * 100).toPrecision(3))} % of the readers`
   const left = until === null ? '' : `, ${timeLeft(Date.parse(until) - Date.now())}`
-  return `${who}${left}: ${reads} reads by ${readers} readers so far`
+  return `${who}${left}: ${reads} reads by ${readers} readers so far; ${ENDS[end]}`
 }
 
 function timeLeft(ms: number): string {

@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { waitUntil } from '../../src/local/wait-until.ts'
 import { INDEXES, type Project, testProject } from './project.ts'
 import { json, type startSnapflip } from './run.ts'
 
@@ -149,4 +150,25 @@ test('show --keys tells which keys a gate found to be ambiguous, from the blocks
     await project.run(['show', project.dataset, tag, '--keys', '--json']),
   )
   expect(Object.values(keys).sort()).toEqual(['sku7, s', 'sku8, s'])
+})
+
+test('status says of a bake under way how long it lasts and what comes of it', async () => {
+  await project.define((definition) => {
+    const dataset = definition.datasets[project.dataset]
+    if (dataset !== undefined) Object.assign(dataset, { indexes: INDEXES, bake: { forMs: 600_000 } })
+    return definition
+  })
+  expect((await project.run(['apply', '--yes', '--move'])).code).toBe(0)
+  worker.kill('SIGTERM')
+  await worker.ended
+  worker = project.start(['worker', '--work-dir', `${project.folder}/work`])
+  const bakes = await project.run(['refresh', project.dataset, '--no-wait'])
+  expect(bakes.code).toBe(0)
+  const told = await waitUntil('the bake to have begun', async () => {
+    const { stdout } = await project.run(['status', project.dataset])
+    return /^bake .*$/m.exec(stdout)?.[0]
+  })
+  expect(told).toMatch(
+    /^bake +v\S+, \d+ min left: 0 reads by 0 readers so far; taken back by itself if its readers fare worse$/,
+  )
 })
