@@ -20,6 +20,7 @@ import { currentDefinition } from '../registry/current-definition.ts'
 import { furtherStores } from '../registry/further-stores.ts'
 import type { Db } from '../registry/transaction.ts'
 import { nextParent } from './next-parent.ts'
+import { policyLines } from './policy-lines.ts'
 import type { Session } from './session.ts'
 import { tableNames, usedElsewhere } from './used-tables.ts'
 
@@ -44,6 +45,8 @@ export interface DatasetPlan {
   definition: 'new' | 'changed' | 'as applied'
   /** Of a changed one, against the policy in force. */
   changes: DefinitionChange[]
+  /** What a new one says of its refreshes, a sentence each. */
+  policy: string[]
   attach: string[]
   /** Tables that this definition no longer uses, nor any other. */
   detach: string[]
@@ -111,6 +114,7 @@ export async function planOf(
     dataset,
     definition: applied === null ? 'new' : changes.length === 0 ? 'as applied' : 'changed',
     changes,
+    policy: applied === null ? policyLines(definition) : [],
     attach: capturedTables(sources)
       .filter((table) => captureFault(table) !== null)
       .map(({ name }) => name),

@@ -75,8 +75,12 @@ export function migrationsText(migrations: readonly string[]): string {
 }
 
 export function planText(plan: DatasetPlan): string {
-  const { dataset, definition, changes, attach, detach, lost, indexes, schedule, store, furtherStores } = plan
-  const lines = [`${dataset}: definition ${definition}`, ...changes.map((change) => `  ~ ${changeText(change)}`)]
+  const { dataset, definition, changes, policy, attach, detach, lost, indexes, schedule, store, furtherStores } = plan
+  const lines = [
+    `${dataset}: definition ${definition}`,
+    ...changes.map((change) => `  ~ ${changeText(change)}`),
+    ...policy.map((line) => `  ${line}`),
+  ]
   if (store.movedFrom !== null)
     lines.push(
       `  MOVES from ${store.movedFrom} to ${store.url}: built anew there, unless its versions were brought along`,

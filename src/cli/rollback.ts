@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { type RollbackOutcome, WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { isSnapflipError, SnapflipError } from '../core/errors.ts'
 import { DETACHED, follow } from './follow.ts'
 import { reason } from './reason.ts'
 import { requireTag } from './require-tag.ts'
@@ -43,6 +44,17 @@ async function run(session: Session, options: Options, dataset: string): Promise
     const { rollbackDirect } = await import('./rollback-direct.ts')
     return rollbackDirect(session, { dataset, reason, ...(to === undefined ? {} : { to }) })
   }
+  return byWorkflow(session, { dataset, reason, to }).catch((error: unknown) => {
+    if (!isSnapflipError(error, 'TEMPORAL_UNREACHABLE') && !isSnapflipError(error, 'POSTGRES_UNREACHABLE')) throw error
+    const message = `${error.message} Without waiting for it: \`snapflip rollback ${dataset} --direct --reason …\`.`
+    throw new SnapflipError(error.code, message, error.details, error)
+  })
+}
+
+async function byWorkflow(
+  session: Session,
+  { dataset, reason, to }: { dataset: string; reason: string; to: string | undefined },
+): Promise<Answer> {
   const workflowId = WORKFLOW_ID.rollback(dataset)
   const { client, handle } = await startWorkflow(
     session,
@@ -50,8 +62,8 @@ async function run(session: Session, options: Options, dataset: string): Promise
     workflowId,
     await ticketed(session, 'rollback', {
       dataset,
-      reason: options.reason,
-      ...(options.to === undefined ? {} : { to: options.to }),
+      reason,
+      ...(to === undefined ? {} : { to }),
     }),
     {
       code: 'CONFLICT',

@@ -13,6 +13,7 @@ import {
   unpauseSchedule,
 } from '../temporal/schedules.ts'
 import { temporalOf } from './follow.ts'
+import { reason } from './reason.ts'
 import type { Session } from './session.ts'
 import { card, formatTime, table } from './table.ts'
 import { temporalFailure } from './temporal.ts'
@@ -35,8 +36,8 @@ export function schedule(program: Command): void {
     ],
     ends: ['FORBIDDEN'],
   })
-    .option('--pause <reason>', 'no runs until --unpause')
-    .option('--unpause <reason>', 'runs again')
+    .option('--pause <reason>', 'no runs until --unpause', reason)
+    .option('--unpause <reason>', 'runs again', reason)
     .option('--trigger', 'a run now')
     .action(act<Options, [string]>(run))
 }

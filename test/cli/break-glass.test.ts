@@ -85,7 +85,10 @@ test('with Temporal down, --direct takes readers back by the registry, and looks
   const reader = await open(redis.url, project.dataset, { followLagMs: 50 })
   const pin = await reader.pin()
   await temporal(false)
-  expect((await project.run(['rollback', project.dataset, '--reason', 'prices'])).code).toBe(5)
+  expect(await project.run(['rollback', project.dataset, '--reason', 'prices'])).toMatchObject({
+    code: 5,
+    stderr: expect.stringMatching(/TEMPORAL_UNREACHABLE: .*`snapflip rollback \w+ --direct --reason …`/),
+  })
   const ran = await direct('--reason', 'prices are off')
   expect(json(ran)).toMatchObject({
     status: 'ROLLED_BACK',
