@@ -120,3 +120,28 @@ test('the store came back older', async () => {
     build: 'incremental',
   })
 })
+
+test('a policy that was changed is shown by path, before and after, and applied by `apply` alone', async () => {
+  const { pool } = project.database
+  const [me] = (await pool.query<{ name: string }>('select session_user as name')).rows
+  const numbers = async () => (await pool.query('select number from snapflip.definitions order by number')).rows
+  await project.define((definition) => {
+    const gates = { drift: { sample: 77 } }
+    Object.assign(definition.datasets[project.dataset] ?? {}, { gates, roles: { admin: [me?.name ?? ''] } })
+    return definition
+  })
+  const { code, stdout } = await project.run(['plan', project.dataset])
+  expect(code).toBe(0)
+  expect(stdout).toContain(`${project.dataset}: definition changed\n`)
+  expect(stdout.match(/^ {2}~ .*$/gm)).toEqual([
+    '  ~ gates.drift.sample: 1000 → 77',
+    `  ~ roles: nothing → {"admin":["${me?.name}"]}`,
+  ])
+  expect(await numbers()).toEqual([{ number: 1 }])
+  const applied = await project.run(['apply', '--yes'])
+  expect(applied).toMatchObject({ code: 0, stderr: expect.stringContaining('~ gates.drift.sample: 1000 → 77') })
+  expect(await numbers()).toEqual([{ number: 1 }, { number: 2 }])
+  const after = (await project.run(['plan', project.dataset])).stdout
+  expect(after).toContain('definition as applied')
+  expect(after).not.toContain(' ~ ')
+})

@@ -33,6 +33,10 @@ async function titlesIn(file: string): Promise<string[]> {
   return [...titles].map(([, , title = '']) => title.replace(/\\(.)/g, '$1'))
 }
 
+/** What is there to be run and is not, or is to fail; wherever in the file, as it may stand around others. */
+const NOT_RUN = /\b(?:it|test|describe)(?:\.\w+)*\.(?:skip|todo|skipIf|runIf|fails)\b/g
+const notRunIn = (source: string) => [...source.matchAll(NOT_RUN)].map(([call]) => call)
+
 const { promises, faults } = promisesOf(await readFile(join(root, 'docs/coverage.md'), 'utf8'))
 
 test('the page holds sentences and their tests, and nothing that is taken for neither', () => {
@@ -46,13 +50,20 @@ test.each(promises)('"$sentence" is shown by tests that are there', async ({ sho
     expect(existsSync(join(root, file)), file).toBe(true)
     const found = (await titlesIn(file)).some((each) => each.startsWith(title))
     expect(found, `${file} has no test whose title begins with "${title}"`).toBe(true)
+    expect(notRunIn(await readFile(join(root, file), 'utf8')), file).toEqual([])
   }
 })
 
-test('a test that is not there is noticed', async () => {
+test('a test that is not there, or is left out, is noticed', async () => {
   expect(promisesOf('\n## A\n- one\n  - `test/a.test.ts` › b\ntwo\n')).toEqual({
     promises: [{ sentence: 'one', shownBy: [{ file: 'test/a.test.ts', title: 'b' }] }],
     faults: ['two'],
   })
-  expect(await titlesIn('test/house/coverage.test.ts')).toContain('a test that is not there is noticed')
+  const leave = (how: string) => `  it.${how}('a promise', () => {})`
+  const left = ['skip', 'todo', 'concurrent.skip', 'fails', 'skipIf(true)'].map(leave).join('\n')
+  expect(notRunIn(left)).toEqual(['it.skip', 'it.todo', 'it.concurrent.skip', 'it.fails', 'it.skipIf'])
+  expect(notRunIn(`${leave('each([1])')} and it.only then skips it.`)).toEqual([])
+  expect(await titlesIn('test/house/coverage.test.ts')).toContain(
+    'a test that is not there, or is left out, is noticed',
+  )
 })
