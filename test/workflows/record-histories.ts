@@ -3,6 +3,16 @@ import { join } from 'node:path'
 import { Context } from '@temporalio/activity'
 import { expect, it } from 'vitest'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { SnapflipError } from '../../src/core/errors.ts'
+import { waitUntil } from '../../src/local/wait-until.ts'
+import { issueTicket, triggering } from '../../src/registry/ticket.ts'
+import {
+  continuousState,
+  pauseContinuous,
+  putContinuous,
+  triggerContinuous,
+  unpauseContinuous,
+} from '../../src/temporal/continuous.ts'
 import { damagingFlips } from '../support/damage.ts'
 import { around, makeWorld, quiet, type World, type WorldOptions } from '../support/world.ts'
 import type { Recorded } from './recorded.ts'
@@ -54,6 +64,72 @@ it('records the histories', async () => {
   )
   await cancelled.refreshFailure()
   await record(cancelled, 'cancellation', refreshOf(cancelled))
+})
+
+it('records what begins by itself', async () => {
+  const { schema, dataset } = SHOP
+  const retries = { attempts: 2, initialMs: 10, codes: ['PRIVILEGE_MISSING' as const] }
+  const waiting = await makeWorld({ schema, dataset: { ...dataset, retries } })
+  let planned = 0
+  let failing = 1
+  await waiting.worker(
+    (deps) => ({
+      ...deps,
+      builder: async () => {
+        if (planned > 2 && failing-- > 0) throw new SnapflipError('PRIVILEGE_MISSING', 'a test')
+        return deps.builder()
+      },
+    }),
+    {
+      decorateActivities: (activities) => ({
+        ...activities,
+        plan: async (request) => (planned++ === 0 ? { waitMs: 50, summary: 'waits' } : activities.plan(request)),
+      }),
+    },
+  )
+  expect(await waiting.refresh()).toMatchObject({ status: 'FLIPPED' })
+  await record(waiting, 'window-wait', WORKFLOW_ID.refresh(waiting.dataset))
+
+  // Fails once.
+  const scheduled = `${WORKFLOW_ID.scheduled(waiting.dataset)}-2026-05-18T02:00:00Z`
+  const run = await waiting.client.workflow.execute('scheduledRefresh', {
+    workflowId: scheduled,
+    taskQueue: waiting.config.temporal.taskQueue,
+    args: [{ dataset: waiting.dataset }],
+  })
+  expect(run).toMatchObject({ status: 'NOTHING_NEW' })
+  expect((await waiting.pool.query(`select from snapflip.refreshes where status = 'FAILED'`)).rowCount).toBe(1)
+  await record(waiting, 'scheduled-refresh', scheduled)
+  await record(waiting, 'scheduled-run', WORKFLOW_ID.scheduledRun(waiting.dataset))
+
+  const continuous = await makeWorld({
+    schema,
+    dataset: { ...dataset, schedule: { continuous: { atMostEveryMs: 200 } } },
+  })
+  const { client, dataset: name, config, pool } = continuous
+  await continuous.worker()
+  const { taskQueue } = config.temporal
+  await putContinuous(client, { dataset: name, atMostEveryMs: 200, taskQueue })
+  const runs = async () => (await continuousState(client, name))?.last ?? []
+  const ran = (count: number) =>
+    waitUntil(`run ${count}`, async () => ((await runs()).length >= count ? true : undefined))
+  await ran(1)
+  await pool.query('update products set price = 2 where id = 1')
+  await ran(2)
+  await pauseContinuous(client, name, 'a look')
+  const ticket = await issueTicket(pool, triggering(name))
+  await triggerContinuous(client, { dataset: name, ticket, taskQueue })
+  await ran(3)
+  await unpauseContinuous(client, name)
+  await waitUntil('it to look again', async () =>
+    (await continuousState(client, name))?.doing?.includes('looking') ? true : undefined,
+  )
+  await client.workflow.getHandle(WORKFLOW_ID.continuous(name)).cancel()
+  await client.workflow
+    .getHandle(WORKFLOW_ID.continuous(name))
+    .result()
+    .catch(() => undefined)
+  await record(continuous, 'continuous', WORKFLOW_ID.continuous(name))
 })
 
 /** Without what tells of the machine it was recorded on; replaying looks at none of that. */

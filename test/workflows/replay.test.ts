@@ -34,6 +34,8 @@ it.each([
   { name: 'compensation', steps: ['patient.settle(', 'long.verify('] },
   { name: 'compensation-rollback', steps: ['quick.flipBack(', 'long.verifyRollback('] },
   { name: 'cancellation', steps: ['quick.finish(', 'long.discard('] },
+  { name: 'scheduled-run', steps: ['quick.afterFailure(', 'quick.skipped('] },
+  { name: 'continuous', steps: ['watching)().somethingNew(', 'heavy)().gates('] },
 ] as const)('the recorded $name does not replay with steps in another order', async ({ name, steps: [one, other] }) => {
   const code = await readFile(await workflowBundle(), 'utf8')
   // Two steps take each other's place: what `patched()` would have to guard.
