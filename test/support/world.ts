@@ -62,6 +62,8 @@ export interface WorldOptions {
   version?: '15' | '18'
   /** A database of its own server, migrated, which may be stopped; without it one of the run's. */
   database?: { url: string; pool: pg.Pool }
+  /** A Temporal of its own, which may be stopped; without it that of the run. */
+  temporal?: { address: string; namespace: string }
   /** Of the test's context: concurrent tests have no other. */
   onFinished?: (close: () => Promise<void>) => void
 }
@@ -69,7 +71,7 @@ export interface WorldOptions {
 /** Everything ends with the test that made it. */
 export async function makeWorld(options: WorldOptions): Promise<World> {
   const database = options.database ?? (await testDatabase({ version: options.version ?? '18' }))
-  const temporal = await testTemporal()
+  const temporal = { ...(await testTemporal()), ...options.temporal }
   const folder = await testFolder()
   const dataset = `d${uniqueName()}`
   const storeUrl = options.storeUrl ?? `file:${join(folder.path, 'versions')}`

@@ -3,14 +3,17 @@ import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import pg from 'pg'
 import { describe, expect, it, vi } from 'vitest'
+import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { type LocalPostgres, startPostgres } from '../../src/local/postgres.ts'
 import { startRedis } from '../../src/local/redis.ts'
+import { startTemporal } from '../../src/local/temporal.ts'
 import { migrate } from '../../src/registry/migrate.ts'
 import { refreshes } from '../../src/registry/refreshes.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { versions } from '../../src/registry/versions.ts'
 import { decodeManifest } from '../../src/snapshot/manifest.ts'
 import { verifyVersion } from '../../src/snapshot/verify.ts'
+import { continuousState, putContinuous, removeContinuous } from '../../src/temporal/continuous.ts'
 import type { StoreOperation } from '../stores/faults.ts'
 import { startTcpProxy } from '../stores/tcp-proxy.ts'
 import { testFolder } from '../support/services.ts'
@@ -216,5 +219,44 @@ describe.concurrent('Redis that fails over in the middle of a refresh', () => {
     await ends(world, world.refresh())
     expect(moment.isOver).toBe(true)
     await holds(world, { isSound: true })
+  })
+})
+
+describe.concurrent('Temporal that is restarted in continuous mode', () => {
+  it('goes on: what is written while it is away is served afterwards, by the same workflow', async ({
+    onTestFinished,
+  }) => {
+    const dbFilename = join((await testFolder()).path, 'temporal.db')
+    let server = await startTemporal({ dbFilename })
+    onTestFinished(() => server.stop())
+    const continuous = { atMostEveryMs: 200 }
+    const world = await makeWorld({
+      ...SHOP,
+      dataset: { ...SHOP.dataset, schedule: { continuous } },
+      temporal: { address: server.address, namespace: server.namespace },
+      onFinished: onTestFinished as OnFinished,
+    })
+    const { client, dataset } = world
+    await world.worker()
+    await putContinuous(client, { dataset, ...continuous, taskQueue: world.config.temporal.taskQueue })
+    const serves = (price: number) =>
+      vi.waitFor(async () => {
+        const reader = await world.reader()
+        expect(await reader.get('products', '1')).toBe(price)
+      }, 60_000)
+    await serves(1)
+    const run = async () => (await client.workflow.getHandle(WORKFLOW_ID.continuous(dataset)).describe()).runId
+    const before = await run()
+
+    await server.stop()
+    await change(world)
+    server = await startTemporal({ dbFilename, port: Number(new URL(`http://${server.address}`).port) })
+    await serves(2)
+    expect(await run()).toBe(before)
+    await change(world)
+    await serves(3)
+    expect((await continuousState(client, dataset))?.last[0]).toMatchObject({ status: 'FLIPPED' })
+    await verifyHistory(world.pool)
+    await removeContinuous(client, dataset)
   })
 })
