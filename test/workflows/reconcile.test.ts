@@ -26,7 +26,7 @@ import { openStore } from '../../src/stores/open.ts'
 import type { Store } from '../../src/stores/ports.ts'
 import { FaultPlan } from '../stores/faults.ts'
 import { testFolder } from '../support/services.ts'
-import { around, makeWorld, type World } from '../support/world.ts'
+import { around, makeWorld, type World, type WorldOptions } from '../support/world.ts'
 import { onceIn, repairsOf, SHOP, setBack, worldOnRedis } from '../support/world-on-redis.ts'
 
 const alertsOf = (world: World) => world.logged.flatMap((line) => (line.alert === undefined ? [] : [line.alert]))
@@ -505,22 +505,30 @@ it('a Redis that restarts while a refresh finds nothing new costs it nothing', a
   expect(await repairsOf(world)).toEqual(['rebound, asserted'])
 })
 
-it('a version of which a restart lost a block after its gates is not flipped to', async () => {
-  const { world, redis, restart } = await worldOnRedis()
-  const fault = onceIn('flip', 'pointer.swap', async () => {
-    const [candidate] = await versions(world.pool, world.dataset)
-    await damage(world, redis, candidate?.tag as string)
-    await restart()
-  })
-  await world.worker(around(fault))
-  const first = await refreshWith(world, 1)
-  await world.pool.query('update products set price = 2 where id <= 20')
-  fault.armed = true
-  expect(failureCode(await world.refreshFailure())).toBe('PREFLIP_REFUSED')
-  expect((await world.pointer()).active?.tag).toBe(first)
-  expect((await flips(world.pool, world.dataset)).map((flip) => flip.outcome)).toEqual(['refused', 'confirmed'])
-  expect(await world.refresh()).toMatchObject({ status: 'FLIPPED' })
-})
+it.each([
+  ['flip', {}],
+  ['beginCanary', { canary: { share: 0.5, forMs: 1_000 } }],
+  ['watchCanary', { canary: { share: 0.5, forMs: 1_000, ramp: [0.6] } }],
+] satisfies [string, Partial<WorldOptions['dataset']>][])(
+  'a version of which a restart lost a block after its gates is not flipped to (%s)',
+  async (activity, more) => {
+    const { world, redis, restart } = await worldOnRedis(more)
+    const fault = onceIn(activity, 'pointer.swap', async () => {
+      const [candidate] = await versions(world.pool, world.dataset)
+      await damage(world, redis, candidate?.tag as string)
+      await restart()
+    })
+    await world.worker(around(fault))
+    const first = await refreshWith(world, 1)
+    await world.pool.query('update products set price = 2 where id <= 20')
+    fault.armed = true
+    expect(failureCode(await world.refreshFailure())).toBe('PREFLIP_REFUSED')
+    expect(await world.pointer()).toMatchObject({ active: { tag: first }, candidate: null })
+    const outcomes = (await flips(world.pool, world.dataset)).map((flip) => flip.outcome)
+    expect(outcomes).toEqual(activity === 'flip' ? ['refused', 'confirmed'] : ['confirmed'])
+    expect(await world.refresh()).toMatchObject({ status: 'FLIPPED' })
+  },
+)
 
 it('a Redis that restarts over and over ends the refresh with the flip ruled out', async () => {
   const { world, restart } = await worldOnRedis()

@@ -276,6 +276,7 @@ it('a further Redis that restarts while it takes over a flip has it afterwards; 
     expect(await priceIn(world, 'near')).toBe(price)
   }
   expect(await standing(world)).toMatchObject([{ state: 'current' }])
+  expect(world.logged.filter(({ alert }) => alert !== undefined)).toEqual([])
 
   const before = await world.pointer()
   const third = refreshWith(world, 3)
