@@ -181,7 +181,7 @@ it.each(['wait', 'end'] as const)(
       dataset: {
         indexes,
         schedule: { continuous: { atMostEveryMs: 200 } },
-        bake: { forMs: whileBaking === 'wait' ? 1_500 : 60_000, whileBaking, drift: { sample: 0 } },
+        bake: { forMs: whileBaking === 'wait' ? 3_000 : 60_000, whileBaking, drift: { sample: 0 } },
       },
     })
     const { client, dataset, pool } = world
@@ -189,19 +189,25 @@ it.each(['wait', 'end'] as const)(
     await putContinuous(client, { dataset, atMostEveryMs: 200, taskQueue: world.config.temporal.taskQueue })
     const made = (count: number) =>
       waitUntil(`${count} flips`, async () => {
-        const { rows } = await pool.query<{ bake: string | null }>(
-          `select bake_outcome as bake from snapflip.flips where outcome = 'confirmed' order by epoch`,
+        const { rows } = await pool.query(
+          `select bake_outcome as bake, lead(opened_at) over (order by epoch) > bake_ended_at as "isWaitedFor"
+           from snapflip.flips join snapflip.refreshes on refreshes.id = refresh_id
+          where outcome = 'confirmed' order by epoch`,
         )
-        return rows.length < count ? undefined : rows.map(({ bake }) => bake)
+        return rows.length < count ? undefined : rows
       })
     await made(1)
     await pool.query('update items set n = n + 1')
     await made(2)
     await pool.query('update items set n = n + 1')
-    expect((await made(3)).slice(0, 2)).toEqual(whileBaking === 'wait' ? ['baked', 'baked'] : ['cutShort', 'cutShort'])
+    const ended = { wait: { bake: 'baked', isWaitedFor: true }, end: { bake: 'cutShort', isWaitedFor: false } }[
+      whileBaking
+    ]
+    expect((await made(3)).slice(0, 2)).toEqual([ended, ended])
     // Nobody was kept from anything, nor told of a run that could not be.
     const skips = await pool.query(`select from snapflip.history where kind = 'refresh.skipped'`)
     expect(skips.rowCount).toBe(0)
     await removeContinuous(client, dataset)
   },
+  180_000,
 )
