@@ -1,6 +1,7 @@
 import type { Client, Pool } from 'pg'
 import type { Config, DatasetDefinition } from '../schemas/config.ts'
 import { SnapflipError } from '../src/core/errors.ts'
+import { own } from '../src/core/own.ts'
 import type { GateFunctions } from '../src/gates/user-function.ts'
 import type { RaiseAlert } from '../src/observe/alert.ts'
 import type { Logger } from '../src/observe/log.ts'
@@ -31,7 +32,7 @@ export interface Deps {
 }
 
 export function datasetOf(config: Config, dataset: string): DatasetDefinition {
-  const definition = config.datasets[dataset]
+  const definition = own(config.datasets, dataset)
   if (definition === undefined) {
     const known = Object.keys(config.datasets).join(', ')
     throw new SnapflipError(

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { nameSchema } from './name.ts'
 import { allowHosts, refuseUrl, variable, webhookShape } from './webhook.ts'
 
 /** What a person is told of. Each has its runbook (src/observe/alert.ts). */
@@ -51,7 +52,7 @@ export const alertsSchema = z.strictObject({
     .optional(),
   sinks: z
     .record(
-      z.string().regex(/^[A-Za-z][A-Za-z0-9_-]{0,62}$/, 'expected a name of letters, digits, _ and -'),
+      nameSchema,
       z.discriminatedUnion('kind', [webhookSinkSchema, slackSinkSchema, logSinkSchema], {
         error: 'expected "webhook", "slack" or "log"',
       }),

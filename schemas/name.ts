@@ -7,3 +7,4 @@ export const nameSchema = z
     /^[A-Za-z][A-Za-z0-9_-]{0,62}$/,
     'expected a name of letters, digits, _ and -, starting with a letter, at most 63 long',
   )
+  .refine((name) => !(name in Object.prototype), 'expected a name that not every JavaScript object has')

@@ -5,6 +5,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { type Config, configSchema, type DatasetDefinition } from '../schemas/config.ts'
 import { describeProblems } from './config-problems.ts'
 import { ERRORS, isSnapflipError, SnapflipError } from './core/errors.ts'
+import { own } from './core/own.ts'
 import { whoMay } from './core/roles.ts'
 import { gateProblems } from './gate-problems.ts'
 import type { GateFunctions } from './gates/user-function.ts'
@@ -121,12 +122,12 @@ function crossProblems(config: Config): string[] {
       )
     }
     for (const [position, code] of (retries?.codes ?? []).entries())
-      if (!(code in ERRORS))
+      if (!Object.hasOwn(ERRORS, code))
         problems.push(
           `datasets.${dataset}.retries.codes[${position}]: expected a code of runbooks/errors.md, found ${JSON.stringify(code)}`,
         )
     for (const [position, sink] of (retries?.tell ?? []).entries())
-      if (config.alerts.sinks[sink] === undefined)
+      if (own(config.alerts.sinks, sink) === undefined)
         problems.push(
           `datasets.${dataset}.retries.tell[${position}]: expected a name of \`alerts.sinks\` (${Object.keys(config.alerts.sinks).join(', ') || 'none'}), found ${JSON.stringify(sink)}`,
         )

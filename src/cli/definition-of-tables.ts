@@ -1,4 +1,5 @@
 import type { Pool } from 'pg'
+import { nameSchema } from '../../schemas/name.ts'
 
 export interface FoundTable {
   schema: string
@@ -85,7 +86,7 @@ function indexName({ schema, name }: FoundTable, taken: ReadonlyMap<string, unkn
       .slice(0, 63)
   for (let attempt = 0; ; attempt++) {
     const wanted = attempt === 0 ? plain(name) : plain(`${schema}_${name}${attempt === 1 ? '' : `_${attempt}`}`)
-    if (!taken.has(wanted)) return wanted
+    if (!taken.has(wanted) && nameSchema.safeParse(wanted).success) return wanted
   }
 }
 

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { IndexManifest, Manifest } from '../../schemas/manifest.ts'
 import { tagSchema } from '../../schemas/pointer.ts'
 import { SnapflipError } from '../core/errors.ts'
+import { own } from '../core/own.ts'
 import { decodeManifest } from '../snapshot/manifest.ts'
 import type { Store } from '../stores/ports.ts'
 import { unknownIndex } from './reader-of.ts'
@@ -75,7 +76,7 @@ async function lease(session: Session, store: Store, dataset: string, tag: strin
 }
 
 export function indexOf({ manifest }: HeldVersion, name: string): IndexManifest {
-  const index = manifest.indexes[name]
+  const index = own(manifest.indexes, name)
   if (index === undefined) throw unknownIndex(manifest.dataset, manifest.tag, name, Object.keys(manifest.indexes))
   return index
 }

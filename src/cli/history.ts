@@ -36,8 +36,8 @@ export function history(program: Command): void {
     .option('--kind <kind>', `only entries of this kind, as flip.confirmed, or of all that begin so: ${GROUPS}`, kindOf)
     .option('--actor <name>', 'only entries by this person or worker')
     .option('--tag <tag>', 'only entries of this version')
-    .option('--since <time>', 'only entries since then (ISO 8601)', moment)
-    .option('--until <time>', 'only entries before then (ISO 8601)', moment)
+    .option('--since <time>', 'only entries since then (a day, or a time with its zone)', moment)
+    .option('--until <time>', 'only entries before then (a day, or a time with its zone)', moment)
     .option('--csv', 'print all fields as CSV, the detail as JSON in one of them')
     .action(act<Options, [string]>(run))
   verb(command, {

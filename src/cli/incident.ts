@@ -41,7 +41,7 @@ export function incident(program: Command): void {
     ],
   })
     .option('--flip <id>', 'from the refresh that built its version until readers left that')
-    .option('--since <time>', 'from then on (ISO 8601)', moment)
+    .option('--since <time>', 'from then on (a day, or a time with its zone)', moment)
     .option('--until <time>', 'until then; now without it', moment)
     .option('--out <file>', 'a file that is not there yet; standard output without it')
     .addOption(new Option('--format <format>', 'json, or md for people').choices(['json', 'md']).default('json'))

@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { type Config, datasetSchema } from '../../schemas/config.ts'
+import { nameSchema } from '../../schemas/name.ts'
 import { SnapflipError } from '../core/errors.ts'
 import { FILE_NAMES, loadConfig } from '../load-config.ts'
 import { definitionText, findTables, indexesOf } from './definition-of-tables.ts'
@@ -80,7 +81,7 @@ function refuseTables(file: string, { database, store, dataset }: Options): void
 
 async function definitionOf(session: Session, options: Options) {
   const { dataset = 'shop', store = 'file:./versions' } = options
-  if (!/^[A-Za-z][A-Za-z0-9_-]{0,62}$/.test(dataset)) {
+  if (!nameSchema.safeParse(dataset).success) {
     throw new SnapflipError(
       'USAGE',
       `Expected --dataset to be letters, digits, _ and -, starting with a letter, found ${JSON.stringify(dataset)}.`,

@@ -1,5 +1,6 @@
 import type { IndexManifest } from '../../schemas/manifest.ts'
 import { isSnapflipError, SnapflipError } from '../core/errors.ts'
+import { own } from '../core/own.ts'
 import { readersOn } from '../core/readers-on.ts'
 import type { Pin } from '../reader/pin.ts'
 import type { Session } from './session.ts'
@@ -27,7 +28,7 @@ export async function readerOf(
     if (tag === undefined || !isSnapflipError(error, 'UNKNOWN_VERSION')) throw error
     throw unknownVersion(dataset, tag, await (await session.store(dataset, store)).data.listManifests())
   })
-  const definition = pin.manifest.indexes[index]
+  const definition = own(pin.manifest.indexes, index)
   if (definition === undefined) throw unknownIndex(dataset, pin.version.tag, index, Object.keys(pin.manifest.indexes))
   return { pin, definition }
 }

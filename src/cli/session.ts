@@ -3,6 +3,7 @@ import type { Client as TemporalClient } from '@temporalio/client'
 import type { Client, Pool } from 'pg'
 import type { DatasetDefinition } from '../../schemas/config.ts'
 import { SnapflipError } from '../core/errors.ts'
+import { own } from '../core/own.ts'
 import { type LoadedConfig, loadConfig } from '../load-config.ts'
 import type { FurtherStore, Store } from '../stores/ports.ts'
 import { connectTemporal } from './temporal.ts'
@@ -37,7 +38,7 @@ export class Session {
   /** @throws SnapflipError UNKNOWN_DATASET, naming those that there are. */
   async dataset(name: string): Promise<DatasetDefinition> {
     const { config, file } = await this.loaded()
-    const definition = config.datasets[name]
+    const definition = own(config.datasets, name)
     if (definition !== undefined) return definition
     const known = Object.keys(config.datasets)
     throw new SnapflipError(

@@ -91,6 +91,7 @@ describe('what is not there', () => {
     ['hold', 'nope', '--reason', 'x'],
     ['resume', 'nope', '--reason', 'x'],
     ['status', 'nope'],
+    ['status', 'constructor'],
     ['versions', 'nope'],
     ['show', 'nope', 'v20260518-01'],
     ['get', 'nope', 'products', '1'],
@@ -104,7 +105,8 @@ describe('what is not there', () => {
   ])('an unknown dataset: %s', async (...args) => {
     const ran = await project.run(args)
     expect(ran.code).toBe(3)
-    expect(ran.stderr).toMatch(/^snapflip: UNKNOWN_DATASET: Expected a dataset of .*\(shop\w+\), found "nope"\.\n$/)
+    expect(ran.stderr).toMatch(/^snapflip: UNKNOWN_DATASET: Expected a dataset of .*\(shop\w+\), found "\w+"\.\n$/)
+    expect(ran.stderr).toContain(`found "${args[1]}".`)
   })
 
   test('a version to read, when none was built yet', () =>
@@ -112,7 +114,7 @@ describe('what is not there', () => {
 
   test('an unknown index', async () => {
     for (const verb of ['get', 'explain'])
-      await refused([verb, project.dataset, 'nope', '1'], 'UNKNOWN_INDEX', 3, /products.*found "?nope/)
+      await refused([verb, project.dataset, 'toString', '1'], 'UNKNOWN_INDEX', 3, /products.*found "?toString/)
   })
 
   test('an unknown verb, an unknown flag, an argument too many or too few', async () => {

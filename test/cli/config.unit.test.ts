@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { datasetOf } from '../../activities/deps.ts'
+import { configSchema } from '../../schemas/config.ts'
 import { configJsonSchema } from '../../scripts/config-schema.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { loadConfig } from '../../src/load-config.ts'
@@ -82,6 +84,9 @@ describe('a definition is loaded', () => {
   })
 })
 
+test('a dataset by a name that every object has is not there', () =>
+  expect(() => datasetOf(configSchema.parse(PLAIN), 'constructor')).toThrow(/no dataset "constructor"/))
+
 describe('a definition that cannot be used is refused', () => {
   test.each<[what: string, definition: unknown, expected: RegExp]>([
     ['no object', [], /the definition: expected an object, found an empty list/],
@@ -160,6 +165,19 @@ describe('a definition that cannot be used is refused', () => {
       'retries of codes and sinks that are not there',
       shop({ retries: { attempts: 3, codes: ['NOPE'], tell: ['nobody'] } }),
       /retries\.codes\[0\]: expected a code of runbooks\/errors\.md, found "NOPE"[\s\S]*retries\.tell\[0\]: expected a name of `alerts\.sinks` \(none\), found "nobody"/,
+    ],
+    [
+      'names that every object has',
+      {
+        ...PLAIN,
+        stores: { hot: PLAIN.stores.hot, constructor: 'file:x' },
+      },
+      /stores\.constructor: expected a name that not every/,
+    ],
+    [
+      'codes and sinks by names that every object has',
+      shop({ retries: { attempts: 3, codes: ['toString'], tell: ['valueOf'] } }),
+      /retries\.codes\[0\]: [^\n]*found "toString"[\s\S]*retries\.tell\[0\]: [^\n]*found "valueOf"/,
     ],
     [
       'an age for what is captured',

@@ -1,7 +1,9 @@
 import { readdir } from 'node:fs/promises'
 import { Command } from 'commander'
 import { describe, expect, it, test } from 'vitest'
+import { moment } from '../../src/cli/moment.ts'
 import { commandLine } from '../../src/cli/program.ts'
+import { formatTime } from '../../src/cli/table.ts'
 import { VERBS } from '../../src/cli/verbs.ts'
 import { wordsOf } from '../house/quoted-commands.ts'
 import { json, snapflip } from './run.ts'
@@ -74,6 +76,14 @@ function parsed(words: string[]): string | null {
   }
 }
 
+test('a time on the command line is a day, or has its zone', () => {
+  expect(moment('2026-05-18').toISOString()).toBe('2026-05-18T00:00:00.000Z')
+  expect(moment('2026-05-18T09:30+02:00').toISOString()).toBe('2026-05-18T07:30:00.000Z')
+  expect(moment(formatTime('2026-05-18T09:30:00Z') as string).toISOString()).toBe('2026-05-18T09:30:00.000Z')
+  for (const text of ['5', '2026-05-18T09:30', '2026-05-18 09:30', '2026-02-30', 'May 2026'])
+    expect(() => moment(text)).toThrow(/Expected a time such as .*with its zone/)
+})
+
 test('help and version go to stdout with exit code 0', async () => {
   const [help, version] = await Promise.all([snapflip(['refresh', '--help']), snapflip(['--version'])])
   expect(help).toMatchObject({ code: 0, stderr: '' })
@@ -89,7 +99,7 @@ test.each([
   [['rollback', 'shop'], /Required option '--reason <text>' not specified/],
   [['status', 'a', 'b'], /Too many arguments/],
   [['history', 'shop', '--limit', 'x'], /Expected a whole number/],
-  [['history', 'shop', '--since', 'x'], /Expected a time such as/],
+  [['history', 'shop', '--since', '5'], /Expected a time such as/],
   [['history', 'shop', '--kind', 'fli'], /Expected a kind .*: definition, capture, .*flip/],
   [[], /Expected a verb/],
 ])('a wrong command line (%j) is told in one line, with exit code 2', async (args, expected) => {
