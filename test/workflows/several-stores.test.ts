@@ -7,6 +7,7 @@ import { takeBack } from '../../activities/flip-back.ts'
 import { followAll, takeOverUnregistered } from '../../activities/follow.ts'
 import { pinDataset, unpinDataset } from '../../activities/pin.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
+import { failureCode } from '../../src/core/failure.ts'
 import { open } from '../../src/index.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
 import { applyStore } from '../../src/registry/apply-store.ts'
@@ -60,12 +61,16 @@ const kindsOf = async (world: World) =>
 const standing = async (world: World) =>
   (await furtherStores(world.pool, world.dataset)).map(({ name, state, tag }) => ({ name, state, tag }))
 
-/** A worker for which this store fails, in these calls, while `broken`. */
-function failing(name: string, operations: readonly StoreOperation[], broken: () => boolean): (deps: Deps) => Deps {
+/** A worker for which this store fails, in these calls, while there is a `code` to fail with: none to be mended by waiting, so that nothing is waited for. */
+function failing(
+  name: string,
+  operations: readonly StoreOperation[],
+  code: () => 'STORE_UNSUITABLE' | 'CORRUPT' | null,
+): (deps: Deps) => Deps {
   return aroundFurther(name, {
     run: async (operation, call) => {
-      // Not to be mended by waiting, so that nothing is waited for.
-      if (operations.includes(operation) && broken()) throw new SnapflipError('STORE_UNSUITABLE', 'a fault of the test')
+      const fault = operations.includes(operation) ? code() : null
+      if (fault !== null) throw new SnapflipError(fault, 'a fault of the test')
       return call()
     },
   })
@@ -145,10 +150,10 @@ it('a version is staged in every store and then flipped to in the declared order
 
 it('a store that cannot be copied to stays behind, visibly, and is brought up by the next refresh', async () => {
   const world = await redisAndFolder()
-  let broken = false
+  let broken: 'STORE_UNSUITABLE' | 'CORRUPT' | null = null
   await world.worker(failing('archive', ['writer.finish', 'pointer.swap'], () => broken))
   const first = await refreshWith(world, 1)
-  broken = true
+  broken = 'STORE_UNSUITABLE'
   const second = await refreshWith(world, 2)
   expect((await world.pointer()).active?.tag).toBe(second)
   expect((await world.pointer('archive')).active?.tag).toBe(first)
@@ -158,7 +163,15 @@ it('a store that cannot be copied to stays behind, visibly, and is brought up by
   // The same incident.
   expect(world.logged.filter((line) => line.alert === 'STORE_DEGRADED')).toHaveLength(1)
 
-  broken = false
+  // What is not whole where it comes from is no fault of the store that it is copied to: readers are taken to it nowhere.
+  const { active: third } = await world.pointer()
+  broken = 'CORRUPT'
+  await world.pool.query('update products set price = 4 where id <= 20')
+  expect(failureCode(await world.refreshFailure())).toBe('CORRUPT')
+  expect((await world.pointer()).active).toEqual(third)
+  await world.pool.query('update products set price = 3 where id <= 20')
+
+  broken = null
   const up = await world.refresh()
   expect(up).toMatchObject({ status: 'NOTHING_NEW' })
   expect(await world.pointer('archive')).toMatchObject({ active: { tag: up.active }, previous: { tag: second } })
@@ -355,6 +368,16 @@ it('a store that lost all, or that another registry publishes to, is noticed; an
   await followAll({ ...deps, store: async () => late }, looking)
   expect(isLate).toBe(false)
   expect((await archive()).hold).toBeNull()
+
+  // A first store that does not answer leaves no other behind.
+  const silent = faultyStore(main, {
+    run: async (operation, call) => {
+      if (operation === 'pointer.read') throw new SnapflipError('STORE_UNREACHABLE', 'a fault of the test')
+      return call()
+    },
+  })
+  await followAll({ ...deps, store: async () => silent }, looking)
+  expect(await standing(world)).toEqual([{ name: 'archive', state: 'current', tag: first }])
 
   await rm(join(path, world.dataset), { recursive: true })
   expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW' })
