@@ -14,14 +14,7 @@ export async function checked(name: string, look: () => Promise<string>): Promis
   try {
     return { check: name, ok: true, found: await look(), todo: null, code: null }
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error)
-    return {
-      check: name,
-      ok: false,
-      found: message,
-      todo: null,
-      code: isSnapflipError(error) ? error.code : 'INTERNAL',
-    }
+    return failed(name, error)
   }
 }
 
@@ -31,4 +24,10 @@ export function bad(name: string, code: ErrorCode, found: string, todo: string):
 
 export function good(name: string, found: string): Check {
   return { check: name, ok: true, found, todo: null, code: null }
+}
+
+/** What could not even be looked at. */
+export function failed(name: string, error: unknown): Check {
+  const message = error instanceof Error ? error.message : String(error)
+  return { check: name, ok: false, found: message, todo: null, code: isSnapflipError(error) ? error.code : 'INTERNAL' }
 }
