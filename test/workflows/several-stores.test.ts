@@ -6,6 +6,8 @@ import type { Deps } from '../../activities/deps.ts'
 import { takeBack } from '../../activities/flip-back.ts'
 import { followAll, takeOverUnregistered } from '../../activities/follow.ts'
 import { pinDataset, unpinDataset } from '../../activities/pin.ts'
+import { releaseVersion } from '../../activities/quarantine.ts'
+import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode } from '../../src/core/failure.ts'
 import { open } from '../../src/index.ts'
@@ -271,6 +273,18 @@ it('a first store that came back empty is built back from a further one, with wh
   expect(await world.rollback({ to: first })).toMatchObject({ from: third.tag, to: first })
   expect(await priceIn(world, 'main')).toBe(1)
   expect(await soundDigest(world, 'main', first)).toBe((await world.pointer('archive')).active?.digest)
+
+  // What was copied back is gone forward to as ever.
+  const tag = third.tag as string
+  await releaseVersion(world.changeDeps, { dataset: world.dataset, tag, by: 'ana', reason: 'fine' })
+  await world.resume()
+  const forward = await world.client.workflow.execute('flipTo', {
+    workflowId: WORKFLOW_ID.flipTo(world.dataset),
+    taskQueue: world.config.temporal.taskQueue,
+    args: [{ dataset: world.dataset, to: tag, reason: 'it was the reader' }],
+  })
+  expect(forward).toMatchObject({ status: 'FLIPPED', from: first, to: tag })
+  expect(await priceIn(world, 'main')).toBe(3)
 })
 
 it('a further Redis that restarts while it takes over a flip has it afterwards; one that comes back empty in a bake is told of', async () => {
