@@ -1,4 +1,6 @@
+import { WORKFLOW_ID } from '../schemas/refresh.ts'
 import { endBake } from '../src/registry/end-bake.ts'
+import { confirmedFlips } from '../src/registry/flips.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
 
@@ -9,22 +11,36 @@ export interface BakeUnwatched {
   why: string
 }
 
+export const bakeUnwatched =
+  (deps: Deps) =>
+  (bake: BakeUnwatched): Promise<void> =>
+    asActivity(() => tellUnwatched(deps, bake))
+
+/**
+ * The last flip's bake should have ended by now, and nothing is at work on it: its workflow was terminated, say, or never started. Told by the next refresh.
+ */
+export async function endUnwatchedBake(deps: Deps, dataset: string): Promise<void> {
+  const [last] = await confirmedFlips(deps.pool, dataset, 1)
+  if (last?.bakeUntil == null || last.bakeOutcome !== null || last.bakeUntil.getTime() > Date.now()) return
+  const { flipId, to: tag } = last
+  const workflowId = WORKFLOW_ID.bake(dataset, flipId)
+  if (await deps.isRunning(workflowId)) return
+  await tellUnwatched(deps, { dataset, tag, flipId, why: `no workflow ${workflowId} is at work` })
+}
+
 /**
  * The watch over a version ended before its time, and not because readers left it: that is told, and recorded as cut short, so that a rollback goes
  * to what was watched to its end where there is any. The pointer goes on saying that it bakes, for the same reason.
  */
-export const bakeUnwatched =
-  (deps: Deps) =>
-  ({ dataset, tag, flipId, why }: BakeUnwatched): Promise<void> =>
-    asActivity(async () => {
-      const summary = `nobody watches ${tag} of ${dataset} any more, as its bake ended before its time: ${why}`
-      await deps.alert({
-        kind: 'COMPENSATION_FAILED',
-        dataset,
-        version: tag,
-        incident: `bake ${flipId}`,
-        summary,
-        evidence: { flipId },
-      })
-      await endBake(deps.pool, { flipId, outcome: 'cutShort', detail: { summary } })
-    })
+async function tellUnwatched(deps: Deps, { dataset, tag, flipId, why }: BakeUnwatched): Promise<void> {
+  const summary = `nobody watches ${tag} of ${dataset} any more, as its bake ended before its time: ${why}`
+  await deps.alert({
+    kind: 'COMPENSATION_FAILED',
+    dataset,
+    version: tag,
+    incident: `bake ${flipId}`,
+    summary,
+    evidence: { flipId },
+  })
+  await endBake(deps.pool, { flipId, outcome: 'cutShort', detail: { summary } })
+}

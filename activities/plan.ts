@@ -12,6 +12,7 @@ import { openRefresh, type RefreshToOpen } from '../src/registry/open-refresh.ts
 import { raiseEpoch } from '../src/registry/raise-epoch.ts'
 import { recordEvent } from '../src/registry/record.ts'
 import { absorbBreakGlass } from './absorb.ts'
+import { endUnwatchedBake } from './bake-unwatched.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { endLeftCanary } from './end-canary.ts'
 import { asActivity } from './failure.ts'
@@ -83,6 +84,7 @@ async function planRefresh(
   // Before the refresh is opened: one that is refused, because of a hold say, leaves the store repaired even so.
   const repaired = await repair(deps, store, { dataset, tell, signal })
   const absorbed = await absorbBreakGlass(deps, store, dataset)
+  await endUnwatchedBake(deps, dataset)
   await liftExpiredPin(deps, store, dataset)
   // Nothing is copied here: that would keep readers of the first store waiting for fresh data.
   await followAll(deps, { dataset, tell, signal })

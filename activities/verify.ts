@@ -70,7 +70,8 @@ async function readBack(
 ): Promise<ReadBack> {
   try {
     const read = await readThroughSdk(deps, dataset, version, tell, signal)
-    if (read === null) return await overtaken(deps, dataset, version)
+    // It may have been left since; what the whole read pinned did not hear of that.
+    if (read === null || (await flipTo(deps, dataset, version)) === null) return await overtaken(deps, dataset, version)
     if (kind === 'ROLLBACK_UNHEALTHY') await requireWhole(deps, dataset, version, { tell, signal })
     deps.log.info({ dataset, version: version.tag, step: 'verify', keys: read }, 'read back through the SDK')
     const pinned = await pinnedElsewhere(deps, dataset, version)

@@ -29,12 +29,13 @@ import { openStore } from './stores/open.ts'
 import type { Store } from './stores/ports.ts'
 import { backlogOf } from './temporal/backlog.ts'
 import { temporalTarget } from './temporal/connection.ts'
+import { isRunning } from './temporal/is-running.ts'
 import { registerSearchAttributes } from './temporal/search-attributes.ts'
 import { starterOf } from './temporal/starter.ts'
 
 /** Bound by CPU and memory. */
 const BUILDS_MAX = 2
-/** They wait, each for a dataset in continuous mode. */
+/** They wait most of the time, each for a dataset: in continuous mode, in a canary, in a bake. */
 const WATCHES_MAX = 200
 /** All others wait for the store or the database most of the time: rollbacks, flips, reading back, sweeping. */
 const ACTIVITIES_MAX = 16
@@ -102,6 +103,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
       pool,
       builder: () => connectBuilder(config.database),
       starter: (workflowId, runId) => starterOf(connection, target.namespace, { workflowId, runId }),
+      isRunning: (workflowId) => isRunning(connection, target.namespace, workflowId),
       store: (dataset) => opened(dataset),
       furtherStores: (dataset) =>
         Promise.all(

@@ -72,18 +72,6 @@ export const long = proxyActivities<Activities>({
   cancellationType,
 })
 
-/**
- * The watch over a version that readers are on: nobody else looks at it meanwhile, so that it outlives a store or database that is down for a night.
- * Given up a day after the longest bake would have ended.
- */
-export const baking = proxyActivities<Activities>({
-  startToCloseTimeout: '24 hours',
-  scheduleToCloseTimeout: '48 hours',
-  heartbeatTimeout,
-  retry,
-  cancellationType,
-})
-
 /** Of further stores: one that does not answer for some ten seconds is left behind, and brought up by a later refresh or rollback. */
 const soon = { ...retry, maximumAttempts: 5 }
 
@@ -126,5 +114,31 @@ export function watching() {
     retry,
     // What it finds after it was cancelled is of no interest.
     cancellationType: 'TRY_CANCEL',
+  })
+}
+
+/**
+ * The watch over a version that readers are on: nobody else looks at it meanwhile, so that it outlives a store or database that is down for a night.
+ * Given up a day after the longest bake would have ended. However many bake, a rollback finds a slot.
+ */
+export function baking() {
+  return proxyActivities<Activities>({
+    taskQueue: watchesQueue(workflowInfo().taskQueue),
+    startToCloseTimeout: '24 hours',
+    scheduleToCloseTimeout: '48 hours',
+    heartbeatTimeout,
+    retry,
+    cancellationType,
+  })
+}
+
+/** The comparison of a candidate with what readers are on, on the same slots: it waits most of the time. */
+export function comparing() {
+  return proxyActivities<Activities>({
+    taskQueue: watchesQueue(workflowInfo().taskQueue),
+    startToCloseTimeout: '24 hours',
+    heartbeatTimeout,
+    retry: { ...retry, maximumAttempts: 20 },
+    cancellationType,
   })
 }

@@ -20,7 +20,7 @@ export interface BakeEnd {
 export async function bake(request: BakeRequest): Promise<BakeEnd> {
   const { dataset, tag, flipId } = request
   try {
-    const { outcome, summary } = await baking.watchBake(request)
+    const { outcome, summary } = await baking().watchBake(request)
     return { status: ({ baked: 'BAKED', left: 'LEFT', unhealthy: 'UNHEALTHY' } as const)[outcome], summary }
   } catch (error) {
     if (failureCode(error) !== 'BAKE_FAILED') return await unwatched(error)

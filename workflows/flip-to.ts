@@ -1,9 +1,9 @@
-import { CancellationScope, isCancellation, startChild, uuid4, workflowInfo } from '@temporalio/workflow'
-import { type FlipToOutcome, type FlipToRequest, WORKFLOW_ID } from '../schemas/refresh.ts'
-import { failureCode } from '../src/core/failure.ts'
+import { CancellationScope, isCancellation, uuid4, workflowInfo } from '@temporalio/workflow'
+import type { FlipToOutcome, FlipToRequest } from '../schemas/refresh.ts'
+import { failureCode, failureMessage } from '../src/core/failure.ts'
 import { first, long, patient } from './activities.ts'
-import type { bake } from './bake.ts'
 import { failed } from './failed.ts'
+import { startBake } from './start-bake.ts'
 import { Steps } from './steps.ts'
 import { takeBack } from './take-back.ts'
 
@@ -16,11 +16,13 @@ export async function flipTo(request: FlipToRequest): Promise<FlipToOutcome> {
   const steps = new Steps(flipId)
   const { workflowId, runId } = workflowInfo()
   let flipped = false
+  let isToBake = false
   try {
     const plan = await steps.take('plan', `looking at ${request?.to}`, () =>
       first.planFlipTo({ request, workflowId, runId }),
     )
     const { dataset, from, version } = plan
+    isToBake = plan.bake !== undefined
     steps.searchable = plan.searchable
     steps.tell({ snapflipDataset: dataset, snapflipVersion: version.tag })
     await steps.take('preflip', `reading ${version.tag} whole`, () =>
@@ -35,13 +37,7 @@ export async function flipTo(request: FlipToRequest): Promise<FlipToOutcome> {
       )
       flipped = true
       const read = await steps.take('verify', `reading ${version.tag} back`, () => long.verify({ dataset, version }))
-      if (plan.bake !== undefined && read.isActive) {
-        await startChild<typeof bake>('bake', {
-          workflowId: WORKFLOW_ID.bake(dataset, flipId),
-          parentClosePolicy: 'ABANDON',
-          args: [{ dataset, flipId, tag: version.tag }],
-        })
-      }
+      if (isToBake && read.isActive) await startBake({ dataset, flipId, tag: version.tag })
       const summary = `${dataset} went from ${from.tag} forward to ${version.tag}; ${read.summary}`
       steps.progress = { ...steps.progress, step: 'done', tag: version.tag, summary }
       steps.tell({ snapflipOutcome: 'FLIPPED' })
@@ -54,12 +50,16 @@ export async function flipTo(request: FlipToRequest): Promise<FlipToOutcome> {
       }
     })
   } catch (error) {
-    if (!flipped || failureCode(error) !== 'VERIFY_FAILED') throw isCancellation(error) ? error : failed(error)
+    if (!flipped) throw isCancellation(error) ? error : failed(error)
     const { dataset, to: tag } = request
-    const summary = `${tag} does not read back`
-    const back = await CancellationScope.nonCancellable(() =>
-      takeBack({ dataset, tag, flipId, summary, of: `flip ${flipId}` }),
-    )
-    throw failed(error, back.summary)
+    return await CancellationScope.nonCancellable(async () => {
+      if (failureCode(error) === 'VERIFY_FAILED') {
+        const summary = `${tag} does not read back`
+        const back = await takeBack({ dataset, tag, flipId, summary, of: `flip ${flipId}` })
+        throw failed(error, back.summary)
+      }
+      if (isToBake) await startBake({ dataset, flipId, tag })
+      throw failed(error, `${dataset} went forward to ${tag}; then: ${failureMessage(error)}`)
+    })
   }
 }

@@ -1,31 +1,17 @@
-import {
-  CancellationScope,
-  CancelledFailure,
-  executeChild,
-  isCancellation,
-  sleep,
-  startChild,
-  uuid4,
-  workflowInfo,
-} from '@temporalio/workflow'
+import { CancellationScope, CancelledFailure, isCancellation, sleep, uuid4, workflowInfo } from '@temporalio/workflow'
 import type { Judged } from '../activities/gates.ts'
 import type { FlipFrom } from '../activities/parent.ts'
 import type { Plan } from '../activities/plan.ts'
 import type { VersionRef } from '../schemas/pointer.ts'
-import {
-  type RefreshOutcome,
-  type RefreshRequest,
-  type RefreshStatus,
-  type Verdict,
-  WORKFLOW_ID,
-} from '../schemas/refresh.ts'
+import type { RefreshOutcome, RefreshRequest, RefreshStatus, Verdict } from '../schemas/refresh.ts'
 import type { BakePolicy } from '../schemas/watch.ts'
 import { failureCode, failureMessage } from '../src/core/failure.ts'
-import { afterwards, first, heavy, long, patient, quick } from './activities.ts'
+import { afterwards, comparing, first, heavy, long, patient, quick } from './activities.ts'
 import { Approval } from './approval.ts'
-import { type BakeEnd, bake } from './bake.ts'
+import type { BakeEnd } from './bake.ts'
 import { failed } from './failed.ts'
 import { followEach, followIn, type Published, stageIn } from './further-stores.ts'
+import { startBake } from './start-bake.ts'
 import { Steps } from './steps.ts'
 import { failureOf, reported, takeBack, tellFailed } from './take-back.ts'
 
@@ -50,6 +36,8 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   let flipAsked = false
   let flipped = false
   let stores: Published | undefined
+  let watched: BakePolicy | undefined
+  let isWatched = false
 
   try {
     const plan = await planInWindow()
@@ -88,12 +76,13 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
         stageIn(dataset, stores as Published, version),
       ))
 
-    const { canary, bake: watched } = plan
+    const { canary } = plan
+    watched = plan.bake
     if (canary !== undefined) {
       canaryAsked = true
       const compared = await steps.take('canary', `comparing ${version.tag} with what readers are on`, async () => {
         from = (await patient.beginCanary({ refreshId, dataset, from, version, canaryId, policy: canary })).from
-        return await long.watchCanary({ dataset, canaryId, policy: canary })
+        return await comparing().watchCanary({ dataset, canaryId, policy: canary })
       })
       if (compared.verdict === 'hold') return await end('HELD', compared.summary)
       if (compared.verdict === 'reject') return await end('REJECTED', compared.summary)
@@ -243,23 +232,26 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
       return await end(taken.status, taken.summary)
     }
     if (!isCancellation(error)) await tellFailed(undone, error)
+    // Where another flip came since, it finds that out by itself.
+    if (watched !== undefined && !isWatched) await reported(undone, startWatch)
     return await end('FLIPPED', `readers are on ${tag}; then: ${summary}`)
   }
 
-  /** The bake goes on by itself, whatever becomes of this refresh; which waits for it, unless the next flip is to cut it short. */
+  /** The refresh waits for the bake, unless the next flip is to cut it short. */
   async function watch(policy: BakePolicy): Promise<{ status: BakeEnd['status'] | null; summary: string }> {
-    const child = {
-      workflowId: WORKFLOW_ID.bake(dataset, flipId),
-      parentClosePolicy: 'ABANDON',
-      // Nor is it cancelled with it.
-      cancellationType: 'ABANDON',
-      args: [{ dataset, flipId, tag: tag as string }],
-    } as const
     return await steps.take('bake', `watching ${tag}`, async () => {
-      if (policy.whileBaking === 'wait') return await executeChild(bake, child)
-      await startChild(bake, child)
+      const watching = await startWatch()
+      // Cancelled, the refresh leaves off waiting; the bake goes on.
+      if (policy.whileBaking === 'wait')
+        return await Promise.race([watching.result(), CancellationScope.current().cancelRequested])
       return { status: null, summary: `it bakes until it is left, for ${policy.forMs} ms at most` }
     })
+  }
+
+  async function startWatch() {
+    const watching = await startBake({ dataset, flipId, tag: tag as string })
+    isWatched = true
+    return watching
   }
 }
 

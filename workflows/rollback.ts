@@ -1,10 +1,11 @@
-import { CancellationScope, startChild, uuid4, workflowInfo } from '@temporalio/workflow'
-import { type RollbackOutcome, type RollbackRequest, WORKFLOW_ID } from '../schemas/refresh.ts'
-import { failureMessage } from '../src/core/failure.ts'
+import { CancellationScope, uuid4, workflowInfo } from '@temporalio/workflow'
+import type { FlippedBack } from '../activities/flip-back.ts'
+import type { RollbackOutcome, RollbackRequest } from '../schemas/refresh.ts'
+import { failureCode, failureMessage } from '../src/core/failure.ts'
 import { afterwards, first, long, patient } from './activities.ts'
-import type { bake } from './bake.ts'
 import { failed } from './failed.ts'
 import { followEach } from './further-stores.ts'
+import { startBake } from './start-bake.ts'
 import { Steps } from './steps.ts'
 
 /**
@@ -36,14 +37,13 @@ export async function rollback(request: RollbackRequest): Promise<RollbackOutcom
     const read = await steps
       .take('verify', `reading ${back.to} back`, () => long.verifyRollback({ dataset: back.dataset, tag: back.to }))
       .finally(() => others)
-    if (back.bake !== undefined && read.isActive) {
-      // Whoever asked for the rollback does not wait for it.
-      await startChild<typeof bake>('bake', {
-        workflowId: WORKFLOW_ID.bake(back.dataset, flipId),
-        parentClosePolicy: 'ABANDON',
-        args: [{ dataset: back.dataset, flipId, tag: back.to }],
+      .catch(async (failure: unknown) => {
+        // What does not read back is told already. Of what could not be read nothing is known: all the more it is watched.
+        if (failureCode(failure) !== 'VERIFY_FAILED') await watch(back)
+        throw failed(failure, `${back.summary}; then: ${failureMessage(failure)}`)
       })
-    }
+    // Whoever asked for the rollback does not wait for it.
+    if (read.isActive) await watch(back)
     steps.progress = { ...steps.progress, step: 'done', tag: back.to, summary: read.summary }
     return {
       status: 'ROLLED_BACK',
@@ -54,6 +54,10 @@ export async function rollback(request: RollbackRequest): Promise<RollbackOutcom
       durationsMs: steps.durationsMs,
     }
   })
+
+  async function watch({ dataset, to, bake }: FlippedBack): Promise<void> {
+    if (bake !== undefined) await startBake({ dataset, flipId, tag: to })
+  }
 
   async function flipBack() {
     return await (compensates ? long : first).flipBack({ flipId, request, workflowId, runId })

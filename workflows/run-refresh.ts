@@ -2,6 +2,7 @@ import { executeChild, isCancellation, patched, sleep } from '@temporalio/workfl
 import { type RefreshOutcome, type ScheduledOutcome, WORKFLOW_ID } from '../schemas/refresh.ts'
 import { failureCode, failureMessage } from '../src/core/failure.ts'
 import { quick } from './activities.ts'
+import { isRunning } from './is-running.ts'
 import { refresh } from './refresh.ts'
 
 interface Run {
@@ -45,11 +46,6 @@ export async function runRefresh({ dataset, by, reason, ticket }: Run): Promise<
       await sleep(retryInMs)
     }
   }
-}
-
-/** Whether a workflow could not be started, as one runs under its id. */
-export function isRunning(error: unknown): boolean {
-  return error instanceof Error && error.name === 'WorkflowExecutionAlreadyStartedError'
 }
 
 function outcomeOf({ status, tag, summary }: RefreshOutcome): ScheduledOutcome {

@@ -1,7 +1,8 @@
 import { executeChild, workflowInfo } from '@temporalio/workflow'
 import { type ScheduledOutcome, type ScheduledRequest, WORKFLOW_ID } from '../schemas/refresh.ts'
 import { quick } from './activities.ts'
-import { isRunning, runRefresh } from './run-refresh.ts'
+import { isRunning } from './is-running.ts'
+import { runRefresh } from './run-refresh.ts'
 
 /**
  * What a schedule starts, or a person who triggers it: the dataset's run under its fixed id, which a schedule cannot give since Temporal appends

@@ -1,7 +1,8 @@
-import { executeChild } from '@temporalio/workflow'
+import { executeChild, sleep } from '@temporalio/workflow'
 import { WORKFLOW_ID } from '../schemas/refresh.ts'
 import { failureMessage } from '../src/core/failure.ts'
 import { patient, quick } from './activities.ts'
+import { isRunning } from './is-running.ts'
 import { rollback } from './rollback.ts'
 
 /** How readers came to leave a version that is bad, or why they could not. */
@@ -21,18 +22,29 @@ export interface BadVersion {
   of: string
 }
 
+/** Several times what one takes to move readers. */
+const OTHER_ROLLBACK_MS = 5_000
+
 /**
  * The compensation of a flip: from this version alone, so that one that a person has gone back to meanwhile is not left. Where it cannot be taken
  * back, readers stay on it, and nothing is built upon it until a person has looked.
  */
 export async function takeBack(bad: BadVersion): Promise<TakenBack> {
   const { dataset, tag, summary } = bad
-  const failure = await failureOf(() =>
+  const rollBack = (workflowId: string) =>
     executeChild(rollback, {
-      workflowId: WORKFLOW_ID.rollback(dataset),
+      workflowId,
       // Goes on without this workflow.
       parentClosePolicy: 'ABANDON',
       args: [{ dataset, reason: summary, from: tag }],
+    })
+  const failure = await failureOf(() =>
+    rollBack(WORKFLOW_ID.rollback(dataset)).catch(async (error: unknown) => {
+      if (!isRunning(error)) throw error
+      // About to move readers itself: after another it would take them back twice. Or it reads its version whole still, which may take hours.
+      await sleep(OTHER_ROLLBACK_MS)
+      if ((await readersOn(bad)) !== tag) throw error
+      return rollBack(WORKFLOW_ID.rollbackBeside(dataset, bad.flipId))
     }),
   )
   if (failure === null) return { status: 'ROLLED_BACK', summary }

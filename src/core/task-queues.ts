@@ -3,7 +3,10 @@ export function buildsQueue(taskQueue: string): string {
   return `${taskQueue}-builds`
 }
 
-/** Where it looks for something new, for continuous mode: each look goes on for minutes and costs next to nothing. */
+/**
+ * Where it looks for something new, for continuous mode, and watches canaries and bakes: each goes on for minutes or hours, costs next to nothing, and
+ * must not keep a rollback waiting.
+ */
 export function watchesQueue(taskQueue: string): string {
   return `${taskQueue}-watches`
 }

@@ -1,4 +1,5 @@
 import type { NativeConnection } from '@temporalio/worker'
+import { isNotFound } from './is-running.ts'
 
 export interface Execution {
   workflowId: string
@@ -50,9 +51,7 @@ async function firstEvent(connection: NativeConnection, namespace: string, execu
     })
     return history?.events?.[0]?.workflowExecutionStartedEventAttributes ?? null
   } catch (error) {
-    if (error instanceof Error && (error as { code?: unknown }).code === GRPC_NOT_FOUND) return null
+    if (isNotFound(error)) return null
     throw error
   }
 }
-
-const GRPC_NOT_FOUND = 5

@@ -1,7 +1,8 @@
 import { ApplicationFailure, Context } from '@temporalio/activity'
-import { WorkflowFailedError } from '@temporalio/client'
-import { expect, it } from 'vitest'
+import { type WorkflowExecutionDescription, WorkflowFailedError } from '@temporalio/client'
+import { expect, it, onTestFinished } from 'vitest'
 import { pinDataset } from '../../activities/pin.ts'
+import { releaseVersion } from '../../activities/quarantine.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode, failureMessage } from '../../src/core/failure.ts'
@@ -247,27 +248,94 @@ it('cancelled while it builds, a refresh ends CANCELLED with nothing staged, and
   expect(await world.refresh()).toMatchObject({ status: 'FLIPPED' })
 })
 
-it.each(['before', 'after'] as const)('cancelled %s the pointer is set, a flip is still seen through', async (when) => {
-  const world = await makeWorld(SHOP)
-  const cancel = async () => {
-    await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).cancel()
-  }
-  let cancelled = false
+const BAKED = { ...SHOP, dataset: { ...SHOP.dataset, bake: { forMs: 60_000 } } }
+
+/** The watch over what the last flip made active; terminated when the test ends. */
+async function bakes(world: World): Promise<WorkflowExecutionDescription> {
+  const { flipId } = await world.pointer()
+  const bake = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, flipId as string))
+  const described = await bake.describe()
+  onTestFinished(() => void bake.terminate().catch(() => undefined))
+  return described
+}
+
+it('where what readers were moved to cannot be read back, it is watched all the same; a watch that is gone is told by the next refresh', async () => {
+  const world = await makeWorld({
+    ...BAKED,
+    dataset: { ...BAKED.dataset, bake: { forMs: 60_000, whileBaking: 'end' } },
+  })
+  let armed = false
   await world.worker(
     around({
-      run: async (operation, call) => {
-        if (operation !== 'pointer.swap' || cancelled) return call()
-        cancelled = true
-        if (when === 'before') await cancel()
-        const result = await call()
-        if (when === 'after') await cancel()
-        return result
+      async run(_operation, call) {
+        if (armed && Context.current().info.activityType.startsWith('verify'))
+          throw ApplicationFailure.nonRetryable('it does not answer', 'STORE_UNREACHABLE')
+        return call()
       },
     }),
   )
-  const outcome = await world.refresh()
-  expect(outcome).toMatchObject({ status: 'FLIPPED', active: outcome.tag })
-  const { rows } = await world.pool.query('select outcome from snapflip.flips')
-  expect(rows).toEqual([{ outcome: 'confirmed' }])
-  expect((await version(world.pool, world.dataset, outcome.tag as string)).state).toBe('active')
+  const { dataset, pool } = world
+  const running = { status: { name: 'RUNNING' } }
+  const { tag: first } = await world.refresh()
+  await pool.query('update products set price = 1 where id <= 20')
+  armed = true
+  const { tag: second, status, summary } = await world.refresh()
+  expect([status, summary]).toEqual(['FLIPPED', `readers are on ${second}; then: it does not answer`])
+  expect(await bakes(world)).toMatchObject(running)
+
+  const back = await world.rollback().catch((error: unknown) => error)
+  expect(failureCode(back)).toBe('STORE_UNREACHABLE')
+  expect(failureMessage(back)).toContain(`is back from ${second} at ${first}`)
+  expect(await bakes(world)).toMatchObject(running)
+
+  const by = { dataset, by: 'ana', reason: 'it was the reader' }
+  await releaseVersion(world.changeDeps, { ...by, tag: second as string })
+  await world.resume()
+  const where = { workflowId: WORKFLOW_ID.flipTo(dataset), taskQueue: world.config.temporal.taskQueue }
+  const forward = await world.client.workflow
+    .execute('flipTo', { ...where, args: [{ dataset, to: second, reason: 'it was the reader' }] })
+    .catch((error: unknown) => error)
+  expect(failureCode(forward)).toBe('STORE_UNREACHABLE')
+  expect(failureMessage(forward)).toContain(`${dataset} went forward to ${second}`)
+  const { workflowId } = await bakes(world)
+
+  armed = false
+  const told = () => historyEntries(pool, { dataset, kind: 'bake.unwatched' })
+  await pool.query('update snapflip.flips set bake_until = now() where outcome is not null and bake_outcome is null')
+  // Late, but at work.
+  expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW' })
+  expect(await told()).toEqual([])
+  await world.client.workflow.getHandle(workflowId).terminate()
+  expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW' })
+  expect(await told()).toMatchObject([{ version: second, detail: { summary: expect.stringContaining(workflowId) } }])
+  expect(await flips(pool, dataset, 1)).toMatchObject([{ bakeOutcome: 'cutShort' }])
 })
+
+it.each(['before', 'after'] as const)(
+  'cancelled %s the pointer is set, a flip is still seen through, and watched',
+  async (when) => {
+    const world = await makeWorld(BAKED)
+    const cancel = async () => {
+      await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).cancel()
+    }
+    let cancelled = false
+    await world.worker(
+      around({
+        run: async (operation, call) => {
+          if (operation !== 'pointer.swap' || cancelled) return call()
+          cancelled = true
+          if (when === 'before') await cancel()
+          const result = await call()
+          if (when === 'after') await cancel()
+          return result
+        },
+      }),
+    )
+    const outcome = await world.refresh()
+    expect(outcome).toMatchObject({ status: 'FLIPPED', active: outcome.tag })
+    const { rows } = await world.pool.query('select outcome from snapflip.flips')
+    expect(rows).toEqual([{ outcome: 'confirmed' }])
+    expect(await bakes(world)).toMatchObject({ status: { name: 'RUNNING' } })
+    expect((await version(world.pool, world.dataset, outcome.tag as string)).state).toBe('active')
+  },
+)

@@ -1,10 +1,11 @@
 import { ApplicationFailure, Context } from '@temporalio/activity'
 import pg from 'pg'
-import { expect, it } from 'vitest'
+import { expect, it, onTestFinished } from 'vitest'
 import type { Config } from '../../schemas/config.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode } from '../../src/core/failure.ts'
+import { waitUntil } from '../../src/local/wait-until.ts'
 import { activeHold } from '../../src/registry/active-hold.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { flips } from '../../src/registry/flips.ts'
@@ -14,7 +15,7 @@ import { recordGates } from '../../src/registry/record-gates.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { versions } from '../../src/registry/versions.ts'
 import type { Between, StoreOperation } from '../stores/faults.ts'
-import { damageBlock } from '../support/damage.ts'
+import { damageBlock, damagingFlips } from '../support/damage.ts'
 import { around, makeWorld, type World } from '../support/world.ts'
 
 const SHOP = {
@@ -108,6 +109,60 @@ it('a rollback that names what it leaves is refused when readers are elsewhere',
   expect(failureCode(failure)).toBe('CONFLICT')
   expect(await world.pointer()).toMatchObject({ active: { tag: second }, quarantined: [], hold: null })
   expect(await world.rollback({ from: second })).toMatchObject({ from: second, to: first })
+})
+
+it('no number of bakes keeps a rollback back, nor does another that still reads its version whole', async () => {
+  const world = await makeWorld(SHOP)
+  const damage = damagingFlips(world)
+  const reading = Promise.withResolvers<void>()
+  let readings = 0
+  let baking = 0
+  const beating = async (until: Promise<unknown>) => {
+    const context = Context.current()
+    const beat = setInterval(() => context.heartbeat(), 1_000)
+    await until.finally(() => clearInterval(beat))
+  }
+  await world.worker(around(damage), {
+    decorateActivities: (activities) => ({
+      ...activities,
+      async watchBake() {
+        baking += 1
+        await beating(Context.current().cancelled.catch(() => undefined))
+        return { outcome: 'left', summary: 'cancelled' }
+      },
+      async verifyRollback(asked) {
+        if (readings++ === 0) await beating(reading.promise)
+        return activities.verifyRollback(asked)
+      },
+    }),
+  })
+  const { dataset, config } = world
+  const { taskQueue } = config.temporal
+  const bakes = await Promise.all(
+    Array.from({ length: 17 }, (_, n) =>
+      world.client.workflow.start('bake', { workflowId: `bake-${n}:${dataset}`, taskQueue, args: [{ dataset }] }),
+    ),
+  )
+  onTestFinished(async () => {
+    reading.resolve()
+    for (const bake of bakes) await bake.terminate().catch(() => undefined)
+  })
+  await waitUntil('every bake', async () => baking === bakes.length || undefined)
+
+  const first = await refreshed(world)
+  await refreshed(world)
+  const byHand = world.rollback()
+  await waitUntil(
+    'a rollback',
+    async () => ((await world.pointer()).active?.tag === first && readings > 0) || undefined,
+  )
+  await world.resume()
+  await world.pool.query('update products set price = price + 1')
+  damage.armed = true
+  expect(await world.refresh()).toMatchObject({ status: 'ROLLED_BACK', active: first })
+  expect(alertsOf(world)).toEqual(['VERIFY_FAILED'])
+  reading.resolve()
+  expect(await byHand).toMatchObject({ status: 'ROLLED_BACK', to: first })
 })
 
 it('taken back to a version that does not read back either, a refresh says where readers are', async () => {
