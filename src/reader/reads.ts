@@ -137,14 +137,16 @@ export abstract class Reads<T extends ValueTypes> {
 
   readonly #takeValue = (raw: Buffer, key: Buffer, index: OpenIndex): unknown => {
     const bytes = lookup(raw, key)
+    // Before it counts as read: what cannot be decoded is an error, and not an answer too.
+    const value = bytes === undefined ? undefined : this.values.decode(bytes, index)
     countRead(index, key, bytes !== undefined)
-    return bytes === undefined ? undefined : this.values.decode(bytes, index)
+    return value
   }
 
   readonly #takeValues = (raw: Buffer, key: Buffer, index: OpenIndex): unknown[] => {
-    const found = lookupMany(raw, key)
-    countRead(index, key, found.length > 0)
-    return found.map((bytes) => this.values.decode(bytes, index))
+    const values = lookupMany(raw, key).map((bytes) => this.values.decode(bytes, index))
+    countRead(index, key, values.length > 0)
+    return values
   }
 }
 

@@ -139,7 +139,8 @@ test('open refuses what names no store and what names no dataset', async () => {
 })
 
 test('a typed reader that meets another shape gets one error that names both shapes and the version', async () => {
-  const schemas = { products: z.object({ id: z.number(), title: z.string() }) }
+  const titled = z.object({ id: z.number(), title: z.string() })
+  const schemas = { products: titled, byCategory: titled }
   const { url, dataset, reader } = await folderShop({ schemas })
   await expect(reader.get('products', 1)).rejects.toMatchObject({
     code: 'SHAPE_MISMATCH',
@@ -147,6 +148,11 @@ test('a typed reader that meets another shape gets one error that names both sha
       /at v20260518-01 .* expected title: .*; found \{id: number, mark: number\} \(definition test\)/,
     ),
   })
+  for (let id = 2; id <= 10; id++)
+    await expect(reader.get('products', id)).rejects.toMatchObject({ code: 'SHAPE_MISMATCH' })
+  await expect(reader.list('byCategory', 'c1')).rejects.toMatchObject({ code: 'SHAPE_MISMATCH' })
+  // What was no answer is not counted as one too.
+  expect(reader.counters).toMatchObject({ reads: 0, errors: 11 })
   const declared = kept(await open(url, dataset.name, { shapes: { products: 'other' } }))
   await expect(declared.has('products', 1)).rejects.toMatchObject({
     code: 'SHAPE_MISMATCH',
