@@ -134,7 +134,7 @@ export const METRICS = {
   },
   snapflip_reads_total: {
     kind: 'counter',
-    help: 'Keys that were looked up, by what came of it: hit, miss, or error (a call that the version could not answer: damaged, missing, of another shape); by the store that answers when this is asked',
+    help: 'Keys that were looked up, by what came of it: hit, miss, or error (a call that the version could not answer: damaged, missing, of another shape, without an index that the version before had); unavailable are calls that nothing could answer (no store in time, a version too stale or beyond its budget, as declared); by the store that answers when this is asked',
     labels: ['dataset', 'store', 'outcome'],
     from: 'reader',
   },

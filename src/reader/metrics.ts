@@ -93,10 +93,11 @@ class Exporter {
   /** What a reader has counted since it was looked at last. */
   #take(shares: Shares): void {
     const { dataset, store } = shares.reader
-    const { reads, misses, errors, blockReads, blockCacheHits } = shares.counted()
+    const { reads, misses, errors, unavailable, blockReads, blockCacheHits } = shares.counted()
     this.#reads.add({ dataset, store, outcome: 'hit' }, reads - misses)
     this.#reads.add({ dataset, store, outcome: 'miss' }, misses)
     this.#reads.add({ dataset, store, outcome: 'error' }, errors)
+    this.#reads.add({ dataset, store, outcome: 'unavailable' }, unavailable)
     this.#blocks.add({ dataset, from: 'store' }, blockReads)
     this.#blocks.add({ dataset, from: 'memory' }, blockCacheHits)
     const refreshing = shares.building === null ? 'unknown' : String(shares.building)
@@ -164,6 +165,7 @@ class Shares {
       reads: since('reads'),
       misses: since('misses'),
       errors: since('errors'),
+      unavailable: since('unavailable'),
       blockReads: since('blockReads'),
       blockCacheHits: since('blockCacheHits'),
     }

@@ -133,16 +133,23 @@ export class Pin<T extends ValueTypes = ValueTypes> extends Reads<T> {
     if (this.#ended) return Promise.reject(this.#endedError())
     try {
       const result = read(this.#version)
-      return result instanceof Promise
-        ? result.catch((error: unknown) => this.#explain(error))
-        : Promise.resolve(result)
+      return result instanceof Promise ? result.catch((error: unknown) => this.#fail(error)) : Promise.resolve(result)
     } catch (error) {
-      return this.#explain(error)
+      return this.#fail(error)
     }
   }
 
   protected standing(): ReturnType<PinHooks['standing']> {
     return this.#hooks.standing()
+  }
+
+  async #fail(error: unknown): Promise<never> {
+    try {
+      return await this.#explain(error)
+    } catch (reason) {
+      this.#hooks.onFailure(reason)
+      throw reason
+    }
   }
 
   /** A missing object is never a miss: the version was deleted, which only an unprotected one may be, or it is damaged. */
@@ -201,5 +208,7 @@ export class Pin<T extends ValueTypes = ValueTypes> extends Reads<T> {
 interface PinHooks {
   standing(): { ageMs: number; stale: boolean; expired: boolean; store: string }
   onEnd(): void
+  /** A call ends without an answer. */
+  onFailure(error: unknown): void
   onError(error: unknown): void
 }

@@ -15,6 +15,7 @@ import { type ReadOptions, Reads, type ValueTypes } from './reads.ts'
 import type { Reporter } from './reporter.ts'
 import { isOnCandidateSide } from './side.ts'
 import type { Source } from './source.ts'
+import { isUnavailable } from './standing.ts'
 import type { Counting, Counts } from './tally.ts'
 import type { Values } from './values.ts'
 import { MissingManifest, type OpenVersion, sameContent } from './version.ts'
@@ -50,6 +51,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   #closed = false
   #retries = 0
   #staleAnswers = 0
+  #unavailable = 0
   #expiredAnswers = 0
   #candidateFallbacks = 0
   #calls = 0
@@ -124,6 +126,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
       expiredAnswers: this.#expiredAnswers,
       retries: this.#retries,
       staleAnswers: this.#staleAnswers,
+      unavailable: this.#unavailable,
       pins: this.#pins.size,
       pageReads: sum((source) => source.tree.reads),
       blockReads: sum((source) => source.blocks.reads),
@@ -190,6 +193,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
         const pin: Pin<T> = new Pin(version, source.store, lease, this.values, {
           standing: () => ({ ...this.standing(version, performance.now()), stale: this.stale }),
           onEnd: () => this.#pins.delete(pin),
+          onFailure: (error) => this.#ended(error),
           onError: (error) => this.#follower.tell('error', error),
         })
         // `close` does not know of it yet, and waits.
@@ -229,11 +233,12 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   protected answer<R>(read: Read<R>, options: ReadOptions | undefined): Promise<R> {
     const key = options?.for
     const fresh = options?.fresh
-    if (fresh !== undefined && fresh !== 'any') return this.#answerAs(read, fresh, key)
+    if (fresh !== undefined && fresh !== 'any') return this.#counted(this.#answerAs(read, fresh, key))
     const begunAt = performance.now()
     const version = this.#chosen(key)
-    if (this.#closed || begunAt - version.confirmedAt > this.#limits.followLagMs) return this.#answerLate(read, key)
-    const answer = this.#run(read, version, 1, this.#asDeclared)
+    if (this.#closed || begunAt - version.confirmedAt > this.#limits.followLagMs)
+      return this.#counted(this.#answerLate(read, key))
+    const answer = this.#answerNow(read, version)
     if ((this.#calls++ & (CALLS_TIMED - 1)) === 0) this.#time(answer, version, begunAt)
     return answer
   }
@@ -273,32 +278,60 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
       : this.#answerAtLeast(read, wanted.atLeast, key)
   }
 
-  #run<R>(read: Read<R>, version: OpenVersion, attempt: number, require: Requirement): Promise<R> {
+  /** The way of nearly every call: nothing is made or awaited on it but what the read itself needs. */
+  #answerNow<R>(read: Read<R>, version: OpenVersion): Promise<R> {
     try {
-      if (version.expired) this.#answerExpired(version)
-      const result = read(version)
+      const result = this.#ask(read, version)
       return result instanceof Promise
-        ? result.catch((error: unknown) => this.#recover(error, read, version, attempt, require))
+        ? result.catch((error: unknown) => this.#counted(this.#recover(error, read, version, this.#asDeclared)))
         : Promise.resolve(result)
     } catch (error) {
-      return this.#recover(error, read, version, attempt, require)
+      return this.#counted(this.#recover(error, read, version, this.#asDeclared))
+    }
+  }
+
+  #ask<R>(read: Read<R>, version: OpenVersion): R | Promise<R> {
+    if (version.expired) this.#answerExpired(version)
+    return read(version)
+  }
+
+  async #run<R>(read: Read<R>, version: OpenVersion, require: Requirement): Promise<R> {
+    try {
+      return await this.#ask(read, version)
+    } catch (error) {
+      return this.#recover(error, read, version, require)
     }
   }
 
   /** A call that could not be answered by its version runs again, as a whole, on what is served instead; if that may answer it. */
-  async #recover<R>(
-    error: unknown,
-    read: Read<R>,
-    version: OpenVersion,
-    attempt: number,
-    require: Requirement,
-  ): Promise<R> {
-    this.#throwIfClosed()
-    if (attempt === READ_ATTEMPTS) throw error instanceof MissingObject ? error.asCorrupt() : error
-    const next = await this.#insteadOf(version, error).finally(() => this.#throwIfClosed())
-    require(next)
-    this.#retries++
-    return this.#run(read, next, attempt + 1, require)
+  async #recover<R>(error: unknown, read: Read<R>, version: OpenVersion, require: Requirement): Promise<R> {
+    let [failure, failed] = [error, version]
+    for (let attempt = 1; ; attempt++) {
+      this.#throwIfClosed()
+      if (attempt === READ_ATTEMPTS) throw failure instanceof MissingObject ? failure.asCorrupt() : failure
+      failed = await this.#insteadOf(failed, failure).finally(() => this.#throwIfClosed())
+      require(failed)
+      this.#retries++
+      try {
+        return await this.#ask(read, failed)
+      } catch (next) {
+        failure = next
+      }
+    }
+  }
+
+  /** Counts a call that ends without an answer. */
+  async #counted<R>(answer: Promise<R>): Promise<R> {
+    try {
+      return await answer
+    } catch (error) {
+      this.#ended(error)
+      throw error
+    }
+  }
+
+  #ended(error: unknown): void {
+    if (isUnavailable(error)) this.#unavailable++
   }
 
   /** What a candidate cannot answer, the active version does, and it counts against the candidate. */
@@ -340,7 +373,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
 
   /** The pointer was not confirmed within the follow lag: once more, then as declared. */
   async #answerLate<R>(read: Read<R>, key: string | undefined): Promise<R> {
-    return this.#run(read, await this.#active(key), 1, this.#asDeclared)
+    return this.#run(read, await this.#active(key), this.#asDeclared)
   }
 
   async #active(key: string | undefined): Promise<OpenVersion> {
@@ -378,7 +411,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
       if (confirmedAt < since) throw this.#tooStale(`read at most ${maxStaleMs} ms before`, cause)
     }
     const version = this.#chosen(key)
-    if (version.confirmedAt >= since) return this.#run(read, version, 1, require)
+    if (version.confirmedAt >= since) return this.#run(read, version, require)
     const early = settled(() => read(version))
     await bounded(this.#refresh(), this.#limits.waitMs, () =>
       this.#tooStale(`read within ${this.#limits.waitMs} ms`, undefined),
@@ -388,10 +421,10 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
     this.#throwIfClosed()
     const now = this.#chosen(key)
     require(now)
-    if (now !== version) return this.#run(read, now, 1, require)
+    if (now !== version) return this.#run(read, now, require)
     if (now.expired) this.#answerExpired(now)
     const result = await early
-    return 'value' in result ? result.value : this.#recover(result.error, read, version, 1, require)
+    return 'value' in result ? result.value : this.#recover(result.error, read, version, require)
   }
 
   /** Reads the pointer; when its store cannot be followed, another one's. */
@@ -426,7 +459,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
           )
         }
         const version = this.#chosen(key)
-        if (reaches(version)) return await this.#run(read, version, 1, require)
+        if (reaches(version)) return await this.#run(read, version, require)
       } catch (error) {
         if (!isSnapflipError(error) || !error.retryable || error.code === 'VERSION_EXPIRED') throw error
         failure = error

@@ -44,6 +44,13 @@ export function confirmAt(version: OpenVersion, sentAt: number): void {
   if (sentAt > version.confirmedAt) version.confirmedAt = sentAt
 }
 
+/** What ends a call with no answer, and is neither a version's fault nor the question's. */
+const UNAVAILABLE = ['STORE_UNREACHABLE', 'STORE_UNSUITABLE', 'READER_STALE', 'VERSION_EXPIRED'] as const
+
+export function isUnavailable(error: unknown): boolean {
+  return UNAVAILABLE.some((code) => isSnapflipError(error, code))
+}
+
 export function unreachable(error: unknown): boolean {
   return isSnapflipError(error, 'STORE_UNREACHABLE')
 }

@@ -136,7 +136,8 @@ test('an index that the version before had and the active one lacks is the activ
   await expect(pin.get('prices', ['de', '7'])).rejects.toMatchObject({ code: 'UNKNOWN_INDEX' })
   expect(reader.counters).toMatchObject({ reads: 0, errors: 2 })
   const { flipId } = (await dataset.pointer()) ?? {}
-  await expect.poll(() => store.counters.list(flipId ?? '')).toMatchObject([{ side: 'active', errors: 2 }])
+  const reported = () => store.counters.list(flipId ?? '')
+  await expect.poll(reported, { timeout: 10_000 }).toMatchObject([{ side: 'active', errors: 2 }])
   // Opened by whom it is the first version to, it is as it is.
   const later = kept(await openReader([await connect()], dataset.name, { reportMs: 0 }))
   await expect(later.get('prices', ['de', '7'])).rejects.toMatchObject({ code: 'UNKNOWN_INDEX' })

@@ -66,6 +66,34 @@ test('metrics go to the registry of the application, told apart by whether a bui
     .toBeGreaterThan(0)
 })
 
+test('an outage shows in the metrics of readers: calls that nothing could answer, whoever is to blame', async () => {
+  const metrics = new Registry()
+  const { reader, dataset, watched, version } = await shopWith({ metrics, onStale: 'error', followLagMs: 60_000 })
+  const late = kept(
+    await openReader([watched.store], dataset.name, { metrics, onStale: 'error', followLagMs: 50, waitMs: 100 }),
+  )
+  await using pin = await reader.pin()
+  watched.down = true
+  const codeOf = (answer: Promise<unknown>) => answer.then(String, ({ code }) => code)
+  const codes = [await codeOf(reader.get('products', 1)), await codeOf(pin.get('products', 1))]
+  await expect.poll(() => late.stale, { timeout: 5000, interval: 5 }).toBe(true)
+  codes.push(await codeOf(late.get('products', 1)), await codeOf(late.get('products', 1, { fresh: maxStale(0) })))
+  expect(codes).toEqual(['STORE_UNREACHABLE', 'STORE_UNREACHABLE', 'READER_STALE', 'READER_STALE'])
+  watched.down = false
+  const at = new Date().toISOString()
+  const ttl = { budgetMs: 1, beyond: 'refuse' } as const
+  await dataset.change({ kind: 'fresh', expectedTag: version.ref.tag, freshAsOf: { snapshot: '10:20:', at }, ttl })
+  await expect.poll(() => late.expired, { timeout: 5000 }).toBe(true)
+  expect(await codeOf(reader.get('products', 1, { fresh: maxStale(0) }))).toBe('VERSION_EXPIRED')
+  expect(await codeOf(reader.get('products', 1))).toBe('VERSION_EXPIRED')
+  // Asked wrongly, it was no outage; nor is a key that is not there.
+  await expect(pin.get('nosuch', 1)).rejects.toMatchObject({ code: 'UNKNOWN_INDEX' })
+  expect(await pin.get('products', 99_999)).toBeUndefined()
+  const text = await metrics.metrics()
+  const countOf = (outcome: string) => sampleOf(text, 'snapflip_reads_total', { outcome })
+  expect(['unavailable', 'error', 'miss'].map(countOf)).toEqual([6, 0, 1])
+})
+
 test('start: wait waits for a first version too, and says what is missing when none comes', async () => {
   const { url, store, dataset } = await testStore('folder')
   kept(store)
