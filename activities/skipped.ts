@@ -1,15 +1,29 @@
+import { Context } from '@temporalio/activity'
 import { approvalOf } from '../src/registry/approvals.ts'
 import { openRefreshOf } from '../src/registry/open-refresh-of.ts'
 import { recordEvent } from '../src/registry/record.ts'
+import { triggering, useTicket } from '../src/registry/ticket.ts'
 import { summaryOf } from './approval.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
 
-/** Reports a run that a schedule made for nothing, and says what is in its way: `reason`, or the refresh that runs. */
+export interface SkippedRun {
+  dataset: string
+  /** The workflow whose run it is. */
+  workflowId: string
+  /** What is in its way; without it: the refresh that runs. */
+  reason?: string
+  /** Of whoever triggered it. */
+  ticket?: string | undefined
+}
+
+/** Reports a run that was made for nothing, and says what is in its way. Its ticket is used up by that: whoever sees it has no use for it. */
 export const skipped =
   (deps: Deps) =>
-  ({ dataset, workflowId, reason: known }: { dataset: string; workflowId: string; reason?: string }): Promise<string> =>
+  ({ dataset, workflowId, reason: known, ticket }: SkippedRun): Promise<string> =>
     asActivity(async () => {
+      const runId = Context.current().info.workflowExecution?.runId ?? workflowId
+      const login = ticket ? await useTicket(deps.pool, { ticket, ...triggering(dataset), runId }) : null
       const open = await openRefreshOf(deps.pool, dataset)
       const approval = open === null ? null : await approvalOf(deps.pool, open.refreshId)
       const waits = approval !== null && approval.decision === null
@@ -17,6 +31,7 @@ export const skipped =
       const reason =
         known ?? `a refresh of ${dataset} was running already${waits ? `: ${summaryOf(approval)}` : running}`
       const detail = { reason, workflowId, refreshId: open?.refreshId ?? null }
-      await recordEvent(deps.pool, { dataset, actor: `temporal:${workflowId}`, kind: 'refresh.skipped', detail })
+      const actor = login ?? `temporal:${workflowId}`
+      await recordEvent(deps.pool, { dataset, actor, kind: 'refresh.skipped', detail })
       return reason
     })

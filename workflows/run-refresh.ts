@@ -32,12 +32,12 @@ export async function runRefresh({ dataset, by, reason, ticket }: Run): Promise<
       }).then(outcomeOf)
     } catch (error) {
       if (isRunning(error)) {
-        const summary = await quick.skipped({ dataset, workflowId: by })
+        const summary = await quick.skipped({ dataset, workflowId: by, ticket })
         return { status: 'SKIPPED', tag: null, summary }
       }
       const [code, message] = [failureCode(error), failureMessage(error)]
       if (code === 'ON_HOLD' || code === 'REFRESH_RUNNING') {
-        if (patched('skip-is-told')) await quick.skipped({ dataset, workflowId: by, reason: message })
+        if (patched('skip-is-told')) await quick.skipped({ dataset, workflowId: by, reason: message, ticket })
         return { status: 'SKIPPED', tag: null, summary: message }
       }
       if (isCancellation(error)) throw error

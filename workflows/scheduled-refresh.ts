@@ -19,7 +19,7 @@ export async function scheduledRefresh({ dataset, ticket }: ScheduledRequest): P
     })
   } catch (error) {
     if (!isRunning(error)) throw error
-    return { status: 'SKIPPED', tag: null, summary: await quick.skipped({ dataset, workflowId }) }
+    return { status: 'SKIPPED', tag: null, summary: await quick.skipped({ dataset, workflowId, ticket }) }
   }
 }
 

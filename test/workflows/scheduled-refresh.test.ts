@@ -4,6 +4,7 @@ import { scheduleSchema } from '../../schemas/schedule.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode } from '../../src/core/failure.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
+import { issueTicket, triggering } from '../../src/registry/ticket.ts'
 import { putSchedule, removeSchedule, scheduleId, scheduleState } from '../../src/temporal/schedules.ts'
 import { makeWorld, type World } from '../support/world.ts'
 
@@ -12,11 +13,11 @@ const SCHEMA = `create table items (id integer primary key, n integer not null);
 const indexes = { items: { from: 'public.items', key: 'id', value: 'n' } }
 
 /** As the schedule starts it: under an id with the time in it. */
-function scheduled(world: World, at: string): Promise<ScheduledOutcome> {
+function scheduled(world: World, at: string, ticket?: string): Promise<ScheduledOutcome> {
   return world.client.workflow.execute('scheduledRefresh', {
     workflowId: `${WORKFLOW_ID.scheduled(world.dataset)}-${at}`,
     taskQueue: world.config.temporal.taskQueue,
-    args: [{ dataset: world.dataset }],
+    args: [{ dataset: world.dataset, ticket }],
   }) as Promise<ScheduledOutcome>
 }
 
@@ -39,16 +40,30 @@ it('a scheduled run beside an open refresh is skipped, and the refresh goes on',
     tag: null,
     summary: expect.stringContaining('running already'),
   })
+  // A person triggered one: theirs, and over with it.
+  const ticket = await issueTicket(world.pool, triggering(world.dataset))
+  expect(await scheduled(world, '2026-05-18T02:30:00Z', ticket)).toMatchObject({ status: 'SKIPPED' })
+  const [{ me } = { me: '' }] = (await world.pool.query<{ me: string }>('select session_user as me')).rows
+  const skips = async () =>
+    (
+      await world.pool.query<{ actor: string; reason: string }>(
+        `select actor, detail ->> 'reason' as reason from snapflip.history where kind = 'refresh.skipped' order by seq`,
+      )
+    ).rows
+  expect((await skips()).map(({ actor }) => actor)).toEqual([expect.stringMatching(/^temporal:/), me])
+  const unused = await world.pool.query('select from snapflip.tickets where used_by is null')
+  expect(unused.rowCount).toBe(0)
   gate.resolve()
   expect(await refresh).toMatchObject({ status: 'FLIPPED' })
   expect(await scheduled(world, '2026-05-18T03:00:00Z')).toMatchObject({ status: 'NOTHING_NEW' })
   await world.hold('a look')
   const { status, summary } = await scheduled(world, '2026-05-18T04:00:00Z')
   expect(status).toBe('SKIPPED')
-  const told = await world.pool.query<{ reason: string }>(
-    `select detail ->> 'reason' as reason from snapflip.history where kind = 'refresh.skipped' order by seq`,
-  )
-  expect(told.rows).toEqual([{ reason: expect.stringContaining('running already') }, { reason: summary }])
+  expect((await skips()).map(({ reason }) => reason)).toEqual([
+    expect.stringContaining('running already'),
+    expect.stringContaining('running already'),
+    summary,
+  ])
 })
 
 it('a scheduled run whose refresh fails has failed', async () => {
