@@ -9,6 +9,7 @@ const HEARD_OF_MS = 120_000
 const WAIT_MS = 15_000
 const POLL_MS = 200
 
+/** How far readers have gone over to a flip. */
 export interface Adopted {
   /** Readers that were heard of before the flip, and how many of them have reported from its version. */
   of: number

@@ -4,6 +4,7 @@ import { confirmedFlips } from '../src/registry/flips.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
 
+/** A bake that could not be watched to its end. */
 export interface BakeUnwatched {
   dataset: string
   tag: string

@@ -8,6 +8,7 @@ import { copyBetween, stands } from './copy-version.ts'
 import type { Looking } from './damage.ts'
 import type { Deps } from './deps.ts'
 
+/** A version that is back in the first store. */
 export interface BuiltBack {
   ref: VersionRef
   /** Name of the store that it came from. */

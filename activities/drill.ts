@@ -27,6 +27,7 @@ import { requesterOf } from './requester.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 import { throughRestarts } from './through-restarts.ts'
 
+/** All that the way there and back needs: a later step looks nothing up again. */
 export interface DrillBegun {
   dataset: string
   /** Also the id of the flip away. */
@@ -44,6 +45,7 @@ export interface DrillBegun {
   searchable: boolean
 }
 
+/** One way of a drill. */
 export interface DrillMove {
   /** From the call to the pointer. */
   toPointerMs: number

@@ -31,6 +31,7 @@ export interface FlipBackRequest {
   runId: string
 }
 
+/** A rollback that was made, and what has to follow it. */
 export interface FlippedBack {
   dataset: string
   from: string

@@ -19,6 +19,7 @@ import { requesterOf } from './requester.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 import { throughRestarts } from './through-restarts.ts'
 
+/** A flip forward as it will be made, looked up before anything is changed. */
 export interface FlipToPlan {
   dataset: string
   from: FlipFrom

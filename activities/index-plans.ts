@@ -24,6 +24,7 @@ export interface IndexPlan {
   young: boolean
 }
 
+/** How each index will be built. */
 export interface Plans {
   indexes: IndexPlan[]
   /** The parent's watermark is not in this database's history. */

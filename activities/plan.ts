@@ -33,6 +33,7 @@ export interface PlanRequest {
   runId: string
 }
 
+/** What the workflow has to do. A field that is absent means no step: histories from before it replay. */
 export interface Plan {
   dataset: string
   from: FlipFrom

@@ -7,6 +7,7 @@ import { scheduleId } from '../src/temporal/schedules.ts'
 import type { Starter } from '../src/temporal/starter.ts'
 import { type Deps, datasetOf } from './deps.ts'
 
+/** Who started the workflow, and what that is worth. */
 export interface Requester {
   /** A PostgreSQL login; or `temporal:<identity>`, which anybody can call themselves. */
   actor: string

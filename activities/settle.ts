@@ -13,6 +13,7 @@ export interface SettleRequest {
   whereReadersAre?: boolean
 }
 
+/** How a flip ended, as read from the store. */
 export interface Settled {
   flipped: boolean
   /** The version readers are on now; null also where that was not asked, and the flip never intended. */

@@ -21,12 +21,14 @@ const LOOK_FOR_MS = 10 * 60_000
 /** What PostgreSQL says of the tables is kept as long. */
 const SOURCES_FOR_MS = 60_000
 
+/** What ended the wait for something new. */
 export interface Found {
   atMostEveryMs: number
   /** The snapshot in which there was something new; null: there was nothing for a long time. */
   seen: string | null
 }
 
+/** From where on changes count as new. */
 export interface Look {
   dataset: string
   /** A gate has refused the changes up to this snapshot; null: none has. */

@@ -18,6 +18,7 @@ import { throughRestarts } from './through-restarts.ts'
 /** A build ends within the 24 hours that its activity is given (workflows/activities.ts), whichever registry it belongs to. */
 const UNKNOWN_AGE_MIN_MS = 48 * 3_600_000
 
+/** Tags of versions, and a number of abandoned generations, of which nothing is left. */
 export interface Swept {
   swept: string[]
   generations: number

@@ -24,6 +24,7 @@ const SHARED_ENTRIES_MAX = 500
 /** Keys a call of the SDK is given at once. */
 const KEYS_A_CALL = 500
 
+/** What readers got right after the flip. */
 export interface ReadBack {
   summary: string
   /** False: a later flip or rollback took readers elsewhere meanwhile, and nothing is said of the version. */

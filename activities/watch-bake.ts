@@ -25,6 +25,7 @@ import { repair } from './reconcile.ts'
 import { reportsOf } from './reports.ts'
 import { throughRestarts } from './through-restarts.ts'
 
+/** How the watch ended. */
 export interface Baked {
   /** `left`: another flip or rollback came before the end. `unhealthy`: of a rollback, which nothing takes back by itself. */
   outcome: 'baked' | 'left' | 'unhealthy'

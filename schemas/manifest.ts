@@ -48,6 +48,7 @@ export const indexManifestSchema = z.object({
   location: treeSchema,
   audit: treeSchema,
 })
+/** An index as a version holds it: counts, sums, and where its pages begin. */
 export type IndexManifest = z.infer<typeof indexManifestSchema>
 
 export const watermarkSchema = z.object({
@@ -87,4 +88,5 @@ export const manifestSchema = z.object({
   ),
   writer: z.string(),
 })
+/** A version's table of contents, sealed by its SHA-256. */
 export type Manifest = z.infer<typeof manifestSchema>

@@ -15,10 +15,12 @@ export const versionRefSchema = z.object({
   /** SHA-256 (hex) of the manifest's bytes in this store: the Merkle root of all that the version holds. */
   manifest: sha256Schema,
 })
+/** A version beyond doubt: its tag alone could be another registry's. */
 export type VersionRef = z.infer<typeof versionRefSchema>
 
 /** Fencing number of a flip, compared in this order; never issued twice. */
 export const epochSchema = z.object({ registry: z.int().nonnegative(), breakGlass: z.int().nonnegative() })
+/** Fencing number of a flip: `registry` first, then `breakGlass`. */
 export type Epoch = z.infer<typeof epochSchema>
 
 export const holdSchema = z.object({ by: z.string(), reason: z.string(), at: z.iso.datetime() })

@@ -159,6 +159,7 @@ export interface RefreshProgress {
   summary: string
 }
 
+/** How a rollback ended, for whoever follows the workflow. */
 export interface RollbackOutcome {
   status: 'ROLLED_BACK'
   from: string
@@ -168,6 +169,7 @@ export interface RollbackOutcome {
   durationsMs: Record<string, number>
 }
 
+/** OVERTAKEN: a flip or rollback came in between, and stands. FAILED: a step did; `active` says where readers are. */
 export interface DrillOutcome {
   status: 'DONE' | 'OVERTAKEN' | 'FAILED'
   dataset: string
@@ -180,6 +182,7 @@ export interface DrillOutcome {
   summary: string
 }
 
+/** How a flip forward ended. */
 export interface FlipToOutcome {
   status: 'FLIPPED'
   from: string
@@ -188,6 +191,7 @@ export interface FlipToOutcome {
   durationsMs: Record<string, number>
 }
 
+/** By these ids Temporal keeps to one workflow of a kind and dataset. */
 export const WORKFLOW_ID = {
   refresh: (dataset: string) => `refresh:${dataset}`,
   rollback: (dataset: string) => `rollback:${dataset}`,

@@ -202,12 +202,18 @@ function holdsUndefined(written: unknown): boolean {
   return Object.values(written).some(holdsUndefined)
 }
 
-function nearest(from: string): string {
+/** The definition of a folder or one above it; null where there is none. */
+export function findConfig(from: string): string | null {
   for (let folder = resolve(from); ; folder = dirname(folder)) {
     const found = FILE_NAMES.map((name) => join(folder, name)).find((path) => existsSync(path))
     if (found !== undefined) return found
-    if (dirname(folder) === folder) break
+    if (dirname(folder) === folder) return null
   }
+}
+
+function nearest(from: string): string {
+  const found = findConfig(from)
+  if (found !== null) return found
   throw new SnapflipError(
     'CONFIG_INVALID',
     `Expected ${FILE_NAMES.join(', ')} in ${from} or a folder above it, found none. Write one with \`snapflip init\`, or name it with --config FILE.`,

@@ -5,6 +5,7 @@ export interface Queryable {
   query(text: string, values: unknown[]): Promise<unknown>
 }
 
+/** Kept as its text, as readers name it. */
 export type EventKeyPart = string | number | bigint
 
 /**

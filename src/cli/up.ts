@@ -1,9 +1,10 @@
 import { chmod, mkdir, writeFile } from 'node:fs/promises'
 import { connect as connectSocket } from 'node:net'
-import { dirname, join, resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { Config } from '../../schemas/config.ts'
 import { SnapflipError } from '../core/errors.ts'
+import { findConfig } from '../load-config.ts'
 import { migrate } from '../registry/migrate.ts'
 import type { Session } from './session.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
@@ -26,6 +27,7 @@ const TEMPORAL_PORT = 7_233
 /** As `temporal server start-dev` has it. */
 const UI_ABOVE_PORT = 1_000
 const PROBE_TIMEOUT_MS = 1_000
+const ALIVE_MS = 60_000
 
 export function up(program: Command): void {
   verb(program, {
@@ -77,6 +79,17 @@ async function run(session: Session, options: Options): Promise<Answer> {
   if (!process.env.REDIS_URL) variables.REDIS_URL = LOCAL_REDIS
   // The definition reads them as in any other shell.
   for (const [name, value] of Object.entries(variables)) process.env[name] = value
+  // Nobody adds a database and its password to a repository by accident.
+  await writeFile(join(folder, '.gitignore'), '*\n')
+  if (options.config === undefined && findConfig(process.cwd()) === null) {
+    await writeVariables(session, folder, variables)
+    const stopped = untilStopped()
+    session.note(
+      'No definition yet: make your tables, `snapflip init` writes one from them; then `snapflip up` again. Ctrl-C ends everything.',
+    )
+    await stopped
+    return { json: { stopped: true, dataDir: folder }, text: '' }
+  }
   const loaded = await session.loaded()
   const { config } = loaded
   if (!needsLocalRedis(config)) delete variables.REDIS_URL
@@ -86,17 +99,27 @@ async function run(session: Session, options: Options): Promise<Answer> {
     await mkdir(dataDir, { recursive: true })
     await started('Redis', () => startRedis({ dataDir, port: REDIS_PORT }))
   }
+  await writeVariables(session, folder, variables)
+  const run = await migrate(config.database)
+  if (run.length > 0) session.note(`Made snapflip's tables: ${run.join(', ')}. Next: snapflip apply`)
+  session.note('Worker runs; Ctrl-C ends everything.')
+  await runWorker({ ...loaded, config }, { workDir: join(folder, 'work') })
+  return { json: { stopped: true, dataDir: folder }, text: '' }
+}
+
+/** What was started need not keep the process alive: all of it may have been there. */
+async function untilStopped(): Promise<void> {
+  const alive = setInterval(() => undefined, ALIVE_MS)
+  await new Promise((stop) => process.once('SIGINT', stop).once('SIGTERM', stop))
+  clearInterval(alive)
+}
+
+async function writeVariables(session: Session, folder: string, variables: Record<string, string>): Promise<void> {
   const file = join(folder, 'env')
   const lines = Object.entries(variables).map(([name, value]) => `export ${name}='${value}'\n`)
   await writeFile(file, lines.join(''), { mode: 0o600 })
   await chmod(file, 0o600)
   session.note(`In other shells: . ${file}`)
-
-  const run = await migrate(config.database)
-  if (run.length > 0) session.note(`Made snapflip's tables: ${run.join(', ')}. Next: snapflip apply`)
-  session.note('Worker runs; Ctrl-C ends everything.')
-  await runWorker({ ...loaded, config }, { workDir: join(folder, 'work') })
-  return { json: { stopped: true, dataDir: dirname(file) }, text: '' }
 }
 
 function needsLocalRedis({ datasets, stores }: Config): boolean {

@@ -13,6 +13,7 @@ export function wantsApproval(approval: DatasetDefinition['approval'], verdict: 
   return wants[approval.when]
 }
 
+/** A request that nobody has answered. */
 export interface Waiting {
   requestedAt: Date
   expiresAt: Date

@@ -11,6 +11,7 @@ export interface Watched {
   drift: { compared: number; different: number } | null
 }
 
+/** One look at a version that bakes. */
 export interface BakeJudgement {
   /** What is beyond its limits; empty where nothing is. */
   beyond: string[]

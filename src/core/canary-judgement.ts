@@ -75,11 +75,13 @@ export function probeResult(probed: Probed, policy: CanaryPolicy, why: string): 
   }
 }
 
+/** One measure, for people: the share, what it was compared with, and how many readers have it so. */
 export function told({ measure, share, otherShare, readers }: Finding): string {
   const before = otherShare === null ? '' : ` against ${percent(otherShare)}`
   return `${measure} (${percent(share ?? 0)}${before}; so for ${readers.hits} of ${readers.of} readers)`
 }
 
+/** What a comparison saw, by name, as evidence keeps it. */
 export function actualOf({ reads, readers, look, findings }: Comparison): Record<string, number | null> {
   const shares = findings.flatMap(({ measure, share, otherShare, readers }) => [
     [measure, share] as const,

@@ -230,8 +230,10 @@ export const ERRORS = {
   INTERNAL: { meaning: 'A fault of snapflip itself.', http: 500, exit: 70, retryable: false },
 } as const satisfies Record<string, { meaning: string; http: number; exit: number; retryable: boolean }>
 
+/** Stays what it is from release to release: branch on it, not on a message. */
 export type ErrorCode = keyof typeof ERRORS
 
+/** Ids that a message names, as fields. Never values of rows. */
 export type ErrorDetails = Record<string, string | number | boolean | null | readonly string[]>
 
 /**
@@ -258,6 +260,7 @@ export class SnapflipError extends Error {
   }
 }
 
+/** Whether it is one of ours, of this code where one is named. */
 export function isSnapflipError(error: unknown, code?: ErrorCode): error is SnapflipError {
   return error instanceof SnapflipError && (code === undefined || error.code === code)
 }

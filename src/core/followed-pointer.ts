@@ -3,6 +3,7 @@ import { formatEpoch } from './epoch.ts'
 import { compareEpoch, tooNewToChange } from './pointer.ts'
 import { type Refusal, refused } from './pointer-change.ts'
 
+/** `behind`: that store lacks a version which the first one's pointer names. */
 export type Followed = { outcome: 'follows'; pointer: Pointer } | { outcome: 'behind'; lacks: VersionRef } | Refusal
 
 /**

@@ -79,7 +79,9 @@ export interface CanaryChange {
   epoch: Epoch
 }
 
+/** Why a change is not made: the error that a caller throws. */
 export type Refusal = { outcome: 'refused'; code: ErrorCode; message: string; details: ErrorDetails }
+/** `already`: the pointer is as the change would have it, so a lost reply may be asked for again. */
 export type ChangeOutcome =
   | { outcome: 'applied'; pointer: Pointer }
   | { outcome: 'already'; pointer: Pointer }

@@ -26,6 +26,7 @@ export function countsOf(report: CounterReport, slowMs: number): ReaderCounts {
   }
 }
 
+/** Counts of the readers of each of two versions, one entry a reader. */
 export interface Sides {
   /** The version that is judged. */
   judged: readonly ReaderCounts[]
@@ -45,6 +46,7 @@ export interface Finding {
   readers: Proportion
 }
 
+/** What one look at both sides says. */
 export interface Comparison {
   /** Keys looked up, and readers, on the side that has fewer of them. */
   reads: number

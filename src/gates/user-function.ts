@@ -36,6 +36,7 @@ export interface FunctionAnswer {
   keys?: ReadonlyArray<{ index: string; key: string | readonly string[] }>
 }
 
+/** A gate of the user's own. What it throws, and a time limit that passes, is a broken gate: as `broken` declares. */
 export type GateFunction = (subject: FunctionSubject) => FunctionAnswer | Promise<FunctionAnswer>
 
 /** `<dataset>/<gate>` → what the definition file declares for it. */

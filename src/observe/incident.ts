@@ -16,6 +16,7 @@ const ROWS_MAX = 1_000
 /** After a version was left: its quarantine, what was verified then, who was told. */
 const AFTERWARDS_MS = 5 * 60_000
 
+/** What an incident is about. */
 export interface Window {
   /** Null: all. */
   dataset: string | null

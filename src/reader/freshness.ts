@@ -13,12 +13,15 @@ import { SnapflipError } from '../core/errors.ts'
  */
 export type Freshness = 'any' | { readonly maxStaleMs: number } | { readonly atLeast: string | VersionRef }
 
+/** Within the reader's follow lag: what a call that says nothing gets. */
 export const any: Freshness = 'any'
 
+/** @param ms 0 or more. */
 export function maxStale(ms: number): Freshness {
   return { maxStaleMs: ms }
 }
 
+/** @param version a tag, or a ref that needs no look-up. */
 export function atLeast(version: string | VersionRef): Freshness {
   return { atLeast: version }
 }

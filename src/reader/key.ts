@@ -2,6 +2,7 @@ import { SnapflipError } from '../core/errors.ts'
 import { encodeKey } from '../snapshot/entry.ts'
 import type { OpenIndex } from './version.ts'
 
+/** Compared by its text: 42 and "42" are one key. */
 export type KeyPart = string | number | bigint | boolean
 /**
  * A key of one part, or the parts of a key in the order of its definition. Compared as PostgreSQL's text of the key: of a numeric

@@ -9,6 +9,7 @@ export interface ReaderLogger {
   warn(fields: Record<string, unknown>, message: string): void
 }
 
+/** Of `open`. Times in milliseconds, sizes in bytes. */
 export interface ReaderOptions<T extends Record<string, unknown> = Record<string, unknown>> {
   /** How long after a flip an unpinned read may still answer from the version before. Default 1000. */
   followLagMs?: number
@@ -45,6 +46,7 @@ export interface ReaderOptions<T extends Record<string, unknown> = Record<string
   metrics?: MetricsRegistry
 }
 
+/** What a reader may hold and wait for, with all defaults filled in. */
 export interface Limits {
   followLagMs: number
   start: 'wait' | 'fail'

@@ -9,6 +9,7 @@ import { Reads, type ValueTypes } from './reads.ts'
 import type { Values } from './values.ts'
 import type { OpenVersion } from './version.ts'
 
+/** Of `reader.pin`. */
 export interface PinOptions {
   /** Tag of the version to stay on. Default: the active one. */
   version?: string

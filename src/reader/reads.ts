@@ -8,6 +8,7 @@ import { countRead } from './tally.ts'
 import type { Values } from './values.ts'
 import type { OpenIndex, OpenVersion } from './version.ts'
 
+/** Of one call. */
 export interface ReadOptions {
   /** Of an unpinned read; a pin answers from its one version. */
   fresh?: Freshness

@@ -1,5 +1,6 @@
 import { type Db, select } from './transaction.ts'
 
+/** An incident that was told, with what became of it in each sink. */
 export interface AlertRow {
   id: string
   kind: string

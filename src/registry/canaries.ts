@@ -4,6 +4,7 @@ import { type Db, select } from './transaction.ts'
 /** `ended`: by a flip, a rollback, a person, or the end of its refresh. */
 export type CanaryOutcome = 'flipped' | 'refused' | 'ended'
 
+/** A canary as it was recorded before any store was touched. */
 export interface CanaryRow {
   canaryId: string
   dataset: string

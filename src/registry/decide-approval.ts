@@ -2,6 +2,7 @@ import { type ErrorCode, SnapflipError } from '../core/errors.ts'
 import { forbidden } from './authorize.ts'
 import { type Db, transaction } from './transaction.ts'
 
+/** A person's answer, and what they looked at. */
 export interface Decision {
   dataset: string
   tag: string

@@ -5,6 +5,7 @@ import { openRefreshOf } from './open-refresh-of.ts'
 import { record } from './record.ts'
 import { type Db, select, transaction } from './transaction.ts'
 
+/** A drill that is open: refreshes wait for its end. */
 export interface DrillRow {
   /** The id of its flip away, too. */
   drillId: string
@@ -17,6 +18,7 @@ export interface DrillRow {
   begunAt: Date
 }
 
+/** OVERTAKEN: another flip or rollback came in between. */
 export type DrillResult = 'DONE' | 'OVERTAKEN' | 'FAILED'
 
 /** The dataset's open drill; null when none is. */

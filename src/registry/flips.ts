@@ -3,9 +3,12 @@ import { type Db, select } from './transaction.ts'
 
 /** A drill is a flip that rehearses a rollback, or the way back from one. */
 export type FlipKind = 'flip' | 'rollback' | 'drill'
+/** As read from the store: confirmed, it was made; refused, the pointer did not take it; failed, it never shall be. */
 export type FlipResult = 'confirmed' | 'refused' | 'failed'
+/** `cutShort`: by the next flip, or because it could not be watched. */
 export type BakeOutcome = 'baked' | 'failed' | 'cutShort'
 
+/** A flip, rollback or move of a drill, from its intent on. */
 export interface FlipRow {
   flipId: string
   dataset: string

@@ -1,5 +1,6 @@
 import { type Db, select } from './transaction.ts'
 
+/** As it stands in the chain. */
 export interface HistoryEntry {
   seq: number
   at: Date
@@ -12,6 +13,7 @@ export interface HistoryEntry {
   hash: string
 }
 
+/** What is not given is not asked for. */
 export interface HistoryFilter {
   dataset?: string | undefined
   /** Exactly this kind, or all below it: `flip` finds `flip.intended` and `flip.confirmed`. */

@@ -13,6 +13,7 @@ import { changeState } from './set-version-state.ts'
 import { type Db, transaction } from './transaction.ts'
 import { type VersionRow, version } from './version.ts'
 
+/** What is recorded before a store is touched. */
 export interface CanaryIntent {
   canaryId: string
   dataset: string

@@ -16,6 +16,7 @@ import { requireOpenRefresh } from './require-open-refresh.ts'
 import { type Db, transaction } from './transaction.ts'
 import { type VersionRow, version } from './version.ts'
 
+/** What is recorded before a store is touched. */
 export interface FlipIntent {
   flipId: string
   dataset: string
@@ -34,6 +35,7 @@ export interface FlipIntent {
   bakeMs?: number
 }
 
+/** What the pointer is to carry. */
 export interface IntendedFlip {
   epoch: Epoch
   outcome: FlipResult | null

@@ -2,6 +2,7 @@ import type { RefreshStatus } from '../../schemas/refresh.ts'
 import { type OpenRefresh, RAN_UNDER } from './open-refresh-of.ts'
 import { type Db, select } from './transaction.ts'
 
+/** A refresh, open or ended. */
 export interface RefreshRow extends OpenRefresh {
   /** These four are null while it is open; tag also where none was made. */
   closedAt: Date | null

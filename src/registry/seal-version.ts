@@ -7,6 +7,7 @@ import { requireOpenRefresh } from './require-open-refresh.ts'
 import { type Db, transaction } from './transaction.ts'
 import { type VersionRow, version } from './version.ts'
 
+/** What makes a version whole: written once. */
 export interface Seal {
   dataset: string
   tag: string

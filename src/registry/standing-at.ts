@@ -1,5 +1,6 @@
 import { type Db, select } from './transaction.ts'
 
+/** A canary as it stood at a moment. */
 export interface StandingCanary {
   tag: string
   /** Null: no reader was asked, the candidate was only probed. */
@@ -8,6 +9,7 @@ export interface StandingCanary {
   since: Date
 }
 
+/** A pin as it stood at a moment. */
 export interface StandingPin {
   tag: string
   by: string

@@ -11,6 +11,7 @@ import { type Db, select } from './transaction.ts'
 import type { VersionRow } from './version.ts'
 import { versions } from './versions.ts'
 
+/** What `snapflip status` asks the registry of a dataset. */
 export interface DatasetStatus {
   dataset: string
   /** False: `apply` was never run; everything else is empty then. */

@@ -1,6 +1,7 @@
 import type { Action } from '../../schemas/roles.ts'
 import { type Db, select, transaction } from './transaction.ts'
 
+/** What a ticket proves somebody asked for, and nothing else. */
 export interface TicketFor {
   dataset: string
   action: Action

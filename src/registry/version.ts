@@ -3,6 +3,7 @@ import { SnapflipError } from '../core/errors.ts'
 import type { VersionState } from '../core/version-state.ts'
 import { type Db, select } from './transaction.ts'
 
+/** A version as the registry knows it; its blocks are in the stores. */
 export interface VersionRow {
   dataset: string
   tag: string

@@ -5,6 +5,7 @@ import { gateResults } from './gate-results.ts'
 import { type Db, transaction } from './transaction.ts'
 import { version } from './version.ts'
 
+/** Of what a version holds, for one gate, until a time. */
 export interface WaiverWanted {
   dataset: string
   tag: string

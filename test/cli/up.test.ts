@@ -53,6 +53,24 @@ test('up starts no Redis for stores in folders, and what it writes down names no
   expect(await readFile(join(project.folder, '.snapflip', 'env'), 'utf8')).toBe('')
 })
 
+test('up without a definition keeps what it started for init to look at, where no git add finds it', async () => {
+  const folder = await testFolder()
+  const env = {
+    DATABASE_URL: 'postgres://x@127.0.0.1:1/x',
+    REDIS_URL: '',
+    TEMPORAL_ADDRESS: 'temporal.example.com:7233',
+  }
+  const running = startSnapflip(['up'], { cwd: folder.path, env })
+  try {
+    await waitUntil('it to wait', () => (running.seen.stderr.includes('Ctrl-C ends everything') ? true : undefined))
+    expect(running.seen.stderr).toMatch(/In other shells: .*env\n.*No definition yet: .*`snapflip init`/)
+  } finally {
+    running.kill('SIGTERM')
+  }
+  expect((await running.ended).code).toBe(0)
+  expect(await readFile(join(folder.path, '.snapflip', '.gitignore'), 'utf8')).toBe('*\n')
+})
+
 test('what npm has to install for a local PostgreSQL is said in one line', async () => {
   const folder = await testFolder()
   const error = await startPostgres({ packageIn: folder.path }).catch((found: Error) => found)
