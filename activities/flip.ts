@@ -7,6 +7,7 @@ import { settleFlip } from '../src/registry/settle-flip.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
+import { contradictedBy } from './contradicted.ts'
 import { damageOf, type Looking } from './damage.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { asActivity } from './failure.ts'
@@ -66,14 +67,15 @@ export const flip =
  * is recorded. A crash in between leaves an intent whose outcome is read from the store (`settleOpenFlips`).
  */
 export async function makeFlip(
-  deps: Pick<Deps, 'pool' | 'log'>,
+  deps: Pick<Deps, 'pool' | 'log' | 'alert'>,
   store: Store,
   flip: {
     intent: FlipIntent
-    change: Omit<FlipChange, 'kind' | 'flipId' | 'epoch'>
+    change: Omit<FlipChange, 'kind' | 'flipId' | 'epoch' | 'anchor' | 'contradicted'>
   },
 ): Promise<{ registry: number; breakGlass: number }> {
   const { dataset, flipId, to, kind } = flip.intent
+  const contradicted = await contradictedBy(deps, store, (await store.pointer.read())?.pointer ?? null)
   const { epoch, outcome, anchor, bakeUntil } = await intendFlip(deps.pool, flip.intent)
   if (outcome === 'confirmed') return epoch
   if (outcome !== null) throw settledBefore(flip.intent, await flipOf(deps.pool, flipId))
@@ -81,7 +83,7 @@ export async function makeFlip(
   try {
     // A version that is gone back to was a rollback target before: its watch tells people, and takes nothing of that from it.
     const bake = kind === 'flip' && bakeUntil !== null ? { bakeUntil: bakeUntil.toISOString() } : {}
-    const change = { kind: 'flip', flipId, epoch, anchor, ...bake, ...flip.change } as const
+    const change = { kind: 'flip', flipId, epoch, anchor, ...contradicted, ...bake, ...flip.change } as const
     pointer = (await changePointer(store.pointer, change, { dataset })).pointer
   } catch (error) {
     // Refused is an outcome. A store that does not answer, or takes no write before it was looked at, is none: the next attempt reads it.

@@ -16,6 +16,7 @@ import { versions } from '../src/registry/versions.ts'
 import type { PointerRead, Store } from '../src/stores/ports.ts'
 import { adoptFromStore } from './adopt.ts'
 import { buildBack } from './build-back.ts'
+import { contradictedBy } from './contradicted.ts'
 import { damageOf, type Looking } from './damage.ts'
 import type { Deps } from './deps.ts'
 import { settleOpenFlips } from './settle-flips.ts'
@@ -215,6 +216,7 @@ async function moveTo(
   await raiseEpoch(deps.pool, dataset, fault.claimed.epoch.registry)
   const reason = rollback.reason ?? summary
   const intent = { flipId, dataset, kind: 'rollback', from: from.tag, to: to.tag, reason, actor } as const
+  const contradicted = await contradictedBy(deps, store, fault.claimed)
   const { epoch, anchor } = await intendFlip(deps.pool, intent)
   const decision = applyChange(
     fault.claimed,
@@ -225,6 +227,7 @@ async function moveTo(
       to,
       epoch,
       anchor,
+      ...contradicted,
       freshAsOf: row.watermark === null ? null : { snapshot: row.watermark.snapshot, at: row.watermark.at },
       also: { quarantine: [from.tag, ...lost.map(({ tag }) => tag)], ...(hold === null ? {} : { hold }) },
       allowHold: true,

@@ -60,6 +60,9 @@ export type Ttl = z.infer<typeof ttlSchema>
 export const anchorSchema = z.object({ seq: z.int().positive(), hash: sha256Schema })
 export type Anchor = z.infer<typeof anchorSchema>
 
+/** Of anchors that flips found contradicted: the first tell most, and a history is not broken often. */
+export const CONTRADICTED_MAX = 8
+
 /** History entry of a rollback that was made without the registry, kept here until the registry has it. */
 export const breakGlassEntrySchema = z.object({
   flipId: z.string(),
@@ -110,6 +113,8 @@ export const pointerSchema = z.looseObject({
   bake: bakeSchema.nullable().default(null),
   ttl: ttlSchema.nullable().default(null),
   anchor: anchorSchema.nullable().default(null),
+  /** Anchors that the registry's history did not lead to any more when a flip was made, oldest first: the proof of it is not flipped away. */
+  contradicted: z.array(anchorSchema).max(CONTRADICTED_MAX).default([]),
   /** Newest first. No flip of the registry is made while there are any. */
   breakGlass: z.array(breakGlassEntrySchema).max(BREAK_GLASS_MAX).default([]),
 })

@@ -1,5 +1,5 @@
 import { type Epoch, type Pointer, RECENT_FLIPS_MAX } from '../../schemas/pointer.ts'
-import { laterAnchor } from './anchor.ts'
+import { laterAnchor, withContradicted } from './anchor.ts'
 import { compareEpoch } from './epoch.ts'
 import { forbidding } from './forbidden.ts'
 
@@ -88,6 +88,7 @@ function withDeclarations(pointer: Pointer, other: Pointer): Pointer {
       pin: pointer.pin ?? other.pin,
       ttl: pointer.ttl ?? other.ttl,
       anchor: laterAnchor(pointer.anchor, other.anchor),
+      contradicted: withContradicted(pointer.contradicted, other.contradicted),
     },
     pointer,
   )

@@ -5,7 +5,7 @@ import {
   RECENT_FLIPS_MAX,
   type VersionRef,
 } from '../../schemas/pointer.ts'
-import { laterAnchor } from './anchor.ts'
+import { laterAnchor, withContradicted } from './anchor.ts'
 import { fenced } from './fenced.ts'
 import { forbidding } from './forbidden.ts'
 import {
@@ -82,6 +82,7 @@ function move(now: Pointer, change: FlipChange, withoutRegistry: boolean): Chang
     bake: change.bakeUntil === undefined ? null : { flipId, until: change.bakeUntil },
     ttl: change.ttl === undefined ? now.ttl : change.ttl,
     anchor: laterAnchor(now.anchor, change.anchor ?? null),
+    contradicted: withContradicted(now.contradicted, change.contradicted === undefined ? [] : [change.contradicted]),
   }
   return applied(forbidding(moved, { quarantined, retired: now.retired }))
 }

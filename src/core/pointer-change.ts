@@ -51,6 +51,8 @@ export interface FlipChange {
   /** Left out: as it was. */
   ttl?: Ttl | null
   anchor?: Anchor
+  /** The pointer's anchor, where the registry's history does not lead to it. */
+  contradicted?: Anchor
 }
 
 /** A rollback that asks no registry: the pointer takes its hold, its quarantine and its history entry in the same step. */

@@ -33,6 +33,7 @@ export function emptyPointer(dataset: string): Pointer {
     bake: null,
     ttl: null,
     anchor: null,
+    contradicted: [],
     breakGlass: [],
   }
 }

@@ -30,6 +30,7 @@ export const RUNBOOKS: Record<AlertKind, string> = {
   BAKE_FAILED: 'runbooks/bake-failed.md',
   CHANGE_MISSED: 'runbooks/change-missed.md',
   LINEAGE_BROKEN: 'runbooks/lineage-broken.md',
+  HISTORY_BROKEN: 'runbooks/history-chain-broken.md',
   COMPENSATION_FAILED: 'runbooks/compensation-failed.md',
   ROLLBACK_UNHEALTHY: 'runbooks/bad-version.md',
   STORE_REBOUND: 'runbooks/store-rebound.md',

@@ -91,6 +91,12 @@ describe('the pointer that is asserted', () => {
     const declared = { ttl, pin, anchor }
     expect(assertedPointer(at(2, 2, declared), at(3, 3))).toMatchObject({ active: ref(3), ...declared })
     expect(assertedPointer(at(4, 4), at(3, 3, declared))).toMatchObject({ active: ref(4), ...declared })
+    const contradicted = [anchor, { ...anchor, seq: 3 }]
+    const both = assertedPointer(
+      at(2, 2, { contradicted: contradicted.slice(1) }),
+      at(3, 3, { contradicted: [anchor] }),
+    )
+    expect(both.contradicted).toEqual(contradicted)
     const older = { anchor: { ...anchor, seq: 3 } }
     expect(assertedPointer(at(4, 4, older), at(3, 3, declared)).anchor).toEqual(anchor)
     expect(assertedPointer(at(4, 4, declared), at(3, 3, older)).anchor).toEqual(anchor)

@@ -76,6 +76,18 @@ describe('what else a flip carries', () => {
     expect(changed(nine, flipFrom(nine, 4, { anchor: { ...anchor(9), seq: 10 } })).anchor?.seq).toBe(10)
   })
 
+  it('an anchor that the history does not lead to any more stays beside later ones: the oldest eight, each once', () => {
+    let now = changed(at2, flipFrom(at2, 3, { anchor: anchor(1) }))
+    for (let seq = 2; seq < 10; seq++)
+      for (const twice of [1, 2])
+        now = changed(now, flipFrom(now, seq * 2 + twice, { anchor: anchor(seq), contradicted: anchor(seq - 1) }))
+    expect(now.anchor).toEqual(anchor(9))
+    expect(now.contradicted.map(({ seq }) => seq)).toEqual([1, 2, 3, 4, 5, 6, 7, 8])
+    const after = flipFrom(now, 30, { anchor: { ...anchor(9), seq: 10 }, contradicted: anchor(9) })
+    expect(changed(now, after).contradicted).toEqual(now.contradicted)
+    expect(changed(now, flipFrom(now, 30)).contradicted).toEqual(now.contradicted)
+  })
+
   it('the pointer stays small, however long the outage', () => {
     let now = flipped(1, 2)
     for (let n = 0; n < BREAK_GLASS_MAX; n++)
