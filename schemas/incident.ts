@@ -63,6 +63,13 @@ const versionSchema = z.object({
   decisions: z.array(entrySchema),
 })
 
+/** What could not be asked: its absence elsewhere says nothing. */
+const missingSchema = z.object({ part: z.string(), why: z.string() })
+export type Missing = z.infer<typeof missingSchema>
+
+/** Lists that are bounded. */
+const CUT = ['timeline', 'movements', 'refreshes', 'alerts'] as const
+
 /** What `snapflip incident export` writes: one document for whoever looks into it later. No rows, no secrets. Fields may be added. */
 export const incidentSchema = z.object({
   format: z.literal(1),
@@ -74,8 +81,9 @@ export const incidentSchema = z.object({
   until: time,
   /** Entries of the history, oldest first. */
   timeline: z.array(entrySchema),
-  /** There were more: the oldest are left out. */
-  isCut: z.boolean(),
+  /** Lists of which there were more: the oldest are left out. */
+  cut: z.array(z.enum(CUT)),
+  missing: z.array(missingSchema),
   movements: z.array(movementSchema),
   refreshes: z.array(
     z.object({

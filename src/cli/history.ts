@@ -2,6 +2,7 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { stringify } from 'csv-stringify/sync'
 import { HISTORY_KINDS, isKindOrGroup } from '../core/history-kinds.ts'
 import { type HistoryEntry, historyEntries } from '../registry/history-entries.ts'
+import type { HistoryHead } from '../registry/verify-history.ts'
 import { moment } from './moment.ts'
 import type { Session } from './session.ts'
 import { formatTime, table } from './table.ts'
@@ -16,6 +17,10 @@ interface Options extends CommonOptions {
   since?: Date
   until?: Date
   csv?: boolean
+}
+
+interface VerifyOptions extends CommonOptions {
+  anchor: HistoryHead[]
 }
 
 const DETAIL_CHARS_MAX = 100
@@ -47,16 +52,30 @@ export function history(program: Command): void {
     examples: [
       ['snapflip history verify', 'with the anchors in the stores of every dataset'],
       ['snapflip history verify shop', 'with those of one'],
+      [`snapflip history verify --anchor 812:${'a1'.repeat(32)}`, 'and with a hash that was noted elsewhere'],
     ],
-    ends: ['HISTORY_BROKEN'],
-  }).action(act<CommonOptions, [string | undefined]>(runVerify))
+    more: 'Where a store does not answer, its anchor is not compared: that is said, and is no success.',
+    ends: ['HISTORY_BROKEN', 'STORE_UNREACHABLE'],
+  })
+    .option('--anchor <seq:hash>', 'length and last hash as an earlier run printed them; may be given again', noted, [])
+    .action(act<VerifyOptions, [string | undefined]>(runVerify))
 }
 
-async function runVerify(session: Session, _options: CommonOptions, dataset: string | undefined): Promise<Answer> {
-  const chain = await verifiedChain(session, dataset)
+async function runVerify(session: Session, options: VerifyOptions, dataset: string | undefined): Promise<Answer> {
+  const chain = await verifiedChain(session, { dataset, noted: options.anchor })
+  const { missing } = chain
+  const left = missing.map(({ part, why }) => `NOT compared with ${part}: ${why}`)
+  if (!chain.verified) {
+    for (const line of left) session.note(line)
+    throw chain.error
+  }
   const { entries, hash, anchors } = chain
-  const text = `The chain verifies: ${entries} entries, the last one's hash is ${hash}; anchors in the stores it was compared with: ${anchors}.`
-  return { json: chain, text }
+  const text = `The chain verifies: ${entries} entries, the last one's hash is ${hash}; anchors it was compared with: ${anchors}.`
+  return {
+    json: { entries, hash, anchors, missing },
+    text: [text, ...left].join('\n'),
+    ...(missing.length > 0 ? { code: 'STORE_UNREACHABLE' as const } : {}),
+  }
 }
 
 async function run(session: Session, options: Options, dataset: string): Promise<Answer> {
@@ -104,6 +123,15 @@ function kindOf(text: string): string {
   if (!isKindOrGroup(text))
     throw new InvalidArgumentError(`Expected a kind of docs/history.md, or what it begins with: ${GROUPS}.`)
   return text
+}
+
+function noted(text: string, before: HistoryHead[]): HistoryHead[] {
+  const [, entries, hash = ''] = /^(\d{1,15}):([0-9a-f]{64})$/.exec(text) ?? []
+  if (entries === undefined)
+    throw new InvalidArgumentError(
+      'Expected SEQ:HASH as `snapflip history verify` prints them, such as 812:9f…, 64 hex digits.',
+    )
+  return [...before, { entries: Number(entries), hash }]
 }
 
 export function positive(text: string): number {

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { type Command, Option } from 'commander'
-import { type Incident, incidentSchema } from '../../schemas/incident.ts'
-import { isSnapflipError, SnapflipError } from '../core/errors.ts'
+import { type Incident, incidentSchema, type Missing } from '../../schemas/incident.ts'
+import { SnapflipError } from '../core/errors.ts'
 import { incidentPage } from '../core/incident-page.ts'
 import { gatherIncident, type Window, windowOfFlip } from '../observe/incident.ts'
 import { createLog } from '../observe/log.ts'
@@ -59,10 +59,15 @@ async function run(session: Session, options: Options, dataset: string | undefin
     const found = error.code === 'EEXIST' ? 'that it is there already' : error.message
     throw usage(`Expected to write ${out}, found ${found}. Name another file with --out.`)
   })
-  const { timeline, movements, alerts, chain } = bundle
+  const { timeline, movements, alerts, chain, cut, missing } = bundle
   const counted = `${timeline.length} entries, ${movements.length} moves, ${alerts.length} alerts`
   const told = chain.verified ? 'the chain verifies' : `the chain does not verify: ${chain.found}`
-  return { json: { out, entries: timeline.length, chain }, text: `Wrote ${out}: ${counted}; ${told}.` }
+  const lines = [
+    `Wrote ${out}: ${counted}; ${told}.`,
+    ...missing.map(({ part, why }) => `It lacks ${part}: ${why}`),
+    ...(cut.length === 0 ? [] : [`There were more than fit, and the oldest are left out, of: ${cut.join(', ')}.`]),
+  ]
+  return { json: { out, entries: timeline.length, chain, cut, missing }, text: lines.join('\n') }
 }
 
 async function windowOf(session: Session, { flip, since, until }: Options, dataset: string | null): Promise<Window> {
@@ -88,15 +93,10 @@ async function windowOf(session: Session, { flip, since, until }: Options, datas
 /** A part that does not answer does not keep the rest from being written. */
 async function bundleOf(session: Session, window: Window): Promise<Incident> {
   const registry = await session.registry()
-  const chain = await verifiedChain(session).then(
-    (verified) => ({ verified: true as const, ...verified }),
-    (error: unknown) => {
-      if (!isSnapflipError(error, 'HISTORY_BROKEN')) throw error
-      return { verified: false as const, found: error.message }
-    },
-  )
+  const { missing, ...chain } = await verifiedChain(session)
   const stores = storesOf(session)
   const gathered = await gatherIncident(registry, window, stores)
+  const metrics = await measured(session)
   const { dataset, flipId, since, until } = window
   return incidentSchema.parse({
     format: 1,
@@ -105,10 +105,9 @@ async function bundleOf(session: Session, window: Window): Promise<Incident> {
     since: since.toISOString(),
     until: until.toISOString(),
     ...gathered,
-    metrics: (await measured(session)).filter(
-      ({ labels }) => dataset === null || (labels.dataset ?? dataset) === dataset,
-    ),
-    chain,
+    missing: [...missing, ...gathered.missing, ...metrics.missing],
+    metrics: metrics.values.filter(({ labels }) => dataset === null || (labels.dataset ?? dataset) === dataset),
+    chain: chain.verified ? chain : { verified: false, found: chain.error.message },
   })
 }
 
@@ -133,11 +132,17 @@ function storesOf(session: Session): (dataset: string) => Promise<Store[]> {
   }
 }
 
-async function measured(session: Session) {
+async function measured(session: Session): Promise<{ values: Incident['metrics']; missing: Missing[] }> {
   const [{ Measurements }, { WorkerMetrics }] = await Promise.all([
     import('../observe/measurements.ts'),
     import('../observe/worker-metrics.ts'),
   ])
+  const missing: Missing[] = []
+  // What could not be measured is told to the log alone.
+  const write = (line: string) => {
+    const { question, err } = JSON.parse(line) as { question?: string; err?: { message?: string } }
+    missing.push({ part: `metrics: ${question}`, why: err?.message ?? line })
+  }
   const measurements = new Measurements({
     config: await session.config(),
     pool: await session.registry(),
@@ -145,9 +150,9 @@ async function measured(session: Session) {
     // A worker tells it; nothing of an incident that is over.
     backlog: async () => ({}),
     metrics: new WorkerMetrics(),
-    log: createLog({ level: 'silent' }),
+    log: createLog({ level: 'warn', destination: { write } }),
   })
-  return measurements.now()
+  return { values: await measurements.now(), missing }
 }
 
 const usage = (message: string) => new SnapflipError('USAGE', message)

@@ -1,44 +1,67 @@
-import { isSnapflipError } from '../core/errors.ts'
+import type { Missing } from '../../schemas/incident.ts'
+import { isSnapflipError, type SnapflipError } from '../core/errors.ts'
 import { type HistoryHead, verifyHistory } from '../registry/verify-history.ts'
 import { openStore } from '../stores/open.ts'
 import type { Session } from './session.ts'
 
-export interface VerifiedChain extends HistoryHead {
-  /** How many anchors it was compared with. */
-  anchors: number
-}
+/** Whether the chain verifies, and the anchors that it could not be compared with. */
+export type VerifiedChain = { missing: Missing[] } & (
+  | ({ verified: true; anchors: number } & HistoryHead)
+  | { verified: false; error: SnapflipError }
+)
 
 /**
- * Walks the whole chain and compares it with the anchors in the stores: of one dataset, or of all. A store that does not answer is said to be left
- * out.
+ * Walks the whole chain and compares it with the anchors in the stores, of one dataset or of all, and with those that somebody noted elsewhere.
  *
- * @throws SnapflipError HISTORY_BROKEN naming the first bad entry; UNKNOWN_DATASET.
+ * @throws SnapflipError UNKNOWN_DATASET
  */
-export async function verifiedChain(session: Session, dataset?: string): Promise<VerifiedChain> {
+export async function verifiedChain(
+  session: Session,
+  { dataset, noted = [] }: { dataset?: string | undefined; noted?: readonly HistoryHead[] } = {},
+): Promise<VerifiedChain> {
   if (dataset !== undefined) await session.dataset(dataset)
   const registry = await session.registry()
   // Before the chain: an anchor written meanwhile would be ahead of what is read.
-  const anchors = await anchorsOf(session, dataset)
-  return { ...(await verifyHistory(registry, { anchors })), anchors: anchors.length }
+  const { anchors, missing } = await anchorsOf(session, dataset)
+  const compared = [...anchors, ...noted]
+  try {
+    return {
+      verified: true,
+      ...(await verifyHistory(registry, { anchors: compared })),
+      anchors: compared.length,
+      missing,
+    }
+  } catch (error) {
+    if (!isSnapflipError(error, 'HISTORY_BROKEN')) throw error
+    return { verified: false, error, missing }
+  }
 }
 
-/** What every flip left of the chain in its stores: whoever rewrites or cuts the history in the database does not reach these. */
-async function anchorsOf(session: Session, only: string | undefined): Promise<HistoryHead[]> {
+/**
+ * What every flip left of the chain in its stores, those among them that a later flip found contradicted: whoever rewrites or cuts the history in the
+ * database does not reach these.
+ */
+async function anchorsOf(
+  session: Session,
+  only: string | undefined,
+): Promise<{ anchors: HistoryHead[]; missing: Missing[] }> {
   const { datasets, stores } = await session.config()
   const anchors: HistoryHead[] = []
+  const missing: Missing[] = []
   for (const [dataset, definition] of Object.entries(datasets)) {
     if (only !== undefined && dataset !== only) continue
     for (const name of definition.stores) {
       try {
         const store = await openStore(stores[name] ?? '', { dataset })
         session.onClose(() => store.close())
-        const anchor = (await store.pointer.read())?.pointer.anchor ?? null
-        if (anchor !== null) anchors.push({ entries: anchor.seq, hash: anchor.hash })
+        const pointer = (await store.pointer.read())?.pointer
+        const left = [...(pointer?.contradicted ?? []), ...(pointer?.anchor ? [pointer.anchor] : [])]
+        anchors.push(...left.map(({ seq, hash }) => ({ entries: seq, hash })))
       } catch (error) {
         if (!isSnapflipError(error)) throw error
-        session.note(`Not compared with the anchor of ${dataset} in ${name}: ${error.message}`)
+        missing.push({ part: `the anchor of ${dataset} in ${name}`, why: error.message })
       }
     }
   }
-  return anchors
+  return { anchors, missing }
 }

@@ -7,13 +7,16 @@ const CHARS_MAX = 200
 export function incidentPage(incident: Incident): string {
   const { dataset, flipId, since, until, exportedAt, movements, refreshes, versions, alerts, timeline, chain } =
     incident
+  const { cut, missing } = incident
   const about = `${dataset ?? 'all datasets'}${flipId === null ? '' : `, flip ${flipId}`}`
   return [
     `# Incident: ${about}`,
     `From ${since} until ${until}. Exported at ${exportedAt}.`,
     chain.verified
-      ? `The chain of the history verifies: ${chain.entries} entries, last hash ${chain.hash}, ${chain.anchors} anchors in stores.`
+      ? `The chain of the history verifies: ${chain.entries} entries, last hash ${chain.hash}, compared with ${chain.anchors} anchors in stores.`
       : `**The chain of the history does not verify**: ${chain.found}`,
+    ...missing.map(({ part, why }) => `**Not asked: ${cell(part)}**: ${cell(why)}`),
+    ...(cut.length === 0 ? [] : [`**There were more than fit, and the oldest are left out, of**: ${cut.join(', ')}.`]),
     '## Times',
     table(
       ['what', 'from', 'to', 'by', 'why', 'detected', 'wanted', 'settled', 'last reader'],

@@ -25,32 +25,48 @@ export interface Window {
   until: Date
 }
 
-type Gathered = Pick<Incident, 'timeline' | 'isCut' | 'movements' | 'refreshes' | 'versions' | 'alerts'>
+type Gathered = Pick<Incident, 'timeline' | 'cut' | 'missing' | 'movements' | 'refreshes' | 'versions' | 'alerts'>
 
 /**
  * The time of the version that a flip took readers to: from the refresh that built it, or from the flip where nobody knows that, until a little
- * after they left it. Null: no such flip.
+ * after they left it. What a rollback is about began with the version that it leaves. Null: no such flip.
  */
 export async function windowOfFlip(pool: Pool, flipId: string): Promise<Window | null> {
   const flip = await flipOf(pool, flipId)
   if (flip === null) return null
-  const { dataset, to, epoch, breakGlass, intendedAt } = flip
-  const { refreshId } = await versionOf(pool, dataset, to)
-  const [refresh] = refreshId === null ? [] : await readRefreshes(pool, 'where id = $1', [refreshId])
-  // Gone back to, a version was built long before.
-  const isItsOwn = flip.refreshId !== null && flip.refreshId === refreshId
+  const { dataset, kind, epoch, breakGlass } = flip
+  const left = kind === 'rollback' ? await flipToWhatIsLeft(pool, flip) : null
   const [next] = await readFlips(
     pool,
     `where dataset = $1 and outcome = 'confirmed' and (epoch, epoch_break_glass) > ($2, $3) order by epoch, epoch_break_glass limit 1`,
     [dataset, epoch, breakGlass],
   )
-  const left = next?.settledAt?.getTime() ?? Number.POSITIVE_INFINITY
+  const leftAt = next?.settledAt?.getTime() ?? Number.POSITIVE_INFINITY
   return {
     dataset,
     flipId,
-    since: isItsOwn ? (refresh?.openedAt ?? intendedAt) : intendedAt,
-    until: new Date(Math.min(left + AFTERWARDS_MS, Date.now())),
+    since: await beginningOf(pool, left ?? flip),
+    until: new Date(Math.min(leftAt + AFTERWARDS_MS, Date.now())),
   }
+}
+
+async function beginningOf(pool: Pool, { dataset, to, refreshId, intendedAt }: FlipRow): Promise<Date> {
+  const version = await versionOf(pool, dataset, to)
+  // Gone back to, a version was built long before.
+  const isItsOwn = refreshId !== null && refreshId === version.refreshId
+  const [refresh] = isItsOwn ? await readRefreshes(pool, 'where id = $1', [refreshId]) : []
+  return refresh?.openedAt ?? intendedAt
+}
+
+/** The last one before it that took readers to what it takes them from. */
+async function flipToWhatIsLeft(pool: Pool, { dataset, from, epoch, breakGlass }: FlipRow): Promise<FlipRow | null> {
+  const [left] = await readFlips(
+    pool,
+    `where dataset = $1 and to_tag = $2 and outcome = 'confirmed' and (epoch, epoch_break_glass) < ($3, $4)
+      order by epoch desc, epoch_break_glass desc limit 1`,
+    [dataset, from, epoch, breakGlass],
+  )
+  return left ?? null
 }
 
 /** All that the registry knows of a window of time, and what readers told the stores of it. */
@@ -60,24 +76,35 @@ export async function gatherIncident(
   stores: (dataset: string) => Promise<readonly Store[]>,
 ): Promise<Gathered> {
   const filter = { since, until, limit: ENTRIES_MAX + 1, ...(dataset === null ? {} : { dataset }) }
-  const entries = await historyEntries(pool, filter)
-  const during = [dataset, since, until, ROWS_MAX]
-  const flips = await readFlips(
+  const cut: Gathered['cut'] = []
+  /** The newest, oldest first. */
+  const fitting = <T>(list: Gathered['cut'][number], newestFirst: readonly T[], max: number): T[] => {
+    if (newestFirst.length > max) cut.push(list)
+    return newestFirst.slice(0, max).toReversed()
+  }
+  const entries = fitting('timeline', await historyEntries(pool, filter), ENTRIES_MAX)
+  const during = [dataset, since, until, ROWS_MAX + 1]
+  const newestFlips = await readFlips(
     pool,
-    `where ($1::text is null or dataset = $1) and intended_at < $3 and coalesce(settled_at, 'infinity') >= $2 order by intended_at limit $4`,
+    `where ($1::text is null or dataset = $1) and intended_at < $3 and coalesce(settled_at, 'infinity') >= $2 order by intended_at desc limit $4`,
     during,
   )
-  const refreshes = await readRefreshes(
+  const newestRefreshes = await readRefreshes(
     pool,
-    `where ($1::text is null or dataset = $1) and opened_at < $3 and coalesce(closed_at, 'infinity') >= $2 order by opened_at limit $4`,
+    `where ($1::text is null or dataset = $1) and opened_at < $3 and coalesce(closed_at, 'infinity') >= $2 order by opened_at desc limit $4`,
     during,
   )
-  const alerts = await alertsBetween(pool, { dataset, since, until })
+  const newestAlerts = await alertsBetween(pool, { dataset, since, until, limit: ROWS_MAX + 1 })
+  const flips = fitting('movements', newestFlips, ROWS_MAX)
+  const refreshes = fitting('refreshes', newestRefreshes, ROWS_MAX)
+  const alerts = fitting('alerts', newestAlerts, ROWS_MAX)
+  const reports = new Reports(stores)
   const movements: Incident['movements'] = []
-  for (const flip of flips) movements.push(await movementOf(pool, flip, { entries, alerts }, stores))
+  for (const flip of flips) movements.push(await movementOf(pool, flip, { entries, alerts }, reports))
   return {
-    timeline: entries.slice(0, ENTRIES_MAX).toReversed().map(toldEntry),
-    isCut: entries.length > ENTRIES_MAX,
+    timeline: entries.map(toldEntry),
+    cut,
+    missing: reports.missing,
     movements,
     refreshes: refreshes.map(toldRefresh),
     versions: await versionsNamed(pool, flips, refreshes),
@@ -93,18 +120,13 @@ async function movementOf(
   pool: Pool,
   flip: FlipRow,
   { entries, alerts }: { entries: readonly HistoryEntry[]; alerts: readonly AlertRow[] },
-  stores: (dataset: string) => Promise<readonly Store[]>,
+  reports: Reports,
 ): Promise<Incident['movements'][number]> {
-  const { flipId, dataset, kind, from, to, actor, reason, outcome, intendedAt, settledAt, epoch, breakGlass } = flip
-  const [left] = await readFlips(
-    pool,
-    `where dataset = $1 and to_tag = $2 and outcome = 'confirmed' and (epoch, epoch_break_glass) < ($3, $4)
-      order by epoch desc, epoch_break_glass desc limit 1`,
-    [dataset, from, epoch, breakGlass],
-  )
+  const { flipId, dataset, kind, from, to, actor, reason, outcome, intendedAt, settledAt } = flip
+  const left = await flipToWhatIsLeft(pool, flip)
   // A drill is about nothing that was found; what was told before readers were on it, they were let see in spite of.
   const [detected] =
-    left === undefined || kind === 'drill'
+    left === null || kind === 'drill'
       ? []
       : [
           ...alerts.map(({ raisedAt: at, version, dataset, kind }) => ({ at, version, dataset, by: `alert ${kind}` })),
@@ -121,15 +143,35 @@ async function movementOf(
     detectedBy: detected?.by ?? null,
     wantedAt: intendedAt.toISOString(),
     settledAt: settledAt?.toISOString() ?? null,
-    lastReaderAt: left === undefined ? null : await lastReportOf(left, await stores(dataset)),
+    lastReaderAt: left === null ? null : await reports.lastOf(left),
   }
 }
 
-/** Of the readers that a flip had taken to its version. A store that does not answer has told nothing. */
-async function lastReportOf({ flipId }: FlipRow, stores: readonly Store[]): Promise<string | null> {
-  const reports = await Promise.all(stores.map((store) => store.counters.list(flipId).catch(() => [])))
-  const times = reports.flat().map(({ at }) => at)
-  return times.sort().at(-1) ?? null
+/** What readers reported. A store that failed once is not asked again: each question to one that is down takes its time. */
+class Reports {
+  readonly missing: Incident['missing'] = []
+  readonly #stores: (dataset: string) => Promise<readonly Store[]>
+  readonly #failed = new Set<Store>()
+
+  constructor(stores: (dataset: string) => Promise<readonly Store[]>) {
+    this.#stores = stores
+  }
+
+  /** When the last reader that a flip had taken to its version said so. Null: none did, or it is among `missing`. */
+  async lastOf({ flipId, dataset }: FlipRow): Promise<string | null> {
+    const times: string[] = []
+    for (const store of await this.#stores(dataset)) {
+      if (this.#failed.has(store)) continue
+      try {
+        times.push(...(await store.counters.list(flipId)).map(({ at }) => at))
+      } catch (error) {
+        this.#failed.add(store)
+        const why = error instanceof Error ? error.message : String(error)
+        this.missing.push({ part: `what readers of ${dataset} reported to ${store.url}`, why })
+      }
+    }
+    return times.sort().at(-1) ?? null
+  }
 }
 
 async function versionsNamed(

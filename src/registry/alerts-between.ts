@@ -17,13 +17,10 @@ export interface AlertRow {
   deliveries: Record<string, string | null>
 }
 
-/** More than people were told in any incident they would read up on. */
-const ALERTS_MAX = 1_000
-
-/** Alerts that were raised, first or again, from `since` on and before `until`, oldest first. */
+/** Alerts that were raised, first or again, from `since` on and before `until`, newest first. */
 export async function alertsBetween(
   db: Db,
-  { dataset, since, until }: { dataset: string | null; since: Date; until: Date },
+  { dataset, since, until, limit }: { dataset: string | null; since: Date; until: Date; limit: number },
 ): Promise<AlertRow[]> {
   return select<AlertRow>(
     db,
@@ -31,8 +28,8 @@ export async function alertsBetween(
             coalesce((select jsonb_object_agg(sink, outcome) from snapflip.alert_deliveries where alert = id), '{}') as deliveries
        from snapflip.alerts
       where ($1::text is null or dataset = $1) and raised_at < $3 and last_at >= $2
-      order by raised_at
-      limit ${ALERTS_MAX}`,
-    [dataset, since, until],
+      order by raised_at desc
+      limit $4`,
+    [dataset, since, until, limit],
   )
 }

@@ -2,8 +2,10 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Client, Connection } from '@temporalio/client'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { ConfigInput } from '../../schemas/config.ts'
 import { incidentSchema } from '../../schemas/incident.ts'
 import type { RefreshOutcome } from '../../schemas/refresh.ts'
+import { freePort } from '../../src/local/free-port.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
 import { type Project, testProject } from './project.ts'
 import { json, type startSnapflip } from './run.ts'
@@ -13,6 +15,13 @@ let project: Project
 let worker: ReturnType<typeof startSnapflip>
 let first: string
 let second: string
+let unusedPort: number
+
+/** Its store is where nothing listens. */
+const withoutStore = (definition: ConfigInput): ConfigInput => ({
+  ...definition,
+  stores: { main: `redis://127.0.0.1:${unusedPort}/` },
+})
 
 async function refresh(...options: string[]): Promise<{ code: number; outcome: RefreshOutcome }> {
   const ran = await project.run(['refresh', project.dataset, '--json', ...options])
@@ -36,6 +45,7 @@ async function cancellationAsked(): Promise<void> {
 
 beforeAll(async () => {
   project = await testProject({ migrated: false })
+  unusedPort = await freePort()
 })
 afterAll(async () => {
   worker?.kill('SIGTERM')
@@ -365,7 +375,16 @@ test('detach leaves no trigger behind; apply attaches again', async () => {
 test('a history that was cut together with its head is found out by the anchor in the store', async () => {
   const verify = ['history', 'verify', '--json']
   expect(json(await project.run(verify))).toMatchObject({ anchors: 1, hash: expect.stringMatching(/^[0-9a-f]{64}$/) })
-  expect((await project.run(['history', 'verify', project.dataset])).stdout).toContain('compared with: 1.')
+  const noted = json<{ entries: number; hash: string }>(await project.run([...verify, project.dataset]))
+  const unlike = await project.run([...verify, '--anchor', `1:${'a1'.repeat(32)}`])
+  expect(unlike).toMatchObject({ code: 15, stdout: expect.stringContaining('Expected entry 1 of') })
+  expect(await project.run([...verify, '--anchor', '812'])).toMatchObject({ code: 2 })
+  // Where the store does not answer, the chain alone is not the whole proof.
+  await project.define(withoutStore)
+  const alone = await project.run(verify)
+  expect(alone.code).toBe(5)
+  expect(json(alone)).toMatchObject({ anchors: 0, missing: [{ part: `the anchor of ${project.dataset} in main` }] })
+  await project.define((definition) => definition)
   expect((await project.run(['history', 'verify', 'nope'])).code).toBe(3)
   // As a superuser can who means to: back to before the last flip, and nothing in the database shows it.
   await project.database.pool.query(`
@@ -377,4 +396,39 @@ test('a history that was cut together with its head is found out by the anchor i
   const cut = await project.run(verify)
   expect(cut.code).toBe(15)
   expect(json(cut)).toMatchObject({ code: 'HISTORY_BROKEN', message: expect.stringContaining('the tail was cut') })
+
+  // The next flips leave anchors of what was written since; what they found contradicted stays.
+  for (const price of [77, 78]) {
+    await project.database.pool.query(`update products set price_cents = ${price} where id = 5`)
+    expect((await refresh('--reason', 'after the cut')).outcome).toMatchObject({ status: 'FLIPPED' })
+  }
+  expect(json(await project.run(verify))).toMatchObject({
+    code: 'HISTORY_BROKEN',
+    message: expect.stringContaining('another hash than its anchor has'),
+  })
+  const alerts = json<{ entries: object[] }>(
+    await project.run(['history', project.dataset, '--kind', 'alert.history_broken', '--json']),
+  )
+  expect(alerts.entries).toHaveLength(1)
+  // Nor is it missed by whoever noted the hash elsewhere, whatever became of the stores.
+  const apart = json<{ details: { seq: number } }>(
+    await project.run([...verify, '--anchor', `${noted.entries}:${noted.hash}`]),
+  )
+  expect(apart.details.seq).toBeLessThanOrEqual(noted.entries)
+})
+
+test('an incident says what could not be asked', async () => {
+  const { dataset } = project
+  await project.define(withoutStore)
+  const ran = await project.run(['incident', 'export', dataset, '--since', '2020-01-01'])
+  const { missing, movements, metrics } = incidentSchema.parse(JSON.parse(ran.stdout))
+  expect(movements.every(({ lastReaderAt }) => lastReaderAt === null)).toBe(true)
+  expect(metrics.map(({ name }) => name)).not.toContain('snapflip_store_bytes')
+  expect(missing.map(({ part }) => part)).toEqual([
+    `the anchor of ${dataset} in main`,
+    expect.stringMatching(`what readers of ${dataset} reported to redis:`),
+    expect.stringMatching('metrics: '),
+    expect.stringMatching('metrics: '),
+  ])
+  expect(missing[0]?.why).toMatch(/failed while reading the pointer/)
 })

@@ -7,6 +7,7 @@ import { raiseAlert } from '../../src/registry/raise-alert.ts'
 import { recordEvent } from '../../src/registry/record.ts'
 import { openStore } from '../../src/stores/open.ts'
 import { applyShop, DATASET, flipped, move } from '../registry/shop.ts'
+import { faultyStore } from '../stores/faults.ts'
 import { testDatabase, testFolder } from '../support/services.ts'
 
 test('an incident holds the times from what detected it to the last reader, with evidence, decisions and alerts', async () => {
@@ -29,7 +30,7 @@ test('an incident holds the times from what detected it to the last reader, with
     const alert = { id: randomUUID(), dataset: DATASET, version: bad, summary: 'does not read back', evidence: {} }
     const sent = { runbook: 'runbooks/bad-version.md', actor: null, sinks: ['pager'], delivered: ['pager'] }
     await raiseAlert(pool, { ...alert, ...sent, kind: 'VERIFY_FAILED', incident: flipId })
-    await move(pool, { kind: 'rollback', from: bad, to: first })
+    const rollbackId = await move(pool, { kind: 'rollback', from: bad, to: first })
     const third = await flipped(pool, first)
 
     const window = await windowOfFlip(pool, flipId)
@@ -71,6 +72,48 @@ test('an incident holds the times from what detected it to the last reader, with
     expect(later.movements.find((each) => each.flipId === again)).toMatchObject({ detectedAt: null, detectedBy: null })
 
     expect(await windowOfFlip(pool, randomUUID())).toBeNull()
+
+    // By the rollback's own id: from what it takes readers away from, and until they left what it took them to.
+    const ofRollback = await windowOfFlip(pool, rollbackId)
+    expect(ofRollback).toMatchObject({ flipId: rollbackId, since: window.since })
+    const byRollback = await gatherIncident(pool, ofRollback ?? window, async () => [store])
+    expect(byRollback.movements.find((one) => one.flipId === rollbackId)).toEqual(back)
+    expect(byRollback.refreshes.map(({ tag }) => tag)).toContain(bad)
+
+    // A store that fails is asked once, and said to be missing.
+    let asked = 0
+    const failing = faultyStore(store, {
+      run: async () => {
+        asked++
+        throw new Error('no answer')
+      },
+    })
+    const without = await gatherIncident(pool, { ...window, since: new Date(0) }, async () => [failing])
+    expect(without.movements.length).toBeGreaterThan(2)
+    expect(without.movements.every(({ lastReaderAt }) => lastReaderAt === null)).toBe(true)
+    expect(without.missing).toEqual([{ part: `what readers of ${DATASET} reported to ${store.url}`, why: 'no answer' }])
+    expect(asked).toBe(1)
+
+    // Of more than fit, the newest are kept.
+    expect(byRollback).toMatchObject({ cut: [], missing: [] })
+    await pool.query(
+      `insert into snapflip.refreshes (id, dataset, workflow_id, run_id, requested_by, "full", opened_at, closed_at, status, summary, durations)
+       select gen_random_uuid(), $1, 'w', 'r', 'ana', false, '2020-01-01'::timestamptz + n * interval '1 minute',
+              '2020-01-01'::timestamptz + n * interval '1 minute', 'FAILED', n::text, '{}'
+         from generate_series(1, 1000) n`,
+      [DATASET],
+    )
+    await pool.query(
+      `insert into snapflip.alerts (id, kind, dataset, incident, summary, evidence, runbook, raised_at, last_at)
+       select gen_random_uuid(), 'GATE_REFUSED', $1, n::text, n::text, '{}', '', '2020-01-01', '2020-01-01' from generate_series(1, 1000) n`,
+      [DATASET],
+    )
+    const long = await gatherIncident(pool, { ...window, since: new Date(0), until: new Date() }, async () => [store])
+    expect(long.cut).toEqual(['refreshes', 'alerts'])
+    expect([long.refreshes.length, long.alerts.length]).toEqual([1_000, 1_000])
+    expect(long.refreshes.at(-1)?.tag).not.toBeNull()
+    expect(long.refreshes[0]?.summary).toBe('4')
+    expect(long.alerts.at(-1)).toMatchObject({ kind: 'GATE_REFUSED', version: third })
   } finally {
     await store.close()
     await drop()

@@ -28,7 +28,8 @@ it('what people typed ends no cell of the page, and is neither link nor element'
         hash: '00',
       },
     ],
-    isCut: false,
+    cut: ['refreshes'],
+    missing: [{ part: 'the anchor of shop in main', why: 'it | does not answer' }],
     movements: [],
     refreshes: [],
     versions: [],
@@ -38,5 +39,7 @@ it('what people typed ends no cell of the page, and is neither link nor element'
   })
   expect(page).toContain('| 2026-05-18T09:30:00.000Z | hold | - | ana | a \\| b # \\[x\\](http://x) \\<script\\> |')
   expect(page).toContain('**The chain of the history does not verify**: entry 7 was edited')
+  expect(page).toContain('**Not asked: the anchor of shop in main**: it \\| does not answer')
+  expect(page).toContain('**There were more than fit, and the oldest are left out, of**: refreshes.')
   expect(page).toContain('## Alerts\n\nNone.')
 })
