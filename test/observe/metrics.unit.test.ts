@@ -3,6 +3,8 @@ import { expect, it } from 'vitest'
 import { metricsPage } from '../../scripts/metrics-page.ts'
 import { METRICS, type MetricDeclaration } from '../../src/core/metrics.ts'
 import { parseMetricsAddress } from '../../src/observe/metrics-server.ts'
+import { WorkerMetrics } from '../../src/observe/worker-metrics.ts'
+import { sampleOf, samplesOf } from './scrape.ts'
 
 const declared = Object.entries<MetricDeclaration>(METRICS)
 
@@ -47,3 +49,27 @@ it.each(['', 'x', '-1', '65536', '123456', '1.5', ':9464', 'host:', 'http://loca
     expect(() => parseMetricsAddress(text)).toThrow(/Expected --metrics to be a port, or host:port, such as 9464/)
   },
 )
+
+it('what was not measured this time is not told as if it were; what was counted stays', async () => {
+  const metrics = new WorkerMetrics()
+  const onHold = { name: 'snapflip_on_hold', labels: { dataset: 'shop' }, value: 1 } as const
+  metrics.setGauges([onHold, { ...onHold, labels: { dataset: 'other' } }])
+  const told: unknown[] = []
+  const raise = metrics.countAlerts(async (alert) => told.push(alert) > 0)
+  const alert = {
+    kind: 'GATE_REFUSED',
+    dataset: 'shop',
+    version: null,
+    incident: 'i',
+    summary: 's',
+    evidence: {},
+  } as const
+  await raise(alert)
+  metrics.countScrapeError('registry')
+  metrics.setGauges([onHold])
+  const text = await metrics.registry.metrics()
+  expect(samplesOf(text).filter(({ name }) => name === onHold.name)).toEqual([onHold])
+  expect(sampleOf(text, 'snapflip_alerts_total', { dataset: 'shop', kind: 'GATE_REFUSED' })).toBe(1)
+  expect(sampleOf(text, 'snapflip_scrape_errors_total', { part: 'registry' })).toBe(1)
+  expect(told).toEqual([alert])
+})

@@ -121,6 +121,7 @@ it('the gauges say how far the source is ahead, what delays it, what is on hold 
   expect(await at(await scrape())).toMatchObject({ changes: 6, delaying: 0 })
 
   // What two versions share is counted once.
+  const former = await world.pointer()
   await world.pool.query('delete from snapflip.refreshes where closed_at is null')
   await world.resume()
   await world.refresh()
@@ -131,6 +132,14 @@ it('the gauges say how far the source is ahead, what delays it, what is on hold 
   expect(sampleOf(after, 'snapflip_store_bytes', { dataset, store: 'main' })).toBeGreaterThan(bytes)
   expect(sampleOf(after, 'snapflip_store_bytes', { dataset, store: 'main' })).toBeLessThan(2 * bytes)
   expect(sampleOf(after, 'snapflip_staleness_budget_seconds', { dataset })).toBe(90)
+
+  // A store that came back older says nothing of the version that the registry knows; nor does a snapshot of another cluster.
+  await store.pointer.swap((await store.pointer.read())?.token ?? null, former)
+  expect(await at(await scrape())).toMatchObject({ changes: 0, seconds: 0 })
+  await world.pool.query(
+    `update snapflip.versions set watermark = jsonb_set(watermark, '{system}', '"elsewhere"') where state = 'active'`,
+  )
+  expect(await at(await scrape())).toMatchObject({ changes: undefined, seconds: undefined, delaying: undefined })
 })
 
 it('what does not answer delays no scrape and leaves out its own gauges alone', async () => {
