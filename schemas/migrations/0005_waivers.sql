@@ -44,7 +44,7 @@ begin
   if waiver is null then
     raise exception 'expected a gate that refused % of %, found %', p_tag, p_dataset, p_gate using errcode = 'no_data_found';
   end if;
-  perform snapflip.record(p_dataset, null, 'gate.waived', p_tag,
+  perform snapflip.append_entry(p_dataset, null, 'gate.waived', p_tag,
     jsonb_build_object('waiver', waiver, 'gate', p_gate, 'until', p_until, 'reason', btrim(p_reason)));
   return waiver;
 end

@@ -50,7 +50,7 @@ begin
   has := verdict.has;
   policy := verdict.policy;
   if not allowed then
-    perform snapflip.record(p_dataset, p_actor, 'action.refused', p_version,
+    perform snapflip.append_entry(p_dataset, p_actor, 'action.refused', p_version,
       coalesce(p_detail, '{}') || jsonb_build_object('action', p_action, 'needed', needed, 'has', has, 'policy', policy));
   end if;
 end
@@ -158,17 +158,20 @@ begin
     update snapflip.datasets set detached_at = null where name = p_dataset;
   end if;
   if outcome = 'applied' or reattached then
-    perform snapflip.record(p_dataset, session_user, 'definition.applied', null,
+    perform snapflip.append_entry(p_dataset, session_user, 'definition.applied', null,
       jsonb_build_object('number', number, 'digest', digest));
   end if;
 end
 $$;
 
--- As in 0001, and nobody but a worker speaks for others: another's entry names who is connected, and whom they acted for. Repeated whole:
--- the hash covers both, so that a trigger comes too late; and under another name, with a new function around it, the old one could still be called
--- by everybody who was granted it.
-create or replace function snapflip.record(p_dataset text, p_actor text, p_kind text, p_version text, p_detail jsonb)
-returns bigint
+-- Workers alone open refreshes.
+create function snapflip.is_worker() returns boolean
+language sql stable set search_path = pg_catalog, pg_temp as $$
+  select has_table_privilege(session_user, 'snapflip.refreshes', 'insert')
+$$;
+
+-- One more link of the chain. Granted to nobody: record and the functions that decide call it.
+create function snapflip.append_entry(p_dataset text, p_actor text, p_kind text, p_version text, p_detail jsonb) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   head snapflip.history_head;
@@ -183,11 +186,6 @@ begin
   entry.kind := p_kind;
   entry.version := p_version;
   entry.detail := coalesce(p_detail, '{}');
-  -- Workers alone open refreshes.
-  if entry.actor <> session_user and not has_table_privilege(session_user, 'snapflip.refreshes', 'insert') then
-    entry.detail := entry.detail || jsonb_build_object('onBehalfOf', entry.actor);
-    entry.actor := session_user;
-  end if;
   entry.prev_hash := head.hash;
   entry.hash := sha256(convert_to(snapflip.history_text(
     entry.seq, entry.at, entry.dataset, entry.actor, entry.kind, entry.version, entry.detail, entry.prev_hash
@@ -195,6 +193,30 @@ begin
   insert into snapflip.history select entry.*;
   update snapflip.history_head set seq = entry.seq, hash = entry.hash;
   return entry.seq;
+end
+$$;
+
+-- Nobody but a worker speaks for others: another's entry names who is connected, and whom they acted for. Nor do people say anything but what their
+-- verbs do; of a move, only that of one which is in the registry.
+create or replace function snapflip.record(p_dataset text, p_actor text, p_kind text, p_version text, p_detail jsonb) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  move constant text[] := regexp_match(p_kind, '^(flip|rollback|drill)\.(intended|confirmed|refused|failed|absorbed)$');
+begin
+  if snapflip.is_worker() then
+    return snapflip.append_entry(p_dataset, p_actor, p_kind, p_version, p_detail);
+  end if;
+  if not (case
+    when move is not null then exists (
+      select from snapflip.flips where dataset = p_dataset and kind = move[1] and id::text = p_detail ->> 'flipId'
+    )
+    else p_kind ~ ('^(hold|resume|quarantine|release|pin|unpin|(drill|canary)\.ended|drill\.begun|epoch\.raised|version\.(active|retained|quarantined|restored)'
+                   || '|copy\.gone|(alert|capture|stores?)\.[a-z_]+)$')
+  end) then
+    raise exception 'expected an entry that people write themselves, found % by %', p_kind, session_user using errcode = 'insufficient_privilege';
+  end if;
+  return snapflip.append_entry(p_dataset, null, p_kind, p_version,
+    case when p_actor <> session_user then coalesce(p_detail, '{}') || jsonb_build_object('onBehalfOf', p_actor) else p_detail end);
 end
 $$;
 
@@ -211,3 +233,4 @@ revoke all on function snapflip.authorize(text, text, text, jsonb) from public;
 revoke all on function snapflip.issue_ticket(text, text, jsonb) from public;
 revoke all on function snapflip.use_ticket(uuid, text, text, jsonb, text) from public;
 revoke all on function snapflip.apply_definition(text, jsonb) from public;
+revoke all on function snapflip.append_entry(text, text, text, text, jsonb) from public;

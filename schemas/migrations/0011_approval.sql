@@ -68,7 +68,7 @@ begin
    )
   returning id into asked;
   if asked is not null then
-    perform snapflip.record(refresh.dataset, refresh.requested_by, 'approval.carried', p_tag,
+    perform snapflip.append_entry(refresh.dataset, refresh.requested_by, 'approval.carried', p_tag,
       jsonb_build_object('approvalId', asked, 'refreshId', p_refresh, 'reason', p_why));
     return asked;
   end if;
@@ -76,7 +76,7 @@ begin
   values (refresh.dataset, p_tag, p_refresh, sealed.digest, sealed.manifest_sha256, p_why, refresh.requested_by, p_valid_for,
           clock_timestamp() + p_valid_for)
   returning id into asked;
-  perform snapflip.record(refresh.dataset, refresh.requested_by, 'approval.requested', p_tag,
+  perform snapflip.append_entry(refresh.dataset, refresh.requested_by, 'approval.requested', p_tag,
     jsonb_build_object('approvalId', asked, 'refreshId', p_refresh, 'reason', p_why, 'digest', sealed.digest, 'manifest', sealed.manifest_sha256));
   return asked;
 end
@@ -146,12 +146,12 @@ begin
        set decision = p_decision, decided_by = session_user, decided_at = clock_timestamp(), reason = p_reason,
            expires_at = clock_timestamp() + valid_for
      where id = asked.id;
-    perform snapflip.record(p_dataset, session_user, 'approval.' || p_decision, p_tag,
+    perform snapflip.append_entry(p_dataset, session_user, 'approval.' || p_decision, p_tag,
       jsonb_build_object('approvalId', asked.id, 'refreshId', asked.refresh_id, 'reason', p_reason, 'digest', asked.digest,
                          'manifest', asked.manifest_sha256, 'requestedBy', asked.requested_by));
     return;
   end if;
-  perform snapflip.record(p_dataset, session_user, 'action.refused', p_tag,
+  perform snapflip.append_entry(p_dataset, session_user, 'action.refused', p_tag,
     said || jsonb_build_object('action', 'approve', 'why', outcome, 'found', finding, 'approvalId', asked.id));
 end
 $$;
@@ -174,7 +174,7 @@ begin
   if ended.id is null then
     return null;
   end if;
-  perform snapflip.record(ended.dataset, null, 'approval.' || p_ending, ended.tag,
+  perform snapflip.append_entry(ended.dataset, null, 'approval.' || p_ending, ended.tag,
     jsonb_build_object('approvalId', ended.id, 'refreshId', p_refresh, 'requestedBy', ended.requested_by));
   return ended.id;
 end

@@ -64,10 +64,10 @@ describe.each(postgresVersions)('PostgreSQL %s: the history', (postgres) => {
 
   it('has no kind that SQL writes and nobody declared', async () => {
     const { rows } = await client.query<{ body: string }>(
-      `select prosrc as body from pg_proc where pronamespace = 'snapflip'::regnamespace and prosrc like '%snapflip.record(%'`,
+      `select prosrc as body from pg_proc where pronamespace = 'snapflip'::regnamespace and prosrc like '%snapflip.append_entry(%'`,
     )
     const written = rows.flatMap(({ body }) =>
-      [...body.matchAll(/snapflip\.record\([^,]+,[^,]+, '([a-z.]+)'/g)].map(([, kind = '']) => kind),
+      [...body.matchAll(/snapflip\.append_entry\([^,]+,[^,]+, '([a-z.]+)'/g)].map(([, kind = '']) => kind),
     )
     expect(written.length).toBeGreaterThan(6)
     for (const kind of written) expect(kind in HISTORY_KINDS || isKindOrGroup(kind.replace(/\.$/, '')), kind).toBe(true)
