@@ -5,8 +5,9 @@ import { z } from 'zod'
 import { configSchema, datasetSchema } from '../../schemas/config.ts'
 import { root } from './quoted-commands.ts'
 
+/** For whoever writes a definition. */
 const pages = ['README.md', ...(await readdir(join(root, 'docs'))).map((name) => `docs/${name}`)].filter((page) =>
-  page.endsWith('.md'),
+  /^(?!docs\/(coverage|format|benchmarks)\.).*\.md$/.test(page),
 )
 const texts = await Promise.all(pages.map(async (page) => [page, await readFile(join(root, page), 'utf8')] as const))
 
