@@ -1,3 +1,4 @@
+import { SnapflipError } from '../core/errors.ts'
 import { METRICS, type MetricDeclaration } from '../core/metrics.ts'
 
 /** What is needed of prom-client's Registry (14, 15): it is given by the application, so that no reader loads a library of metrics. */
@@ -31,17 +32,19 @@ interface Value {
   metricName?: string
 }
 
-/** All readers of a process that share a registry: its metrics are registered once. */
+/** All readers of a process that share a registry share its metrics. */
 const exporters = new WeakMap<MetricsRegistry, Exporter>()
 
 /**
  * Tells a registry of a reader, from now on. Costs a read nothing: what the reader counts anyway is looked at when somebody scrapes.
  *
  * @returns ends it. What was counted stays: a counter never falls.
+ * @throws USAGE when the registry has another metric of one of our names.
  */
 export function exportMetrics(registry: MetricsRegistry, reader: MeasuredReader, asks: AsksForBuild): () => void {
-  const exporter = exporters.get(registry) ?? new Exporter(registry)
+  const exporter = exporters.get(registry) ?? new Exporter()
   exporters.set(registry, exporter)
+  exporter.register(registry)
   return exporter.add(reader, asks)
 }
 
@@ -51,8 +54,10 @@ class Exporter {
   readonly #blocks = new Sums()
   /** By bucket. */
   readonly #durations = new Sums()
+  /** By the names that they are declared under. */
+  readonly #metrics = new Map<string, { name: string }>()
 
-  constructor(registry: MetricsRegistry) {
+  constructor() {
     const metrics: Record<ReaderMetric, () => Value[]> = {
       snapflip_reads_total: () => this.#reads.values(),
       snapflip_read_duration_seconds: () => this.#histogram(),
@@ -72,7 +77,24 @@ class Exporter {
         },
         reset: () => undefined,
       }
-      registry.registerMetric(metric)
+      this.#metrics.set(name, metric)
+    }
+  }
+
+  /** With each reader: the registry may have been cleared since. What it still holds it takes for the same. */
+  register(registry: MetricsRegistry): void {
+    for (const [name, metric] of this.#metrics) {
+      metric.name = name
+      try {
+        registry.registerMetric(metric)
+      } catch (cause) {
+        throw new SnapflipError(
+          'USAGE',
+          `Option metrics of open is a registry that does not take ${name}, expected one without another metric of that name: ${(cause as Error).message}`,
+          { option: 'metrics' },
+          cause,
+        )
+      }
     }
   }
 

@@ -68,16 +68,16 @@ export async function openReader<T extends ValueTypes = ValueTypes>(
   follower.onServing = (serving) => reporter.serve(serving)
   follower.onCandidateFailure = (canaryId) => reporter.couldNotOpen(canaryId)
   if (options.logger !== undefined) logTo(options.logger, dataset, follower)
+  // Keyed by index at run time; T says so to the compiler only.
+  const values = new Values(options as ReaderOptions)
   try {
     await follower.start()
+    return new Reader<T>(dataset, follower, sources, limits, values, { counting, reporter, metrics: options.metrics })
   } catch (error) {
     follower.close()
     await reporter.close()
     throw error
   }
-  // Keyed by index at run time; T says so to the compiler only.
-  const values = new Values(options as ReaderOptions)
-  return new Reader<T>(dataset, follower, sources, limits, values, { counting, reporter, metrics: options.metrics })
 }
 
 function logTo(logger: NonNullable<ReaderOptions['logger']>, dataset: string, { events }: Follower): void {

@@ -48,6 +48,24 @@ it('a registry has the reads of all its readers by outcome and store, and keeps 
   expect(sampleOf(later, reads, { outcome: 'hit', store: 'redis://b' })).toBe(1)
 })
 
+it('a registry that was cleared has the metrics again with the next reader, each once', async () => {
+  for (const type of ['PROMETHEUS', 'OPENMETRICS'] as const) {
+    const registry = new Registry()
+    if (type === 'OPENMETRICS') registry.setContentType(Registry.OPENMETRICS_CONTENT_TYPE as never)
+    const [one, other, third] = [fakeReader(), fakeReader(), fakeReader()]
+    exportMetrics(registry, one, never)
+    await registry.metrics()
+    exportMetrics(registry, other, never)
+    one.counters = { ...noneCounted, reads: 3 }
+    other.counters = { ...noneCounted, reads: 4 }
+    expect(sampleOf(await registry.metrics(), reads, { outcome: 'hit' })).toBe(7)
+    registry.clear()
+    exportMetrics(registry, third, never)
+    third.counters = { ...noneCounted, reads: 5 }
+    expect(sampleOf(await registry.metrics(), reads, { outcome: 'hit' })).toBe(12)
+  }
+})
+
 it('read latency is told apart by whether a build runs, as far as that may be known', async () => {
   const registry = new Registry()
   const reader = fakeReader()

@@ -1,4 +1,4 @@
-import { Registry } from 'prom-client'
+import { Gauge, Registry } from 'prom-client'
 import { expect, test } from 'vitest'
 import { maxStale, open, type ReaderLogger, type ReaderOptions } from '../../src/index.ts'
 import { openReader } from '../../src/reader/open.ts'
@@ -64,6 +64,29 @@ test('metrics go to the registry of the application, told apart by whether a bui
       return count()
     })
     .toBeGreaterThan(0)
+})
+
+test('a registry that has another metric of a name is refused, and nothing goes on behind it', async () => {
+  const metrics = new Registry()
+  const name = 'snapflip_read_duration_seconds'
+  new Gauge({ name, help: 'another', registers: [metrics] })
+  const { watched, dataset } = await shopWith()
+  const { watch } = watched.store.pointer
+  const watches: AbortSignal[] = []
+  watched.store.pointer.watch = (options) => {
+    watches.push(options.signal)
+    watch(options)
+  }
+  const opening = openReader([watched.store], dataset.name, { metrics })
+  await expect(opening).rejects.toMatchObject({
+    code: 'USAGE',
+    details: { option: 'metrics' },
+    message: expect.stringContaining(name),
+  })
+  expect(watches.map(({ aborted }) => aborted)).toEqual([true])
+  metrics.removeSingleMetric(name)
+  await kept(await openReader([watched.store], dataset.name, { metrics })).get('products', 1)
+  expect(sampleOf(await metrics.metrics(), 'snapflip_reads_total', { outcome: 'hit' })).toBe(1)
 })
 
 test('an outage shows in the metrics of readers: calls that nothing could answer, whoever is to blame', async () => {
