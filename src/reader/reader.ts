@@ -49,6 +49,7 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   readonly #reporter: Reporter
   readonly #counts: Counts
   #closed = false
+  #closing: Promise<void> | null = null
   #retries = 0
   #staleAnswers = 0
   #unavailable = 0
@@ -208,8 +209,12 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   }
 
   /** Ends its pins and closes its stores. Calls after it, and those under way, throw READER_CLOSED. */
-  async close(): Promise<void> {
-    if (this.#closed) return
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
     this.#closed = true
     this.#endMetrics()
     this.#follower.close()

@@ -230,3 +230,19 @@ test('a closed reader, and its pins, say so', async () => {
   await expect(reader.pin()).rejects.toMatchObject({ code: 'READER_CLOSED' })
   await expect(pin.get('products', 1)).rejects.toMatchObject({ code: 'READER_CLOSED' })
 })
+
+test('whoever closes a reader waits until it is closed, also when another has begun to', async () => {
+  const { store, dataset } = await testStore('folder')
+  await dataset.publish(shop(1))
+  const watched = breakable(store)
+  let isClosed = false
+  watched.store.close = async () => {
+    await store.close()
+    isClosed = true
+  }
+  const reader = await openReader([watched.store], dataset.name)
+  const both = [reader.close(), reader.close()]
+  await both[1]
+  expect(isClosed).toBe(true)
+  await both[0]
+})
