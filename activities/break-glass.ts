@@ -5,6 +5,7 @@ import { decodeManifest, manifestHash } from '../src/snapshot/manifest.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { showVersion } from '../src/stores/show-version.ts'
 import { damageOf, type Looking } from './damage.ts'
+import { requireEarlier } from './require-earlier.ts'
 
 export interface BreakGlassRequest extends Looking {
   flipId: string
@@ -81,6 +82,7 @@ async function targetOf(
     const ref = { tag, ordinal: manifest.ordinal, digest: manifest.digest, manifest: manifestHash(bytes) }
     // Forward again is where readers were taken from, by a rollback or for the moment of a drill.
     if (to === null && ref.ordinal > active.ordinal) continue
+    if (free.includes(tag)) requireEarlier(dataset, active, ref)
     const damage = isBound ? null : await damageOf(store, asked, ref)
     const { snapshot, at } = manifest.watermark
     if (damage === null) return { ref, freshAsOf: { snapshot, at } }

@@ -6,7 +6,7 @@ import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
 import { epochOf, type FlipRow, flipOf } from '../src/registry/flips.ts'
 import { goodBefore } from '../src/registry/good-before.ts'
-import { version as versionRow } from '../src/registry/version.ts'
+import { type VersionRow, version as versionRow } from '../src/registry/version.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { absorbBreakGlass } from './absorb.ts'
 import { buildBack } from './build-back.ts'
@@ -20,6 +20,7 @@ import { readManifest } from './parent.ts'
 import { parseRequest } from './parse-request.ts'
 import { reconcile } from './reconcile.ts'
 import { requesterOf } from './requester.ts'
+import { requireEarlier } from './require-earlier.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 import { throughRestarts } from './through-restarts.ts'
 
@@ -176,15 +177,18 @@ async function move(
     )
   }
   const target = earlier?.to ?? to ?? (await targetOf(deps, dataset, pointer, from))
+  const row = await versionRow(deps.pool, dataset, target)
+  // One in any other state is refused for that.
+  if (earlier === null && pointer.active !== null && row.state === 'retained')
+    requireEarlier(dataset, pointer.active, row)
   const bakeMs = datasetOf(deps.config, dataset).bake?.forMs
-  const ref = await retainedRef(deps, store, { dataset, tell, signal }, target)
-  const { watermark } = await versionRow(deps.pool, dataset, target)
+  const ref = await retainedRef(deps, store, { dataset, tell, signal }, row)
   await makeFlip(deps, store, {
     intent: { flipId, dataset, kind: 'rollback', from, to: target, reason, actor, ...(bakeMs && { bakeMs }) },
     change: {
       expected: { tag: from, epoch: pointer.epoch },
       to: ref,
-      freshAsOf: watermark === null ? null : { snapshot: watermark.snapshot, at: watermark.at },
+      freshAsOf: row.watermark === null ? null : { snapshot: row.watermark.snapshot, at: row.watermark.at },
       also: { hold, quarantine: [from] },
       allowHold: true,
     },
@@ -205,9 +209,9 @@ async function targetOf(deps: TakeBackDeps, dataset: string, pointer: Pointer, f
 }
 
 /** The target as the registry knows it, if its manifest is in the store as it was sealed, or another store has it to be copied back. */
-async function retainedRef(deps: TakeBackDeps, store: Store, looking: Looking, tag: string): Promise<VersionRef> {
+async function retainedRef(deps: TakeBackDeps, store: Store, looking: Looking, row: VersionRow): Promise<VersionRef> {
   const { dataset } = looking
-  const row = await versionRow(deps.pool, dataset, tag)
+  const { tag } = row
   if (row.digest === null || row.manifestSha256 === null) {
     throw new SnapflipError('UNKNOWN_VERSION', `Expected a sealed version of ${dataset}, found ${tag} ${row.state}.`, {
       dataset,

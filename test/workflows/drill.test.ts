@@ -92,7 +92,7 @@ it('a drill takes readers to the version before and back, leaves neither hold no
   expect(await openDrillOf(world.pool, world.dataset)).toBeNull()
 
   // Forward again, once nothing forbids it: not on hold, not while it is quarantined, and never back.
-  expect(await codeOf(flipping(world, second))).toBe('PREFLIP_REFUSED')
+  expect(await codeOf(flipping(world, second))).toBe('VERSION_QUARANTINED')
   await releaseVersion(world.changeDeps, { dataset: world.dataset, tag: second, by: 'ana', reason: 'fine' })
   expect(await codeOf(flipping(world, second))).toBe('ON_HOLD')
   await world.resume()
@@ -164,6 +164,14 @@ it.concurrent('a drill whose workflow was terminated keeps refreshes out until i
   const looking = { dataset: world.dataset, tell: () => undefined, signal: new AbortController().signal }
   const glass = breakGlass(await world.changeDeps.store(world.dataset), { ...asked, ...looking })
   await expect(glass).rejects.toMatchObject({ code: 'UNKNOWN_VERSION' })
+  // Nor forward by its name: that goes `flip`, as whoever may.
+  const named = breakGlass(await world.changeDeps.store(world.dataset), { ...asked, to: second, ...looking })
+  await expect(named).rejects.toMatchObject({ code: 'CONFLICT' })
+  const forward = await world.rollback({ to: second }).catch((error: unknown) => error)
+  expect([failureCode(forward), failureMessage(forward)]).toEqual([
+    'CONFLICT',
+    expect.stringContaining(`snapflip flip ${world.dataset} ${second}`),
+  ])
   expect(await world.pointer()).toMatchObject({ active: { tag: first }, hold: null, quarantined: [] })
   expect(await drilling(world, { end: true })).toMatchObject({ status: 'DONE', active: second })
   expect(await codeOf(drilling(world, { end: true }))).toBe('CONFLICT')
