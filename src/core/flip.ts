@@ -22,6 +22,9 @@ export function flip(now: Pointer, change: FlipChange): ChangeOutcome {
   return move(now, change, false)
 }
 
+/** Who made it is known as far as the machine it was made on knew: nobody asked PostgreSQL. */
+export const breakGlassActor = (by: string) => `break-glass:${by}`
+
 /** What a break-glass rollback adds to a flip: it raises only the epoch's second part, and leaves its entry for the registry. */
 export function breakGlass(now: Pointer, change: BreakGlassChange): ChangeOutcome {
   const { flipId, expected, to, by, reason, at, rebound } = change
@@ -45,7 +48,7 @@ export function breakGlass(now: Pointer, change: BreakGlassChange): ChangeOutcom
       to,
       epoch,
       freshAsOf: change.freshAsOf,
-      also: { hold: { by, reason, at }, quarantine: [expected.tag] },
+      also: { hold: { by: breakGlassActor(by), reason, at }, quarantine: [expected.tag] },
       allowHold: true,
     },
     true,

@@ -2,6 +2,7 @@ import type pg from 'pg'
 import type { BreakGlassEntry, Pointer } from '../../schemas/pointer.ts'
 import { isBehind } from '../core/asserted-pointer.ts'
 import { formatEpoch } from '../core/epoch.ts'
+import { breakGlassActor } from '../core/flip.ts'
 import { lockDataset } from './dataset-lock.ts'
 import { flipOf, openFlips } from './flips.ts'
 import { knownPointer } from './known-pointer.ts'
@@ -46,14 +47,12 @@ export async function takeOver(
   }
 }
 
-/** Who made it is known as far as the machine it was made on knew: nobody asked PostgreSQL. */
-export const actorOf = (by: string) => `break-glass:${by}`
-
 async function takeOverOne(
   client: pg.ClientBase,
   { dataset, store, entry }: { dataset: string; store: string; entry: BreakGlassEntry },
 ): Promise<void> {
-  const { flipId, from, to, by, reason, at, epoch, rebound } = entry
+  const { flipId, from, to, reason, at, epoch, rebound } = entry
+  const actor = breakGlassActor(entry.by)
   await raiseEpoch(client, dataset, epoch.registry)
   const rows = await versions(client, dataset, { tags: [from, to] })
   // Readers are on it, whatever had been decided of it meanwhile: a retirement or a quarantine that had not reached the pointer.
@@ -68,17 +67,17 @@ async function takeOverOne(
       why: 'a break-glass rollback went to it',
     })
   const leaves = rows.some((row) => row.tag === from) ? from : null
-  const values = [flipId, dataset, leaves, to, epoch.registry, epoch.breakGlass, reason, actorOf(by), at]
+  const values = [flipId, dataset, leaves, to, epoch.registry, epoch.breakGlass, reason, actor, at]
   await client.query(TAKE_OVER, values)
   await record(client, {
     dataset,
-    actor: actorOf(by),
+    actor,
     kind: 'rollback.absorbed',
     version: to,
     detail: { flipId, from, to, epoch: formatEpoch(epoch), reason, at, rebound, store },
   })
   const detail = { store, breakGlass: true, at, rebound }
-  await settleFlip(client, { flipId, outcome: 'confirmed', detail, hold: { by, reason, at } })
+  await settleFlip(client, { flipId, outcome: 'confirmed', detail, hold: { by: actor, reason, at } })
   // Readers were there from then on, not from when the registry heard of it.
   await client.query('update snapflip.flips set settled_at = $2 where id = $1', [flipId, at])
 }

@@ -141,7 +141,7 @@ test('with PostgreSQL down too, and Redis restarted, it is made in the store alo
     active: { tag: tags[1] },
     epoch: { registry: before.epoch.registry },
     quarantined: [tags[3], tags[2]],
-    hold: { reason: 'still off' },
+    hold: { by: expect.stringMatching(/^break-glass:.+@/), reason: 'still off' },
     breakGlass: [{ from: tags[2], to: tags[1], reason: 'still off', rebound: true }],
   })
   expect(now.epoch.breakGlass).toBeGreaterThan(before.epoch.breakGlass)

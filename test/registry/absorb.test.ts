@@ -72,6 +72,7 @@ test('two rollbacks that were made without the registry become flips, quarantine
   const { anchor: _anchor, freshAsOf: _fresh, breakGlass, ...stored } = third
   expect(await known()).toMatchObject({ ...stored, quarantined: expect.arrayContaining([v2, v3]) })
   expect(await activeHold(database.pool, DATASET)).toEqual(third.hold)
+  expect(third.hold?.by).toBe('break-glass:ana@desk')
   const [last, first] = breakGlass as [BreakGlassEntry, BreakGlassEntry]
   const [made, earlier] = await flips(database.pool, DATASET)
   expect(made).toMatchObject({
