@@ -26,6 +26,8 @@ export interface FlipToPlan {
   version: VersionRef
   reason: string
   actor: string
+  /** Of the workflow, whose compensation is allowed with it. */
+  runId: string
   searchable: boolean
   /** How what readers then get is watched, where that is declared. */
   bake?: BakePolicy
@@ -62,13 +64,14 @@ export const planFlipTo =
         throw notAsExpected(expected, `${to} ${row.state}`, todo, details)
       }
       const from = { tag: active.tag, epoch: pointer.epoch }
-      return { dataset, from, version, reason, actor, searchable: deps.searchable, ...(bake && { bake }) }
+      const { runId } = asked
+      return { dataset, from, version, reason, actor, runId, searchable: deps.searchable, ...(bake && { bake }) }
     })
 
 /** Moves the pointer forward. Again with the same flip id: finds it made. */
 export const flipForward =
   (deps: Deps) =>
-  ({ dataset, from, version, reason, actor, bake, flipId }: FlipToPlan & { flipId: string }): Promise<void> =>
+  ({ dataset, from, version, reason, actor, runId, bake, flipId }: FlipToPlan & { flipId: string }): Promise<void> =>
     asActivity(async (tell, signal) => {
       const store = await deps.store(dataset)
       const { watermark } = await versionRow(deps.pool, dataset, version.tag)
@@ -76,6 +79,7 @@ export const flipForward =
       const intent = {
         ...({ flipId, dataset, kind: 'flip', from: from.tag, to: version.tag, reason, actor } as const),
         manifestSha256: version.manifest,
+        runId,
         ...(bake && { bakeMs: bake.forMs }),
       }
       const change = { expected: from, to: version, freshAsOf }

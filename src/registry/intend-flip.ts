@@ -31,6 +31,8 @@ export interface FlipIntent {
   refreshId?: string
   /** The manifest that the pointer will name: the version must still be sealed with it. */
   manifestSha256?: string
+  /** The run of the workflow that was allowed to ask for it, where no refresh was opened: what compensates it nobody has to allow. */
+  runId?: string
   /** How long its version is watched afterwards, in milliseconds; without it there is no bake. */
   bakeMs?: number
 }
@@ -53,7 +55,7 @@ export interface IntendedFlip {
  */
 export async function intendFlip(db: Db, intent: FlipIntent): Promise<IntendedFlip> {
   return transaction(db, async (client) => {
-    const { flipId, dataset, kind, from, to, reason, actor, refreshId, bakeMs } = intent
+    const { flipId, dataset, kind, from, to, reason, actor, refreshId, runId, bakeMs } = intent
     await lockDataset(client, dataset)
     const known = await flipOf(client, flipId)
     if (known !== null) {
@@ -73,7 +75,19 @@ export async function intendFlip(db: Db, intent: FlipIntent): Promise<IntendedFl
     const approvalId = kind === 'flip' ? await requireAllowed(client, target, intent) : null
     if (kind !== 'flip') requireRetained(target, kind === 'drill' ? null : from)
     const epoch = await issueEpoch(client, dataset)
-    const values = [flipId, dataset, kind, from, to, epoch, refreshId ?? null, reason, actor, bakeMs ?? null]
+    const values = [
+      flipId,
+      dataset,
+      kind,
+      from,
+      to,
+      epoch,
+      refreshId ?? null,
+      reason,
+      actor,
+      bakeMs ?? null,
+      runId ?? null,
+    ]
     const { rows } = await client.query<{ bakeUntil: Date | null }>(INTEND, values)
     const bakeUntil = rows[0]?.bakeUntil ?? null
     await record(client, {
@@ -93,9 +107,10 @@ export async function intendFlip(db: Db, intent: FlipIntent): Promise<IntendedFl
 }
 
 const INTEND = `
-  insert into snapflip.flips (id, dataset, kind, from_tag, to_tag, epoch, refresh_id, reason, actor, bake_until)
+  insert into snapflip.flips (id, dataset, kind, from_tag, to_tag, epoch, refresh_id, reason, actor, bake_until, detail)
   values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, session_user),
-          clock_timestamp() + make_interval(secs => $10 / 1000.0))
+          clock_timestamp() + make_interval(secs => $10 / 1000.0),
+          case when $11::text is not null then jsonb_build_object('runId', $11::text) end)
   returning bake_until as "bakeUntil"`
 
 /** Whoever wanted it was told that it failed: an attempt that was only paused does not make it come true behind their back. */

@@ -75,7 +75,7 @@ export async function settleFlip(db: Db, settlement: FlipSettlement): Promise<vo
 
 const SETTLE = `
   update snapflip.flips
-     set outcome = $2, settled_at = clock_timestamp(), detail = $3
+     set outcome = $2, settled_at = clock_timestamp(), detail = coalesce(detail, '{}') || $3
    where id = $1`
 
 /**

@@ -1,14 +1,18 @@
+import { randomUUID } from 'node:crypto'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import type { Deps } from '../../activities/deps.ts'
 import { requesterOf } from '../../activities/requester.ts'
 import { type DatasetDefinition, datasetSchema } from '../../schemas/config.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
+import { intendFlip } from '../../src/registry/intend-flip.ts'
 import { openRefresh } from '../../src/registry/open-refresh.ts'
+import { release } from '../../src/registry/release.ts'
+import { settleFlip } from '../../src/registry/settle-flip.ts'
 import { issueTicket, triggering } from '../../src/registry/ticket.ts'
 import { scheduleId } from '../../src/temporal/schedules.ts'
 import type { Starter } from '../../src/temporal/starter.ts'
-import { aRefresh, DATASET, definition } from '../registry/shop.ts'
+import { aRefresh, DATASET, definition, flipped, move } from '../registry/shop.ts'
 import { type TestDatabase, testDatabase } from '../support/services.ts'
 
 let database: TestDatabase
@@ -68,6 +72,24 @@ it('a rollback that follows a refresh which was allowed nobody asks for; what a 
   await openRefresh(database.pool, refresh)
   expect(await asks('rollback', { parents: [bake, refresh] })).toMatchObject({ via: 'workflow' })
   expect(await asks('rollback', { parents: [refresh] })).toMatchObject({ via: 'workflow' })
+})
+
+it('a rollback that follows a flip which was allowed nobody asks for', async () => {
+  const flip = { workflowId: WORKFLOW_ID.flipTo(DATASET), runId: 'flip' }
+  const bake = { workflowId: WORKFLOW_ID.bake(DATASET, '0196e1f0-0000-7000-8000-000000000001'), runId: 'bake' }
+  const pool = database.pool
+  const first = await flipped(pool, null)
+  const second = await flipped(pool, first)
+  const flipId = randomUUID()
+  await move(pool, { kind: 'rollback', from: second, to: first })
+  await release(pool, { dataset: DATASET, tag: second, by: login, reason: 'it was the reader' })
+  await expect(asks('rollback', { parents: [flip] })).rejects.toMatchObject(forbidden)
+  const intent = { flipId, dataset: DATASET, kind: 'flip', from: first, to: second, reason: null, actor: null } as const
+  await intendFlip(pool, { ...intent, runId: flip.runId })
+  await settleFlip(pool, { flipId, outcome: 'confirmed', detail: {} })
+  for (const parents of [[flip], [bake, flip]])
+    expect(await asks('rollback', { parents })).toMatchObject({ via: 'workflow' })
+  await expect(asks('rollback', { parents: [{ ...flip, runId: 'another' }] })).rejects.toMatchObject(forbidden)
 })
 
 it('a run that a person triggered stays theirs, however long it waits and however often it tries, and is the only one', async () => {
