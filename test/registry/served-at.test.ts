@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type pg from 'pg'
 import { beforeEach, describe, expect, it } from 'vitest'
+import type { BreakGlassEntry } from '../../schemas/pointer.ts'
 import type { HistoryKind } from '../../src/core/history-kinds.ts'
+import { takeOver } from '../../src/registry/absorb.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
@@ -12,6 +14,7 @@ import { recordEvent } from '../../src/registry/record.ts'
 import { release } from '../../src/registry/release.ts'
 import { servedAt } from '../../src/registry/served-at.ts'
 import { settleFlip } from '../../src/registry/settle-flip.ts'
+import { transaction } from '../../src/registry/transaction.ts'
 import { postgresVersions, testDatabase } from '../support/services.ts'
 import { applyShop, aRefresh, close, DATASET, definition, flipped, move, passed } from './shop.ts'
 
@@ -141,6 +144,38 @@ describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => 
     await pool.query('update snapflip.refreshes set policy_number = null, policy_digest = null')
     expect(await servedAt(pool, DATASET, at)).toMatchObject({ policy: { number: 2 } })
   })
+
+  it('ends canary and pin when a break-glass rollback was made, not when the registry heard of it', async () => {
+    const first = await flipped(pool, null)
+    const second = await flipped(pool, first)
+    const { refreshId, tag } = await passed(pool, second)
+    const told = { dataset: DATASET, actor: 'ana', kind: 'canary.begun', version: tag } as const
+    await recordEvent(pool, { ...told, detail: { canaryId: randomUUID(), refreshId, share: 0.1 } })
+    const shared = await afterwards()
+    const until = new Date(Date.now() + 3_600_000).toISOString()
+    await putPin(pool, { dataset: DATASET, tag: second, until, by: 'bo', reason: 'a demo' })
+    const pinned = await afterwards()
+    const entry: BreakGlassEntry = {
+      flipId: randomUUID(),
+      epoch: { registry: 2, breakGlass: 1 },
+      from: second,
+      to: first,
+      by: 'ana',
+      reason: 'bad prices',
+      at: (await afterwards()).toISOString(),
+      rebound: false,
+    }
+    const between = await afterwards()
+    await afterwards()
+    await transaction(pool, (client) => takeOver(client, { dataset: DATASET, store: 'hot', entries: [entry] }))
+
+    expect(await servedAt(pool, DATASET, shared)).toMatchObject({ canary: { tag, share: 0.1 }, pin: null })
+    expect(await servedAt(pool, DATASET, pinned)).toMatchObject({ canary: { tag }, pin: { tag: second } })
+    const none = { version: { tag: first }, canary: null, pin: null, shares: [{ tag: first, share: 1, why: 'active' }] }
+    expect(await servedAt(pool, DATASET, between)).toMatchObject(none)
+    expect(await servedAt(pool, DATASET, await afterwards())).toMatchObject(none)
+  })
+
   it.each(['rollback', 'quarantine'] as const)(
     'says that a pin ended with the %s that forbade its version',
     async (how) => {
