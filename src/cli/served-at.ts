@@ -3,6 +3,7 @@ import { gateResults } from '../registry/gate-results.ts'
 import type { HistoryEntry } from '../registry/history-entries.ts'
 import type { RefreshRow } from '../registry/refreshes.ts'
 import { type Served, servedAt as servedAtOf } from '../registry/served-at.ts'
+import type { StandingStore } from '../registry/standing-at.ts'
 import { approvalText } from './approval-text.ts'
 import { gateTable } from './gate-table.ts'
 import { moment } from './moment.ts'
@@ -43,6 +44,7 @@ function identity(dataset: string, at: Date, served: Served): string {
     ['since', `${formatTime(flip?.settledAt ?? null)}, epoch ${flip?.epoch}, by ${flip?.kind} ${flip?.flipId}`],
     ['moved by', `${flip?.actor}${flip?.reason == null ? '' : `: ${flip.reason}`}`],
     ['readers', readersOf(served)],
+    ...served.stores.map((store) => ['store', storeText(store)] as const),
     ['until', next === null ? 'now' : `${formatTime(next.settledAt)}, ${next.kind} to ${next.to} by ${next.actor}`],
     ['approval', approval === null ? noApproval(served) : approvalText(approval)],
     ['built by', refresh === null ? 'unknown: it was found in the store' : asked(refresh)],
@@ -80,6 +82,12 @@ function readersOf({ shares, canary, pin }: Served): string {
   const probed = canary !== null && canary.share === null ? [`${canary.tag} was probed as candidate`] : []
   const kept = pin === null ? [] : [`pinned by ${pin.by} until ${formatTime(pin.until)}: ${pin.reason}`]
   return [...parts, ...probed, ...kept, 'within their follow lag (1 s unless a reader declares another)'].join('; ')
+}
+
+function storeText({ name, state, tag, since, why }: StandingStore): string {
+  return state === 'current'
+    ? `${name}: on ${tag} since ${formatTime(since)}`
+    : `${name}: degraded since ${formatTime(since)}, its readers stay on ${tag ?? 'no version'} as far as is known: ${why}`
 }
 
 function decided({ kind, at, actor, detail }: HistoryEntry): readonly [string, string] {

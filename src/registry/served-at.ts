@@ -5,7 +5,14 @@ import { type FlipRow, readFlips } from './flips.ts'
 import type { HistoryEntry } from './history-entries.ts'
 import { type PolicyVersion, policyOf } from './policy-of.ts'
 import { type RefreshRow, readRefreshes } from './refreshes.ts'
-import { canaryAt, pinAt, type StandingCanary, type StandingPin } from './standing-at.ts'
+import {
+  canaryAt,
+  furtherStoresAt,
+  pinAt,
+  type StandingCanary,
+  type StandingPin,
+  type StandingStore,
+} from './standing-at.ts'
 import { type Db, select } from './transaction.ts'
 import type { VersionRow } from './version.ts'
 import { versions } from './versions.ts'
@@ -31,8 +38,10 @@ export interface Served {
   refresh: RefreshRow | null
   /** The refresh whose gates judged it, where that is another: the window closed on the one that built it, or a waiver let it pass. Else null. */
   judgedBy: RefreshRow | null
-  /** Which share of the readers was sent where. */
+  /** Which share of the first store's readers was sent where; a further store that is not degraded does likewise. */
   shares: Share[]
+  /** The stores beside the first. */
+  stores: StandingStore[]
   canary: StandingCanary | null
   pin: StandingPin | null
   /** The definition that the version was built under. */
@@ -83,6 +92,7 @@ export async function servedAt(db: Db, dataset: string, at: Date): Promise<Serve
     refresh: built,
     judgedBy: judged?.refreshId === built?.refreshId ? null : judged,
     shares: sharesOf({ active: version?.tag ?? null, canary, pin }),
+    stores: await furtherStoresAt(db, dataset, at),
     canary,
     pin,
     policy: built === null ? null : await policyOf(db, built),

@@ -18,6 +18,19 @@ export interface StandingPin {
   until: Date
 }
 
+/** A store beside the dataset's first, and where its readers were. */
+export interface StandingStore {
+  name: string
+  /** Without credentials. */
+  store: string
+  /** `degraded`: it could not be brought to what the first store says, and its readers stay on `tag` whatever is flipped. */
+  state: 'current' | 'degraded'
+  since: Date
+  /** What its pointer was last known to be set to; null: nothing yet. */
+  tag: string | null
+  why: string | null
+}
+
 /**
  * The canary that ran at a moment, from the history: begun, and by then neither ended nor refused nor overtaken by a flip. Flips count from when readers
  * were there: the history hears of a break-glass rollback hours later.
@@ -42,6 +55,31 @@ export async function canaryAt(db: Db, dataset: string, at: Date): Promise<Stand
   return last?.kind === 'canary.begun' || last?.kind === 'canary.ramped'
     ? { tag: last.tag, share: last.share, since: last.since }
     : null
+}
+
+/** How the stores beside the first stood at a moment, from the history; not one that was taken out of the definition by then. */
+export async function furtherStoresAt(db: Db, dataset: string, at: Date): Promise<StandingStore[]> {
+  return select<StandingStore>(
+    db,
+    `with told as (
+       select seq, at, kind, version, detail from snapflip.history
+        where dataset = $1 and at <= $2 and kind in ('store.followed', 'store.degraded', 'stores.applied')
+     ), last as (
+       select distinct on (detail ->> 'store') seq, at, kind, detail from told
+        where kind <> 'stores.applied' order by detail ->> 'store', seq desc
+     )
+     select detail ->> 'name' as name, detail ->> 'store' as store, at as since, detail ->> 'why' as why,
+            case kind when 'store.degraded' then 'degraded' else 'current' end as state,
+            (select version from told where kind = 'store.followed' and told.detail ->> 'store' = last.detail ->> 'store'
+              order by seq desc limit 1) as tag
+       from last
+      where not exists (
+        select from told
+         where kind = 'stores.applied' and told.seq > last.seq and told.detail -> 'removed' ? (last.detail ->> 'name')
+      )
+      order by name, store`,
+    [dataset, at],
+  )
 }
 
 /** What an operator kept readers on at a moment; they leave it by their own clocks, or with the rollback that forbade it. */

@@ -41,6 +41,9 @@ test('a second store is added by apply, filled by the next refresh, shown, read 
   expect(json(await project.run(['refresh', dataset, '--json']))).toMatchObject({ status: 'NOTHING_NEW' })
 
   expect((await project.run(['status', dataset])).stdout).toMatch(new RegExp(`store archive +${tag} \\(epoch 1\\)`))
+  expect((await project.run(['served-at', dataset, new Date().toISOString()])).stdout).toMatch(
+    new RegExp(`store +archive: on ${tag} since 2`),
+  )
   expect((await project.run(['doctor'])).stdout).toMatch(new RegExp(`pointer ${dataset} in archive +at ${tag}`))
   expect((await project.run(['show', dataset, tag])).stdout).toMatch(/also in +archive/)
   expect(await project.run(['verify', dataset, '--store', 'archive'])).toMatchObject({

@@ -5,6 +5,8 @@ import type { BreakGlassEntry } from '../../schemas/pointer.ts'
 import type { HistoryKind } from '../../src/core/history-kinds.ts'
 import { takeOver } from '../../src/registry/absorb.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
+import { applyFurtherStores } from '../../src/registry/apply-further-stores.ts'
+import { recordDegraded, recordFollowed } from '../../src/registry/further-store-state.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
 import { openRefresh } from '../../src/registry/open-refresh.ts'
@@ -143,6 +145,42 @@ describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => 
     })
     await pool.query('update snapflip.refreshes set policy_number = null, policy_digest = null')
     expect(await servedAt(pool, DATASET, at)).toMatchObject({ policy: { number: 2 } })
+  })
+
+  it('says where the readers of each further store were, also while it was degraded and when it was named no more', async () => {
+    const place = { dataset: DATASET, name: 'archive', url: 'file:archive' }
+    const edge = { ...place, name: 'edge', url: 'file:edge' }
+    await applyFurtherStores(pool, { dataset: DATASET, stores: [place, edge], by: 'ana' })
+    const first = await flipped(pool, null)
+    for (const store of [place, edge]) await recordFollowed(pool, { ...store, flipId: 'a', tag: first, actor: null })
+    const both = await afterwards()
+    const second = await flipped(pool, first)
+    await recordDegraded(pool, { ...place, why: 'no answer' })
+    await recordFollowed(pool, { ...edge, flipId: 'b', tag: second, actor: null })
+    const degraded = await afterwards()
+    await recordFollowed(pool, { ...place, flipId: 'b', tag: second, actor: null })
+    const whole = await afterwards()
+    await applyFurtherStores(pool, { dataset: DATASET, stores: [place], by: 'ana' })
+    const one = await afterwards()
+
+    const storesAt = async (at: Date) =>
+      (await servedAt(pool, DATASET, at)).stores.map(({ name, state, tag }) => [name, state, tag])
+    expect(await storesAt(both)).toEqual([
+      ['archive', 'current', first],
+      ['edge', 'current', first],
+    ])
+    expect(await servedAt(pool, DATASET, degraded)).toMatchObject({
+      version: { tag: second },
+      stores: [
+        { name: 'archive', store: 'file:archive', state: 'degraded', tag: first, why: 'no answer' },
+        { name: 'edge', state: 'current', tag: second, why: null },
+      ],
+    })
+    expect(await storesAt(whole)).toEqual([
+      ['archive', 'current', second],
+      ['edge', 'current', second],
+    ])
+    expect(await storesAt(one)).toEqual([['archive', 'current', second]])
   })
 
   it('ends canary and pin when a break-glass rollback was made, not when the registry heard of it', async () => {
