@@ -87,7 +87,11 @@ describe('the section of alerts', () => {
   })
 
   it.each([
-    [{ 'a b': PAGER }, {}, 'alerts.sinks.a b: expected a name of letters, digits, _ and -, found "a b"'],
+    [
+      { 'a b': PAGER },
+      {},
+      'alerts.sinks.a b: expected a name of letters, digits, _ and -, starting with a letter, at most 63 long, found "a b"',
+    ],
     [{}, { runbooks: 'pages' }, 'alerts.runbooks: expected a URL of http or https, found "pages"'],
   ])('refuses %j, %j', (sinks, more, expected) => {
     expect(() => parseConfig(withSinks(sinks, more), 'x.json')).toThrow(expected)
