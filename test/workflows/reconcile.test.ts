@@ -170,6 +170,14 @@ it('where blocks are damaged, the newest version that is whole is asserted, told
   const third = await refreshWith(world, 3)
   await damage(world, redis, third)
   await damage(world, redis, second)
+  // What the store has of the history does not go with the version that is left.
+  const { anchor } = await world.pointer()
+  await world.pool.query(`
+    begin; set local session_replication_role = replica;
+    alter table snapflip.history disable trigger all; alter table snapflip.history_head disable trigger all;
+    delete from snapflip.history where seq >= ${anchor?.seq};
+    update snapflip.history_head set (seq, hash) = (select seq, hash from snapflip.history order by seq desc limit 1);
+    commit`)
   await restart()
   await world.pool.query('update products set price = 4 where id = 7')
   const repaired = await world.refresh()
@@ -183,12 +191,13 @@ it('where blocks are damaged, the newest version that is whole is asserted, told
     previous: { tag: first },
     hold: null,
     quarantined: expect.arrayContaining([second, third]),
+    contradicted: [anchor],
   })
   const made = (await flips(world.pool, world.dataset)).find((flip) => flip.kind === 'rollback')
   expect(made).toMatchObject({ from: third, to: first, outcome: 'confirmed' })
   expect(made?.reason).toContain(`${third} is not whole`)
   expect(await repairsOf(world)).toEqual(['rebound, moved'])
-  expect(alertsOf(world)).toEqual(['STORE_REBOUND'])
+  expect(alertsOf(world)).toEqual(['STORE_REBOUND', 'HISTORY_BROKEN'])
   await verifyHistory(world.pool)
 })
 
