@@ -189,10 +189,6 @@ test('a PostgreSQL that takes connections and whose commits never return is gone
   const now = (await pointer()).active?.tag
   await sql(`alter system set synchronous_standby_names = 'nobody'`)
   await sql('select pg_reload_conf()')
-  await project.define((definition) => ({
-    ...definition,
-    database: { connectionString: postgres.url, query_timeout: 2_000 },
-  }))
   const made = json(await direct('--reason', 'commits hang'))
   expect(made).toMatchObject({ by: 'breakGlass', from: now, to: tags[1], isHealthy: true })
   await sql('alter system reset synchronous_standby_names')
