@@ -19,7 +19,7 @@ snapflip worker --metrics 0.0.0.0:9464   # for others too: nothing asks who they
 \`/healthz\` beside it answers 200 while the worker polls. Gauges are measured when somebody asks, at most every 5 s, by a few bounded
 questions. What does not answer within 4 s is left out and counted in \`snapflip_scrape_errors_total\`: a gauge that is there was measured
 just now. Every worker tells the same gauges, so take the \`max by (dataset)\` of several; counters and histograms are each worker's own,
-and add up.
+and add up. Refreshes by status and alerts by kind are there from the worker's start, at 0: a rule sees the first of each.
 
 ${tableOf('worker')}
 

@@ -82,7 +82,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
     return opening
   }
   const alerts = new Alerts({ pool, config: config.alerts, log })
-  const metrics = new WorkerMetrics()
+  const metrics = new WorkerMetrics(Object.keys(config.datasets))
   const closers: Array<() => Promise<unknown>> = [() => alerts.close(), () => pool.end()]
   try {
     const traces = options.traces === undefined ? null : await openTraces(options.traces)

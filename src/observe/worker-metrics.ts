@@ -1,7 +1,8 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Activities } from '../../activities/index.ts'
+import { refreshStatusSchema } from '../../schemas/refresh.ts'
 import { METRICS, type MetricDeclaration, type MetricName } from '../core/metrics.ts'
-import type { RaiseAlert } from './alert.ts'
+import { type RaiseAlert, RUNBOOKS } from './alert.ts'
 
 type NamesOf<K extends MetricDeclaration['kind'], From extends MetricDeclaration['from']> = {
   [N in MetricName]: (typeof METRICS)[N] extends { kind: K; from: From } ? N : never
@@ -24,7 +25,12 @@ export class WorkerMetrics {
   readonly #scrapeErrors = this.#counter('snapflip_scrape_errors_total')
   readonly #gauges: ReadonlyMap<string, Gauge>
 
-  constructor() {
+  /** @param datasets each has its series from the start: what appears with its first event has risen from nothing, by no rule's reckoning. */
+  constructor(datasets: readonly string[] = []) {
+    for (const dataset of datasets) {
+      for (const status of refreshStatusSchema.options) this.#refreshes.zero({ dataset, status })
+      for (const kind of Object.keys(RUNBOOKS)) this.#alerts.inc({ dataset, kind }, 0)
+    }
     const gauges = Object.entries<MetricDeclaration>(METRICS).filter(
       ([, m]) => m.kind === 'gauge' && m.from === 'worker',
     )

@@ -45,6 +45,9 @@ it('a worker tells Prometheus what became of refreshes and how each dataset stan
   const refreshes = 'snapflip_refresh_duration_seconds'
   expect(sampleOf(text, `${refreshes}_count`, { dataset, status: 'FLIPPED' })).toBe(1)
   expect(sampleOf(text, `${refreshes}_count`, { dataset, status: 'NOTHING_NEW' })).toBe(1)
+  // Before the first of them, so that a rule sees it rise.
+  expect(sampleOf(text, `${refreshes}_count`, { dataset, status: 'ROLLED_BACK' })).toBe(0)
+  expect(sampleOf(text, 'snapflip_alerts_total', { dataset, kind: 'VERIFY_FAILED' })).toBe(0)
   expect(sampleOf(text, 'snapflip_step_duration_seconds_count', { dataset, step: 'build' })).toBe(2)
   expect(sampleOf(text, 'snapflip_step_duration_seconds_sum', { dataset, step: 'build' })).toBeGreaterThan(0)
   for (const tasks of ['workflows', 'activities', 'builds'])
@@ -54,7 +57,7 @@ it('a worker tells Prometheus what became of refreshes and how each dataset stan
   const exported = new Set(samplesOf(text).map(({ name }) => name.replace(/_(bucket|sum|count)$/, '')))
   const declared = Object.entries<MetricDeclaration>(METRICS).filter(([, { from }]) => from === 'worker')
   // These two are there once something happened.
-  const quiet = ['snapflip_alerts_total', 'snapflip_scrape_errors_total', 'snapflip_staleness_budget_seconds']
+  const quiet = ['snapflip_scrape_errors_total', 'snapflip_staleness_budget_seconds']
   expect([...exported].sort()).toEqual(
     declared
       .map(([name]) => name)
@@ -163,7 +166,7 @@ it('what does not answer delays no scrape and leaves out its own gauges alone', 
     asked++
     return new Promise<never>(() => undefined)
   }
-  const hanging = measurementsOf(world, { store, times: { partMs: 50 } })
+  const hanging = measurementsOf(world, { store, times: { partMs: 200 } })
   for (let n = 0; n < 3; n++) await hanging.scrape()
   const last = await hanging.scrape()
   expect(sampleOf(last, 'snapflip_scrape_errors_total', { part: 'store' })).toBe(8)
