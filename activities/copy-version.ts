@@ -103,12 +103,12 @@ async function copyOnce({
   tell,
   signal,
 }: Copying): Promise<{ manifest: Manifest; bytesWritten: number }> {
-  const id = `copy:${randomUUID()}`
-  return whileLeased(from, { id, tag: ref.tag }, async () => {
+  const by = `copy:${randomUUID()}`
+  return whileLeased(from, { by, tag: ref.tag }, async () => {
     const manifest = await readManifest(from, dataset, ref)
     const base = bases.find(({ tag }) => tag === manifest.parent?.tag) ?? newest(bases)
     if (base === undefined) return copyUpon(null)
-    return whileLeased(to, { id, tag: base.tag }, async () => {
+    return whileLeased(to, { by, tag: base.tag }, async () => {
       // Retired before the lease was there: it may be on its way out.
       const isLeaving = (await to.pointer.read())?.pointer.retired.includes(base.tag) === true
       return copyUpon(isLeaving ? null : { ref: base, manifest: await readManifest(to, dataset, base) })

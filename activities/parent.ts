@@ -57,7 +57,7 @@ export async function withParent<T>(
 ): Promise<T> {
   const { tag } = from
   if (tag === null) return work(null)
-  return whileLeased(store, { id: `build:${refreshId}`, tag }, async () => {
+  return whileLeased(store, { by: refreshId, tag }, async () => {
     const pointer = (await store.pointer.read())?.pointer ?? null
     const active = requireStillActive(pointer, dataset, { ...from, tag })
     // Quarantined while active: the store has lost part of it, so readers have nothing better, but a build has its source.

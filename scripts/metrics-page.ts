@@ -33,7 +33,8 @@ const shop = await open('redis://localhost:6379/0', 'shop', { metrics: register 
 \`\`\`
 
 The registry is yours, of prom-client 14 or 15; readers that share it share these metrics. A read costs nothing for it: what the reader counts
-anyway is looked at when somebody scrapes. Whether a build runs is asked of the store every 5 s, so reads near its beginning and its end count
+anyway is looked at when somebody scrapes. Whether a build runs is asked of the store every 5 s (one
+request, while somebody has scraped within three minutes), so reads near its beginning and its end count
 as beside it.
 
 ${tableOf('reader')}

@@ -21,6 +21,8 @@ export type AsksForBuild = () => Promise<boolean | null>
 
 /** A build that is asked about now and then is seen: they take longer, and reads between two looks count as both looks agree. */
 const LOOK_EVERY_MS = 5_000
+/** Where nobody has scraped for so long, nobody wants to know: the store is not asked. */
+const SCRAPED_WITHIN_MS = 180_000
 
 type ReaderMetric = {
   [N in keyof typeof METRICS]: (typeof METRICS)[N]['from'] extends 'reader' ? N : never
@@ -54,6 +56,8 @@ class Exporter {
   readonly #blocks = new Sums()
   /** By bucket. */
   readonly #durations = new Sums()
+  /** performance.now() when somebody asked last, or a reader was added. */
+  #scrapedAt = 0
   /** By the names that they are declared under. */
   readonly #metrics = new Map<string, { name: string }>()
 
@@ -71,6 +75,7 @@ class Exporter {
         help,
         type: kind,
         get: async () => {
+          this.#scrapedAt = performance.now()
           for (const shares of this.#readers.values()) this.#take(shares)
           // The registry's own: in OpenMetrics it takes the end of a counter's name away, and appends it to each sample.
           return { name: metric.name, help, type: kind, values: values(), aggregator: kind === 'gauge' ? 'max' : 'sum' }
@@ -101,7 +106,12 @@ class Exporter {
   add(reader: MeasuredReader, asks: AsksForBuild): () => void {
     const shares = new Shares(reader, asks)
     this.#readers.set(reader, shares)
-    const timer = setInterval(() => void shares.look(() => this.#take(shares)), LOOK_EVERY_MS)
+    this.#scrapedAt = performance.now()
+    const timer = setInterval(() => {
+      const take = () => this.#take(shares)
+      if (performance.now() - this.#scrapedAt > SCRAPED_WITHIN_MS) shares.lookAway(take)
+      else void shares.look(take)
+    }, LOOK_EVERY_MS)
     // Metrics keep no process alive.
     timer.unref()
     void shares.look(() => undefined)
@@ -178,6 +188,14 @@ class Shares {
     take()
     this.#seen = now
     this.building = now
+  }
+
+  /** Without asking: what is counted from now on is counted beside nobody knows what. */
+  lookAway(take: () => void): void {
+    if (this.#seen === null) return
+    take()
+    this.#seen = null
+    this.building = null
   }
 
   counted() {

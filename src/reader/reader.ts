@@ -3,6 +3,7 @@ import type { Manifest } from '../../schemas/manifest.ts'
 import { tagSchema, type VersionRef } from '../../schemas/pointer.ts'
 import { isSnapflipError, SnapflipError } from '../core/errors.ts'
 import { isExpired, pinInForce } from '../core/readers-on.ts'
+import { isBuilding } from '../stores/build-leases.ts'
 import { bounded } from './bounded.ts'
 import type { Follower, FollowerEvents } from './follower.ts'
 import { type Freshness, parseFreshness } from './freshness.ts'
@@ -230,9 +231,8 @@ export class Reader<T extends ValueTypes = ValueTypes> extends Reads<T> {
   }
 
   /** Builds hold a lease on the version that they build upon. Null: this reader may not list leases. */
-  async #isBuilding(): Promise<boolean | null> {
-    const leases = await this.#follower.serving.source.store.leases.list().catch(() => null)
-    return leases === null ? null : leases.some(({ kind }) => kind === 'build')
+  #isBuilding(): Promise<boolean | null> {
+    return isBuilding(this.#follower.serving.source.store).catch(() => null)
   }
 
   protected answer<R>(read: Read<R>, options: ReadOptions | undefined): Promise<R> {

@@ -128,8 +128,11 @@ export interface LeaseStore {
   /** Writes or renews. */
   put(lease: { id: string; tag: string; kind: Lease['kind']; ttlMs: number }): Promise<void>
   drop(id: string): Promise<void>
-  /** Unexpired leases, and what cannot be read until no lease of its age would last. Removes expired ones as it goes. */
-  list(): Promise<Lease[]>
+  /**
+   * Unexpired leases, and what cannot be read until no lease of its age would last. Removes expired ones as it goes. Of those alone whose id
+   * begins with `begin`, where that is given: what others hold is not even read.
+   */
+  list(begin?: string): Promise<Lease[]>
 }
 
 /**

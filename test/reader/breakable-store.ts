@@ -72,7 +72,7 @@ export function breakable(store: Store): Breakable {
           return leases.put(lease)
         }),
       drop: (id) => guarded('drop', () => leases.drop(id)),
-      list: () => leases.list(),
+      list: (begin) => leases.list(begin),
     },
   }
   return state

@@ -118,6 +118,28 @@ it('of several readers the one that could not look at the pointer for longest is
   timers.mockRestore()
 })
 
+it('whether a build runs is asked only while somebody scrapes', async () => {
+  const registry = new Registry()
+  const reader = fakeReader()
+  let asked = 0
+  const asks = async () => {
+    asked++
+    return true
+  }
+  const end = exportMetrics(registry, reader, asks)
+  await vi.advanceTimersByTimeAsync(3_600_000)
+  const idle = asked
+  expect(idle).toBeLessThan(60)
+  reader.latencies = { counts: reader.latencies.counts.map(() => 1) }
+  // Nobody looked meanwhile, so nobody knows.
+  const text = await registry.metrics()
+  expect(sampleOf(text, `${took}_count`, { refreshing: 'unknown' })).toBe(LATENCY_BOUNDS_MS.length + 1)
+  expect(sampleOf(text, `${took}_count`, { refreshing: 'true' })).toBeUndefined()
+  await vi.advanceTimersByTimeAsync(60_000)
+  expect(asked).toBe(idle + 12)
+  end()
+})
+
 it('what a registry gets is what is declared, in both of its formats', async () => {
   for (const type of ['PROMETHEUS', 'OPENMETRICS'] as const) {
     const registry = new Registry()

@@ -389,6 +389,16 @@ export function storeContract(open: (dataset: string) => Promise<Store>): void {
       expect((await store.leases.list()).map((lease) => lease.id)).toEqual(['build:2'])
     })
 
+    it('are listed by the beginning of their ids too, taken as it stands', async () => {
+      const store = await newStore()
+      for (const id of ['build:1', 'build:2', 'build', 'xbuild:3', 'b%3A4'])
+        await store.leases.put({ id, tag: tagOf(1), kind: 'build', ttlMs: 60_000 })
+      const idsOf = async (begin: string) => (await store.leases.list(begin)).map(({ id }) => id).sort()
+      expect(await idsOf('build:')).toEqual(['build:1', 'build:2'])
+      expect(await idsOf('b%')).toEqual(['b%3A4'])
+      expect(await idsOf('none')).toEqual([])
+    })
+
     it('expire by the store’s clock, not before their time', async () => {
       const store = await newStore()
       const from = Date.now()

@@ -1,7 +1,9 @@
 import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { whileLeased } from '../../activities/while-leased.ts'
 import type { Location } from '../../schemas/manifest.ts'
 import { startS3 } from '../../src/local/s3.ts'
+import { isBuilding } from '../../src/stores/build-leases.ts'
 import { changePointer } from '../../src/stores/change-pointer.ts'
 import { openStore } from '../../src/stores/open.ts'
 import type { Store } from '../../src/stores/ports.ts'
@@ -159,6 +161,26 @@ describe('S3 store behind a network', () => {
     expect(await store.leases.list()).toEqual([])
     expect(await store.data.listManifests()).toEqual([])
     expect(await store.data.generations()).toEqual([])
+  })
+
+  it('readers that look whether a build runs do not read each other’s leases', async () => {
+    const asked: string[] = []
+    const proxy = await start(bucket.endpoint, async (exchange, forward) => {
+      asked.push(exchange.method)
+      return forward()
+    })
+    const store = await open(proxy.endpoint, 'looked-at')
+    for (let reader = 0; reader < 10; reader++)
+      await store.leases.put({ id: `reader-${reader}`, tag: tagOf(1), kind: 'reader', ttlMs: 60_000 })
+    asked.length = 0
+    expect(await isBuilding(store)).toBe(false)
+    expect(asked).toEqual(['GET'])
+    await whileLeased(store, { by: 'a-refresh', tag: tagOf(1) }, async () => {
+      asked.length = 0
+      expect(await isBuilding(store)).toBe(true)
+      expect(asked).toEqual(['GET', 'GET'])
+    })
+    expect(await isBuilding(store)).toBe(false)
   })
 
   it('that is checked by a process which dies leaves its probe to a later check', async () => {

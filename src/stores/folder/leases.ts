@@ -38,11 +38,12 @@ export class FolderLeases implements LeaseStore {
     return this.#files.run('dropping a lease', () => this.#files.remove(this.#path(id)))
   }
 
-  list(): Promise<Lease[]> {
+  list(begin = ''): Promise<Lease[]> {
     return this.#files.run('listing leases', async () => {
       const leases: Lease[] = []
       const now = Date.now()
       for (const name of await this.#files.list(this.#files.path('leases'))) {
+        if (!name.startsWith(encodeURIComponent(begin))) continue
         const path = this.#files.path('leases', name)
         const lease = await this.#read(name, path)
         if (lease === null) continue

@@ -24,9 +24,10 @@ export class RedisLeases implements LeaseStore {
     await this.#connection.run('dropping a lease', () => this.#connection.redis.hdel(this.#keys.leases, id))
   }
 
-  list(): Promise<Lease[]> {
+  list(begin = ''): Promise<Lease[]> {
     return this.#connection.run('listing leases', async () => {
-      const flat = (await this.#connection.redis.eval(LIST_LEASES, 1, this.#keys.leases, LEASE_TTL_MAX_MS)) as string[]
+      const { redis } = this.#connection
+      const flat = (await redis.eval(LIST_LEASES, 1, this.#keys.leases, LEASE_TTL_MAX_MS, begin)) as string[]
       const leases: Lease[] = []
       for (let index = 0; index + 1 < flat.length; index += 2) {
         const [expiresAtMs = '', tag = '', kind] = (flat[index + 1] as string).split(' ')

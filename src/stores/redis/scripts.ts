@@ -108,7 +108,7 @@ return redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f %s %s', now + AR
 export const UNREADABLE = '?'
 
 /**
- * KEYS: leases. ARGV: longest ttl in ms. Returns id, entry, id, entry, …; expired ones are removed in the same step, so that no renewal is
+ * KEYS: leases. ARGV: longest ttl in ms, what the ids begin with. Returns id, entry, id, entry, …; expired ones are removed in the same step, so that no renewal is
  * lost to it. Fields have no age: what cannot be read gets its end when it is first seen.
  */
 export const LIST_LEASES = `#!lua flags=allow-oom
@@ -122,11 +122,11 @@ for i = 1, #all, 2 do
     entry = string.format('%.0f ${UNREADABLE} reader', ends)
     redis.call('HSET', KEYS[1], all[i], entry)
   end
-  if ends > now then
+  if ends <= now then
+    redis.call('HDEL', KEYS[1], all[i])
+  elseif string.sub(all[i], 1, #ARGV[2]) == ARGV[2] then
     alive[#alive + 1] = all[i]
     alive[#alive + 1] = entry
-  else
-    redis.call('HDEL', KEYS[1], all[i])
   end
 end
 return alive

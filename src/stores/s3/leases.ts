@@ -38,8 +38,8 @@ export class S3Leases implements LeaseStore {
     return this.#bucket.delete(leaseName(id))
   }
 
-  async list(): Promise<Lease[]> {
-    const { objects, now } = await this.#bucket.list('leases/')
+  async list(begin = ''): Promise<Lease[]> {
+    const { objects, now } = await this.#bucket.list(leaseName(begin))
     const leases: Lease[] = []
     await forEachBounded(objects, READS_MAX, async ({ name, modifiedAt }) => {
       const found = await this.#bucket.get(name)
