@@ -44,6 +44,11 @@ export async function follow<R>(
   }
 }
 
+/** How far a workflow is, as a worker answers; throws where none does in time. */
+export function progressOf(client: Client, handle: WorkflowHandle): Promise<RefreshProgress> {
+  return client.withDeadline(Date.now() + QUERY_TIMEOUT_MS, () => handle.query<RefreshProgress>('progress'))
+}
+
 /** What a failed workflow means, whichever layers Temporal wrapped it in. */
 async function workflowFailure(error: unknown, session: Session, handle: WorkflowHandle): Promise<unknown> {
   const { WorkflowFailedError, WorkflowNotFoundError } = await import('@temporalio/client')
@@ -100,9 +105,7 @@ async function watch(session: Session, client: Client, handle: WorkflowHandle, s
   let noted: string | null = null
   while (!signal.aborted) {
     try {
-      const progress = await client.withDeadline(Date.now() + QUERY_TIMEOUT_MS, () =>
-        handle.query<RefreshProgress>('progress'),
-      )
+      const progress = await progressOf(client, handle)
       answeredAt = Date.now()
       const { told, trouble } = await pendingActivity(handle).catch(() => ({ told: null, trouble: null }))
       if (signal.aborted) break

@@ -67,7 +67,7 @@ async function byWorkflow(
     }),
     {
       code: 'CONFLICT',
-      message: `Expected no open rollback of ${dataset}, found workflow ${workflowId} at work. \`snapflip status ${dataset}\` shows where it ends.`,
+      message: `Expected no open rollback of ${dataset}, found workflow ${workflowId} at work. \`snapflip status ${dataset}\` shows where readers are; where they must go further back before it ends, add --direct.`,
     },
   )
   const outcome = await follow<RollbackOutcome>(session, client, handle)

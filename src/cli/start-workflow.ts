@@ -1,7 +1,7 @@
 import type { Client, WorkflowHandle } from '@temporalio/client'
 import type { ErrorCode } from '../core/errors.ts'
 import { SnapflipError } from '../core/errors.ts'
-import { temporalOf } from './follow.ts'
+import { progressOf, temporalOf } from './follow.ts'
 import type { Session } from './session.ts'
 import { temporalFailure } from './temporal.ts'
 
@@ -32,7 +32,17 @@ export async function startWorkflow(
     return { client, handle, runId: handle.firstExecutionRunId }
   } catch (error) {
     if (error instanceof WorkflowExecutionAlreadyStartedError) {
-      throw new SnapflipError(running.code, running.message, { dataset: request.dataset, workflowId }, error)
+      const doing = await progressOf(client, client.workflow.getHandle(workflowId)).then(
+        ({ step, summary }) => ` It is at ${step}: ${summary}.`,
+        // Nobody is there to tell.
+        () => '',
+      )
+      throw new SnapflipError(
+        running.code,
+        `${running.message}${doing}`,
+        { dataset: request.dataset, workflowId },
+        error,
+      )
     }
     throw temporalFailure(error, await temporalOf(session))
   }

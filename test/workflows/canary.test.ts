@@ -9,6 +9,7 @@ import { canaryPolicySchema } from '../../schemas/watch.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode } from '../../src/core/failure.ts'
 import type { CanaryChange } from '../../src/core/pointer.ts'
+import { watchesQueue } from '../../src/core/task-queues.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
 import { gateResults } from '../../src/registry/gate-results.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
@@ -78,6 +79,14 @@ describe.concurrent('a canary', () => {
   it('a candidate that is no worse for its readers is flipped to', async (context) => {
     const world = await makeShop(CANARY, context)
     const canary = await untilCanary(world)
+    // On no slot that a rollback needs.
+    const queueOf = async () => {
+      const { events } = await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).fetchHistory()
+      const asked = events?.map(({ activityTaskScheduledEventAttributes: scheduled }) => scheduled)
+      return asked?.find((scheduled) => scheduled?.activityType?.name === 'watchCanary')?.taskQueue?.name ?? undefined
+    }
+    const queue = await waitUntil('the watch', queueOf)
+    expect(queue).toBe(watchesQueue(world.config.temporal.taskQueue))
     expect(await version(world.pool, world.dataset, canary.tags.candidate)).toMatchObject({ state: 'candidate' })
     expect(canary.candidate).toMatchObject({ share: 0.5 })
     await count(world, canary, [{}, {}, { misses: 3 }])

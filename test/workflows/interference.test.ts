@@ -1,3 +1,5 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { ApplicationFailure, Context } from '@temporalio/activity'
 import pg from 'pg'
 import { expect, it, onTestFinished } from 'vitest'
@@ -14,8 +16,10 @@ import { openRefreshOf } from '../../src/registry/open-refresh-of.ts'
 import { recordGates } from '../../src/registry/record-gates.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { versions } from '../../src/registry/versions.ts'
+import { json, snapflip } from '../cli/run.ts'
 import type { Between, StoreOperation } from '../stores/faults.ts'
 import { damageBlock, damagingFlips } from '../support/damage.ts'
+import { testFolder } from '../support/services.ts'
 import { around, makeWorld, type World } from '../support/world.ts'
 
 const SHOP = {
@@ -156,6 +160,13 @@ it('no number of bakes keeps a rollback back, nor does another that still reads 
     'a rollback',
     async () => ((await world.pointer()).active?.tag === first && readings > 0) || undefined,
   )
+  const file = join((await testFolder()).path, 'snapflip.config.json')
+  await writeFile(file, JSON.stringify(config))
+  const twice = await snapflip(['rollback', dataset, '--reason', 'still off', '--json', '--config', file])
+  expect(json(twice)).toMatchObject({
+    code: 'CONFLICT',
+    message: expect.stringMatching(new RegExp(`add --direct\\. It is at verify: reading ${first} back`)),
+  })
   await world.resume()
   await world.pool.query('update products set price = price + 1')
   damage.armed = true
