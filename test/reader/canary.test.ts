@@ -1,4 +1,8 @@
 import { expect, test } from 'vitest'
+import { bakePolicySchema } from '../../schemas/watch.ts'
+import { judgeBake } from '../../src/core/bake-judgement.ts'
+import { LOOKS } from '../../src/core/looks.ts'
+import { countsOf } from '../../src/core/reader-comparison.ts'
 import { atLeast, maxStale } from '../../src/index.ts'
 import { openReader } from '../../src/reader/open.ts'
 import { isOnCandidateSide } from '../../src/reader/side.ts'
@@ -127,6 +131,7 @@ test('what the candidate cannot answer the active version does, and it counts ag
 
 test('an index that the version before had and the active one lacks is the active one’s fault; any other was asked for wrongly', async () => {
   const { store, dataset, reader, connect } = await twoVersions()
+  const other = kept(await openReader([await connect()], dataset.name, { followLagMs: 200, reportMs: 100 }))
   const { prices: _, ...without } = shop(3)
   await dataset.publish(without)
   await expect.poll(() => reader.version.ordinal, { timeout: 10_000 }).toBe(3)
@@ -136,8 +141,16 @@ test('an index that the version before had and the active one lacks is the activ
   await expect(pin.get('prices', ['de', '7'])).rejects.toMatchObject({ code: 'UNKNOWN_INDEX' })
   expect(reader.counters).toMatchObject({ reads: 0, errors: 2 })
   const { flipId } = (await dataset.pointer()) ?? {}
-  const reported = () => store.counters.list(flipId ?? '')
-  await expect.poll(reported, { timeout: 10_000 }).toMatchObject([{ side: 'active', errors: 2 }])
+  // Two readers' word is enough for a bake.
+  await expect.poll(() => other.version.ordinal, { timeout: 10_000 }).toBe(3)
+  for (let n = 0; n < 10; n++)
+    for (const each of [reader, other]) await each.get('prices', ['de', '7']).catch(() => undefined)
+  const errors = async () => (await store.counters.list(flipId ?? '')).map((report) => report.errors).sort()
+  await expect.poll(errors, { timeout: 10_000 }).toEqual([10, 12])
+  const now = (await store.counters.list(flipId ?? '')).map((report) => countsOf(report, 100))
+  const policy = bakePolicySchema.parse({ minimumReads: 20, minimumReaders: 2 })
+  const { beyond } = judgeBake({ now, before: [], drift: null }, policy, LOOKS)
+  expect(beyond).toEqual([expect.stringMatching(/beyond its limit in errors/)])
   // Opened by whom it is the first version to, it is as it is.
   const later = kept(await openReader([await connect()], dataset.name, { reportMs: 0 }))
   await expect(later.get('prices', ['de', '7'])).rejects.toMatchObject({ code: 'UNKNOWN_INDEX' })
