@@ -46,8 +46,8 @@ export const first = proxyActivities<Activities>({
 })
 
 /**
- * What follows a first step that failed: the same may be down still, and the next refresh or rollback finds out by itself what is left to do. A
- * repair may be part of it here too.
+ * What follows a first step that failed, or is asked before one: the same may be down still, and the next refresh or rollback finds out by itself
+ * what is left to do. A repair may be part of it here too.
  */
 export const afterwards = proxyActivities<Activities>({
   startToCloseTimeout: '24 hours',

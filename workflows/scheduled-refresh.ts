@@ -1,6 +1,6 @@
-import { executeChild, workflowInfo } from '@temporalio/workflow'
+import { executeChild, isCancellation, workflowInfo } from '@temporalio/workflow'
 import { type ScheduledOutcome, type ScheduledRequest, WORKFLOW_ID } from '../schemas/refresh.ts'
-import { quick } from './activities.ts'
+import { afterwards, quick } from './activities.ts'
 import { isRunning } from './is-running.ts'
 import { runRefresh } from './run-refresh.ts'
 
@@ -26,14 +26,23 @@ export async function scheduledRefresh({ dataset, ticket }: ScheduledRequest): P
 /** The run of a dataset's schedule that is at work, until its last attempt is over: two of them would try again in each other's way. */
 export async function scheduledRun({ dataset, by, ticket, dueAt }: ScheduledRun): Promise<ScheduledOutcome> {
   if (dueAt !== undefined) {
-    const lateMs = Date.now() - Date.parse(dueAt)
-    const { reason } = await quick.madeUpFor({ dataset, lateMs })
+    const reason = await madeUpFor({ dataset, lateMs: Date.now() - Date.parse(dueAt) })
     if (reason !== null) {
       await quick.skipped({ dataset, workflowId: by, reason })
       return { status: 'SKIPPED', tag: null, summary: reason }
     }
   }
   return runRefresh({ dataset, by, reason: `scheduled (${by})`, ticket })
+}
+
+/** Why nothing is left to do; null: something may be. Where it cannot be told the refresh runs: it finds nothing new, or fails and is tried again, and told of. */
+async function madeUpFor(run: { dataset: string; lateMs: number }): Promise<string | null> {
+  try {
+    return (await afterwards.madeUpFor(run)).reason
+  } catch (error) {
+    if (isCancellation(error)) throw error
+    return null
+  }
 }
 
 interface ScheduledRun extends ScheduledRequest {
