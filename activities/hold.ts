@@ -2,8 +2,9 @@ import type { Hold } from '../schemas/pointer.ts'
 import { activeHold } from '../src/registry/active-hold.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
 import { hold as recordHold } from '../src/registry/hold.ts'
-import { quarantinedSince } from '../src/registry/quarantine.ts'
+import { quarantinedByRollbacks } from '../src/registry/quarantine.ts'
 import { resume } from '../src/registry/resume.ts'
+import { asRegistered } from './as-registered.ts'
 import { type ChangeDeps, changeRepaired, settleAll } from './change-repaired.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
@@ -23,7 +24,8 @@ export const hold =
 /**
  * Pauses a dataset: no refresh opens, and none that is open flips. The registry comes first, with the history entry; then the store's
  * pointer, which refuses flips even where the registry cannot be asked. Failing in between leaves it on hold in the registry: again does the
- * rest. Returns the hold that this one replaces, too.
+ * rest. One that was lifted before it came to the store is lifted there too, and another that took its place stands. Returns the hold that this
+ * one replaces, too.
  */
 export async function holdDataset(
   deps: ChangeDeps,
@@ -32,11 +34,20 @@ export async function holdDataset(
   const store = await deps.store(request.dataset)
   await requireStore(deps.pool, { dataset: request.dataset, url: store.url })
   const held = await recordHold(deps.pool, request)
-  await changeRepaired(deps, store, request, { kind: 'hold', hold: held.hold })
+  await asRegistered<Hold | null>(held.hold, {
+    read: () => activeHold(deps.pool, request.dataset),
+    write: (hold, before) =>
+      changeRepaired(
+        deps,
+        store,
+        request,
+        hold === null ? { kind: 'resume', holds: before === null ? [] : [before] } : { kind: 'hold', hold },
+      ),
+  })
   return held
 }
 
-/** Versions that were quarantined since the dataset is on hold, a rollback's that is in the store alone included: a person has to say what became of them. */
+/** Versions that rollbacks left since the last hold was lifted, one that is in the store alone included: a person has to say what became of them. */
 export async function quarantinedWithHold(
   deps: ChangeDeps,
   { dataset, by }: { dataset: string; by: string },
@@ -45,7 +56,7 @@ export async function quarantinedWithHold(
   await requireStore(deps.pool, { dataset, url: store.url })
   await settleAll(deps, store, { dataset, by })
   const hold = await activeHold(deps.pool, dataset)
-  return hold === null ? [] : quarantinedSince(deps.pool, dataset, hold.at)
+  return hold === null ? [] : quarantinedByRollbacks(deps.pool, dataset)
 }
 
 /**
@@ -61,8 +72,10 @@ export async function resumeDataset(
   await requireStore(deps.pool, { dataset, url: store.url })
   await settleAll(deps, store, request)
   const pointer = (await store.pointer.read())?.pointer ?? null
-  const { lifted } = await resume(deps.pool, { ...request, heldInStore: pointer?.hold != null })
+  const inStore = pointer?.hold ?? null
+  const { lifted, hold } = await resume(deps.pool, { ...request, heldInStore: inStore !== null })
+  const holds = [inStore, hold].filter((held) => held !== null)
   // Without a pointer there is none to lift, and none is made for it.
-  if (pointer !== null) await changeRepaired(deps, store, request, { kind: 'resume' })
+  if (pointer !== null) await changeRepaired(deps, store, request, { kind: 'resume', holds })
   return { lifted }
 }

@@ -3,7 +3,7 @@ import type { Ask } from './terminal.ts'
 
 export interface Quarantined {
   dataset: string
-  /** The versions that came under quarantine with the hold. */
+  /** The versions that rollbacks left since the last resume. */
   quarantined: readonly string[]
   /** What the command line says of them. */
   release: readonly string[]

@@ -23,7 +23,7 @@ export function resume(program: Command): void {
       ['snapflip resume shop --keep-quarantine --reason "source corrected"', 'refreshes go on; it never comes back'],
       ['snapflip resume shop --release v20260518-02 --reason "it was the reader"', 'it may be flipped to again'],
     ],
-    more: 'It wants to know of each version that was quarantined with the hold whether it was bad (--keep-quarantine) or good (--release): on a terminal it asks, elsewhere it is refused without.',
+    more: 'It wants to know of each version that a rollback left since the last resume whether it was bad (--keep-quarantine) or good (--release): on a terminal it asks, elsewhere it is refused without.',
     ends: ['FORBIDDEN'],
   })
     .requiredOption('--reason <text>', 'kept in the history', reason)

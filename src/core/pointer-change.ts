@@ -16,7 +16,8 @@ export type PointerChange =
   /** The active version is known to be current up to a later watermark. Only forward in time. */
   | { kind: 'fresh'; expectedTag: string; freshAsOf: FreshAsOf; ttl?: Ttl | null }
   | { kind: 'hold'; hold: Hold }
-  | { kind: 'resume' }
+  /** Lifts one of these holds and no other: the registry may have another name for the same one. */
+  | { kind: 'resume'; holds: readonly Hold[] }
   | { kind: 'pin'; pin: Pin }
   /** Lifts this pin and no later one. An expired one is lifted so too: nothing here knows the time. */
   | { kind: 'unpin'; tag: string; until: string }

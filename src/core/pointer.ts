@@ -75,7 +75,7 @@ export function applyChange(pointer: Pointer | null, change: PointerChange, data
     case 'hold':
       return sameHold(now.hold, change.hold) ? already(now) : applied({ ...now, hold: change.hold })
     case 'resume':
-      return now.hold === null ? already(now) : applied({ ...now, hold: null })
+      return change.holds.some((hold) => sameHold(now.hold, hold)) ? applied({ ...now, hold: null }) : already(now)
     case 'pin':
       return pin(now, change.pin)
     case 'unpin':

@@ -44,10 +44,16 @@ export async function putHold(client: pg.ClientBase, dataset: string, wanted: Ho
   return true
 }
 
-/** False: there was none. */
-export async function liftHold(client: pg.ClientBase, dataset: string, by: string, reason: string): Promise<boolean> {
-  const { rowCount } = await client.query(LIFT, [dataset, by, reason])
-  return rowCount === 1
+/** Returns the hold that was lifted; null: there was none. */
+export async function liftHold(
+  client: pg.ClientBase,
+  dataset: string,
+  by: string,
+  reason: string,
+): Promise<Hold | null> {
+  const hold = await activeHold(client, dataset)
+  if (hold !== null) await client.query(LIFT, [dataset, by, reason])
+  return hold
 }
 
 const LIFT = `

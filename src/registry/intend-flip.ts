@@ -11,6 +11,7 @@ import { lockDataset } from './dataset-lock.ts'
 import { type FlipKind, type FlipResult, type FlipRow, flipOf } from './flips.ts'
 import { historyHead } from './history-head.ts'
 import { issueEpoch } from './issue-epoch.ts'
+import { quarantineOf } from './quarantine.ts'
 import { record } from './record.ts'
 import { requireOpenRefresh } from './require-open-refresh.ts'
 import { type Db, transaction } from './transaction.ts'
@@ -142,12 +143,8 @@ export async function requireFree(db: Db, { dataset, tag, state }: VersionRow): 
       },
     )
   }
-  const { rows } = await db.query<{ by: string; reason: string }>(
-    'select by, reason from snapflip.quarantines where dataset = $1 and tag = $2 and lifted_at is null',
-    [dataset, tag],
-  )
-  const quarantine = rows[0]
-  if (quarantine === undefined) return
+  const quarantine = await quarantineOf(db, dataset, tag)
+  if (quarantine === null) return
   throw new SnapflipError(
     'VERSION_QUARANTINED',
     `Expected a version of ${dataset} that is not quarantined, found ${tag} quarantined by ${quarantine.by}: ${quarantine.reason}. ` +

@@ -54,12 +54,34 @@ const QUARANTINE = `
   values ($1, $2, $3, $4)
   on conflict (dataset, tag) where lifted_at is null do nothing`
 
-/** Tags that were quarantined then or later, and are still; oldest first. */
-export async function quarantinedSince(db: Db, dataset: string, at: string): Promise<string[]> {
-  const rows = await select<{ tag: string }>(
+/** Who quarantined it, and why; null: nobody, or it was lifted. */
+export async function quarantineOf(
+  db: Db,
+  dataset: string,
+  tag: string,
+): Promise<{ by: string; reason: string } | null> {
+  const [row] = await select<{ by: string; reason: string }>(
     db,
-    'select tag from snapflip.quarantines where dataset = $1 and lifted_at is null and since >= $2 order by id',
-    [dataset, at],
+    'select by, reason from snapflip.quarantines where dataset = $1 and tag = $2 and lifted_at is null',
+    [dataset, tag],
   )
+  return row ?? null
+}
+
+/** Tags that rollbacks since the last `resume` have left and quarantined, and still are; oldest first. By the order of the history: clocks may differ. */
+export async function quarantinedByRollbacks(db: Db, dataset: string): Promise<string[]> {
+  const rows = await select<{ tag: string }>(db, BY_ROLLBACKS, [dataset])
   return rows.map((row) => row.tag)
 }
+
+const BY_ROLLBACKS = `
+  select tag
+    from snapflip.quarantines
+   where dataset = $1 and lifted_at is null
+     and exists (
+       select from snapflip.history
+        where history.dataset = $1 and kind = 'rollback.confirmed'
+          and seq > coalesce((select max(seq) from snapflip.history where dataset = $1 and kind = 'resume'), 0)
+          and (detail ->> 'from' = tag or detail -> 'quarantined' ? tag)
+     )
+   order by id`

@@ -144,8 +144,9 @@ describe('other changes', () => {
     ['fresh of another version conflicts', at2, { kind: 'fresh', expectedTag: tagOf(1), freshAsOf: late }, 'CONFLICT'],
     ['hold before the first flip', null, { kind: 'hold', hold: HOLD }, 'applied'],
     ['hold twice', { ...at2, hold: HOLD }, { kind: 'hold', hold: HOLD }, 'already'],
-    ['resume', { ...at2, hold: HOLD }, { kind: 'resume' }, 'applied'],
-    ['resume without a hold', at2, { kind: 'resume' }, 'already'],
+    ['resume', { ...at2, hold: HOLD }, { kind: 'resume', holds: [HOLD] }, 'applied'],
+    ['resume of a hold before', { ...at2, hold: HOLD }, { kind: 'resume', holds: [{ ...HOLD, by: 'bo' }] }, 'already'],
+    ['resume without a hold', at2, { kind: 'resume', holds: [HOLD] }, 'already'],
     ['quarantine', at2, { kind: 'quarantine', tag: tagOf(1) }, 'applied'],
     ['quarantine of the active version conflicts', at2, { kind: 'quarantine', tag: tagOf(2) }, 'CONFLICT'],
     ['quarantine twice', { ...at2, quarantined: [tagOf(1)] }, { kind: 'quarantine', tag: tagOf(1) }, 'already'],
@@ -249,7 +250,7 @@ describe('whatever changes come in whatever order', () => {
     tags.map((tag) => () => ({ kind: 'unpin' as const, tag, until: '2026-05-19T10:00:00Z' })),
     fc.record({ kind: fc.constant('fresh' as const), expectedTag: tags, freshAsOf }).map((change) => () => change),
     fc.constant(() => ({ kind: 'hold', hold: HOLD }) as const),
-    fc.constant(() => ({ kind: 'resume' }) as const),
+    fc.constant(() => ({ kind: 'resume', holds: [HOLD] }) as const),
     epochs.map((epoch) => () => ({ kind: 'fence', epoch }) as const),
     fc
       .record({ kind: fc.constantFrom('quarantine', 'release', 'retire', 'forget'), tag: tags })

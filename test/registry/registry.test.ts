@@ -15,7 +15,7 @@ import { knownPointer } from '../../src/registry/known-pointer.ts'
 import { lastGoodRefresh } from '../../src/registry/last-good-refresh.ts'
 import { openRefresh } from '../../src/registry/open-refresh.ts'
 import { openRefreshOf } from '../../src/registry/open-refresh-of.ts'
-import { quarantine } from '../../src/registry/quarantine.ts'
+import { quarantine, quarantinedByRollbacks } from '../../src/registry/quarantine.ts'
 import { raiseEpoch } from '../../src/registry/raise-epoch.ts'
 import { recordGates } from '../../src/registry/record-gates.ts'
 import { refreshes } from '../../src/registry/refreshes.ts'
@@ -179,8 +179,11 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
         code: 'ON_HOLD',
         message: expect.stringMatching(/ana .*prices look wrong.*snapflip resume shop/),
       })
-      expect(await resume(pool, { dataset: DATASET, by: 'bo', reason: 'fixed' })).toEqual({ lifted: true })
-      expect(await resume(pool, { dataset: DATASET, by: 'bo', reason: 'fixed' })).toEqual({ lifted: false })
+      expect(await resume(pool, { dataset: DATASET, by: 'bo', reason: 'fixed' })).toMatchObject({
+        lifted: true,
+        hold: { by: 'ana' },
+      })
+      expect(await resume(pool, { dataset: DATASET, by: 'bo', reason: 'fixed' })).toEqual({ lifted: false, hold: null })
       await open(pool)
     })
   })
@@ -657,6 +660,12 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       await settleFlip(pool, { flipId, outcome: 'confirmed', detail: {}, hold: mine })
       expect(await states(pool)).toEqual({ [v1]: 'active', [v2]: 'quarantined' })
       expect(await activeHold(pool, DATASET)).toEqual(mine)
+      // Whatever hold came after, by whichever clock: a person has not been asked yet.
+      await hold(pool, { dataset: DATASET, by: 'bo', reason: 'a look', at: '2999-01-01T00:00:00.000Z' })
+      expect(await quarantinedByRollbacks(pool, DATASET)).toEqual([v2])
+      await resume(pool, { dataset: DATASET, by: 'bo', reason: 'looked', kept: [v2] })
+      await hold(pool, { dataset: DATASET, by: 'bo', reason: 'again', at: '2000-01-01T00:00:00.000Z' })
+      expect(await quarantinedByRollbacks(pool, DATASET)).toEqual([])
       await release(pool, { dataset: DATASET, tag: v2, by: 'ana', reason: 'was fine' })
       expect(await states(pool)).toEqual({ [v1]: 'active', [v2]: 'retained' })
     })

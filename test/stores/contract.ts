@@ -471,10 +471,11 @@ export function storeContract(open: (dataset: string) => Promise<Store>): void {
   it('decides every change as the pure function does', async () => {
     const store = await newStore()
     let expected = emptyPointer('shop')
+    const hold = { by: 'ann', reason: 'a "quoted" — reason', at: '2026-05-18T10:00:00Z' }
     const changes: PointerChange[] = [
       flipFrom(null, 1, 'a'),
-      { kind: 'hold', hold: { by: 'ann', reason: 'a "quoted" — reason', at: '2026-05-18T10:00:00Z' } },
-      { kind: 'resume' },
+      { kind: 'hold', hold },
+      { kind: 'resume', holds: [hold] },
       { kind: 'retire', tag: tagOf(7) },
       { kind: 'forget', tag: tagOf(7) },
       { kind: 'fresh', expectedTag: tagOf(1), freshAsOf: { snapshot: '1:5:2,3', at: '2026-05-18T10:00:00Z' } },

@@ -160,7 +160,9 @@ describe('Redis store', () => {
     const operator = admin(primary.url)
     await operator.replicaof('127.0.0.1', other.port)
     await operator.replicaof('NO', 'ONE')
-    await expect(changePointer(store.pointer, { kind: 'resume' }, { dataset: 'shop' })).resolves.toMatchObject({
+    await expect(
+      changePointer(store.pointer, { kind: 'release', tag: tagOf(9) }, { dataset: 'shop' }),
+    ).resolves.toMatchObject({
       outcome: 'already',
     })
     const change = changePointer(store.pointer, { kind: 'quarantine', tag: tagOf(9) }, { dataset: 'shop' })

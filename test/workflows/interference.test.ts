@@ -3,6 +3,9 @@ import { join } from 'node:path'
 import { ApplicationFailure, Context } from '@temporalio/activity'
 import pg from 'pg'
 import { expect, it, onTestFinished } from 'vitest'
+import type { ChangeDeps } from '../../activities/change-repaired.ts'
+import { holdDataset, resumeDataset } from '../../activities/hold.ts'
+import { quarantineVersion, releaseVersion } from '../../activities/quarantine.ts'
 import type { Config } from '../../schemas/config.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
@@ -13,11 +16,12 @@ import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { openRefreshOf } from '../../src/registry/open-refresh-of.ts'
+import { quarantineOf } from '../../src/registry/quarantine.ts'
 import { recordGates } from '../../src/registry/record-gates.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { versions } from '../../src/registry/versions.ts'
 import { json, snapflip } from '../cli/run.ts'
-import type { Between, StoreOperation } from '../stores/faults.ts'
+import { type Between, faultyStore, type StoreOperation } from '../stores/faults.ts'
 import { damageBlock, damagingFlips } from '../support/damage.ts'
 import { testFolder } from '../support/services.ts'
 import { around, makeWorld, type World } from '../support/world.ts'
@@ -337,9 +341,10 @@ it('a hold lifted before its rollback was settled stays lifted, and the history 
   await verifyHistory(world.pool)
 })
 
-it('a hold that only the store has is lifted with a history entry', async () => {
+it('a hold that only the store has is lifted with a history entry; of two persons the store follows whom the registry does', async () => {
   const world = await makeWorld(SHOP)
   await world.worker()
+  const first = await refreshed(world)
   await refreshed(world)
   await world.hold()
   await world.pool.query('update snapflip.holds set lifted_at = now(), lifted_by = $1, lifted_reason = $1', ['a test'])
@@ -347,6 +352,65 @@ it('a hold that only the store has is lifted with a history entry', async () => 
   expect((await world.pointer()).hold).toBeNull()
   const [latest] = await historyEntries(world.pool, { dataset: world.dataset })
   expect(latest).toMatchObject({ kind: 'resume', actor: 'test' })
+
+  const { dataset, changeDeps } = world
+  const by = (name: string) => ({ dataset, by: name, reason: 'a look', tag: first })
+  /** The first is made up to its write into the store; then the second, whole. */
+  const interleaved = async (
+    late: (deps: ChangeDeps) => Promise<unknown>,
+    whole: (deps: ChangeDeps) => Promise<unknown>,
+  ) => {
+    let armed = true
+    const store = faultyStore(await world.store(), {
+      async run(operation, call) {
+        if (armed && operation === 'pointer.swap') {
+          armed = false
+          await whole(changeDeps)
+        }
+        return call()
+      },
+    })
+    await late({ ...changeDeps, store: async () => store })
+    const registry = {
+      hold: await activeHold(world.pool, dataset),
+      isFree: (await quarantineOf(world.pool, dataset, first)) === null,
+    }
+    const { hold, quarantined } = await world.pointer()
+    expect({ hold, isFree: !quarantined.includes(first) }).toEqual(registry)
+    return { by: hold?.by, ...registry }
+  }
+  await world.hold('to be lifted')
+  expect(
+    await interleaved(
+      (deps) => resumeDataset(deps, by('ana')),
+      (deps) => holdDataset(deps, by('bo')),
+    ),
+  ).toMatchObject({ by: 'bo' })
+  expect(
+    await interleaved(
+      (deps) => holdDataset(deps, by('ana')),
+      (deps) => holdDataset(deps, by('cy')),
+    ),
+  ).toMatchObject({ by: 'cy' })
+  expect(
+    await interleaved(
+      (deps) => holdDataset(deps, by('ana')),
+      (deps) => resumeDataset(deps, by('bo')),
+    ),
+  ).toMatchObject({ hold: null })
+  expect(
+    await interleaved(
+      (deps) => quarantineVersion(deps, by('ana')),
+      (deps) => releaseVersion(deps, by('bo')),
+    ),
+  ).toMatchObject({ isFree: true })
+  await quarantineVersion(changeDeps, by('ana'))
+  expect(
+    await interleaved(
+      (deps) => releaseVersion(deps, by('ana')),
+      (deps) => quarantineVersion(deps, by('bo')),
+    ),
+  ).toMatchObject({ isFree: false })
 })
 
 it('what cannot be retired after a flip is told', async () => {

@@ -2,6 +2,7 @@ import { MockActivityEnvironment } from '@temporalio/testing'
 import { expect, it } from 'vitest'
 import type { Deps } from '../../activities/deps.ts'
 import { type PreflipRequest, preflip } from '../../activities/preflip.ts'
+import type { Hold } from '../../schemas/pointer.ts'
 import type { PointerChange } from '../../src/core/pointer.ts'
 import { changePointer } from '../../src/stores/change-pointer.ts'
 import { makeWorld, type World } from '../support/world.ts'
@@ -98,7 +99,7 @@ it.each<[string, (candidate: Candidate) => Promise<unknown>, string, RegExp]>([
     'of a dataset that is on hold in the registry alone',
     async ({ world }) => {
       await world.hold('stocktaking')
-      await inStore(world, { kind: 'resume' })
+      await inStore(world, { kind: 'resume', holds: [(await world.pointer()).hold as Hold] })
     },
     'ON_HOLD',
     /stocktaking/,

@@ -7,6 +7,7 @@ import { takeBack } from '../../activities/flip-back.ts'
 import { followAll, takeOverUnregistered } from '../../activities/follow.ts'
 import { pinDataset, unpinDataset } from '../../activities/pin.ts'
 import { releaseVersion } from '../../activities/quarantine.ts'
+import type { Hold } from '../../schemas/pointer.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode } from '../../src/core/failure.ts'
@@ -364,7 +365,11 @@ it('a store that lost all, or that another registry publishes to, is noticed; an
 
   // Held when this one reads the first store; lifted, and taken over by another, before this one writes.
   await world.hold('to look at it')
-  await changePointer((await world.store('archive')).pointer, { kind: 'resume' }, { dataset: world.dataset })
+  await changePointer(
+    (await world.store('archive')).pointer,
+    { kind: 'resume', holds: [(await archive()).hold as Hold] },
+    { dataset: world.dataset },
+  )
   const main = await deps.store(world.dataset)
   let isLate = true
   const late = faultyStore(main, {

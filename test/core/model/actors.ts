@@ -501,13 +501,14 @@ export const resumer: Program = (turn) => {
   if (me.pc === 'start') {
     const isHeld = registry.hold !== null || store.pointer?.hold != null
     if (!isHeld || openFlips(registry).length > 0 || (store.pointer?.breakGlass.length ?? 0) > 0) return []
-    const next = withActor(inRegistry(world, { ...registry, hold: null }), name, { pc: 'read' })
+    const holds = [store.pointer?.hold ?? null, registry.hold].filter((held) => held !== null)
+    const next = withActor(inRegistry(world, { ...registry, hold: null }), name, { pc: 'read', holds })
     return [step(turn, 'resumes in the registry', next)]
   }
   if (me.pc !== 'read' && me.pc !== 'swap') return []
-  return changing(turn, { read: 'read', swap: 'swap' }, { kind: 'resume' }, (next, outcome) =>
+  return changing(turn, { read: 'read', swap: 'swap' }, { kind: 'resume', holds: me.holds ?? [] }, (next, outcome) =>
     outcome === 'STORE_REBOUND'
-      ? withActor(next, name, { pc: 'read' })
+      ? withActor(next, name, { ...me, pc: 'read' })
       : done({ ...next, ghost: { ...next.ghost, stays: null } }, name),
   )
 }

@@ -39,6 +39,7 @@ export interface Actor {
   seen?: Epoch | undefined
   flipIds?: readonly string[] | undefined
   read?: Pointer | undefined
+  holds?: readonly Hold[] | undefined
 }
 
 /** What happened, for the promises; no actor looks at it. */
