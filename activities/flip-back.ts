@@ -96,8 +96,9 @@ async function takeBackOnce(
     bake,
     stores: [, ...stores],
   } = datasetOf(deps.config, dataset)
-  const store = await deps.store(dataset)
+  // First of all: a ticket that is not used up by its run is good for another one.
   const actor = await asked.actor(request)
+  const store = await deps.store(dataset)
   await requireStore(deps.pool, { dataset, url: store.url })
   const made = async (): Promise<FlipRow | null> => {
     await settleOpenFlips(deps, store, dataset)

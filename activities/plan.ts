@@ -73,9 +73,10 @@ async function planRefresh(
   const request = parseRequest(refreshRequestSchema, asked.request, 'a refresh')
   const { dataset, reason, full, outsideWindow: anyTime } = request
   const definition = datasetOf(deps.config, dataset)
+  // First of all: a ticket that is not used up by its run is good for another one.
+  const requester = await requesterOf(deps, { ...asked, action: 'refresh', request })
   requireOwnId(dataset, asked.workflowId)
   const policy = await requireApplied(deps.pool, { dataset, definition })
-  const requester = await requesterOf(deps, { ...asked, action: 'refresh', request })
   await requireApprovable(deps, dataset, definition, requester)
   const store = await deps.store(dataset)
   await requireStore(deps.pool, { dataset, url: store.url })

@@ -13,7 +13,12 @@ export interface ContinuousState {
   /** Newest first. */
   runs: ContinuousRun[]
   doing: string
+  /** Of persons who triggered it, and wait for their run. */
+  tickets: string[]
 }
+
+/** Persons who wait for a run of their own; another is told to try again. */
+export const TRIGGERED_MAX = 10
 
 /** What starts continuous mode, and what one run hands to the next. */
 export interface ContinuousRequest {
@@ -23,6 +28,6 @@ export interface ContinuousRequest {
   runs?: ContinuousRun[]
   /** Null: refresh first, then look. `since`: changes up to this snapshot were refused by a gate. */
   look?: { since: string | null } | null
-  /** Of persons who triggered it, and wait for their run. */
+  /** As in the state. */
   tickets?: string[]
 }

@@ -9,7 +9,12 @@ import {
   sleep,
   workflowInfo,
 } from '@temporalio/workflow'
-import type { ContinuousRequest, ContinuousRun, ContinuousState } from '../schemas/continuous.ts'
+import {
+  type ContinuousRequest,
+  type ContinuousRun,
+  type ContinuousState,
+  TRIGGERED_MAX,
+} from '../schemas/continuous.ts'
 import { failureMessage } from '../src/core/failure.ts'
 import { watching } from './activities.ts'
 import { failed } from './failed.ts'
@@ -27,8 +32,6 @@ export const stateQuery = defineQuery<ContinuousState>('state')
 const RUNS_MAX = 10
 /** A round is some fifteen events; the server asks for another run long before its limit, and this is for when it does not. */
 const ROUNDS_MAX = 300
-/** Persons who wait for a run of their own; others are content with those. */
-const TICKETS_MAX = 10
 /** After a refresh that failed for good, or was skipped because of another one. */
 const PAUSE_MS = { FAILED: 60_000, SKIPPED: 5_000 } as const
 
@@ -44,7 +47,7 @@ export async function continuous({
   look = null,
   tickets = [],
 }: ContinuousRequest): Promise<void> {
-  const state: ContinuousState = { paused, runs, doing: 'beginning' }
+  const state: ContinuousState = { paused, runs, doing: 'beginning', tickets }
   let triggered = look === null
   // A ticket is for one run: whoever sees it here cannot have it count again.
   const seen = new Set(tickets)
@@ -63,7 +66,7 @@ export async function continuous({
   })
   setHandler(triggerSignal, (ticket) => {
     if (ticket === undefined) triggered = true
-    else if (!seen.has(ticket) && tickets.length < TICKETS_MAX) tickets.push(ticket)
+    else if (!seen.has(ticket) && tickets.length < TRIGGERED_MAX) tickets.push(ticket)
     if (ticket !== undefined) seen.add(ticket)
     interrupt()
   })

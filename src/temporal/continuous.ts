@@ -1,14 +1,14 @@
 import type { Client, WorkflowHandle } from '@temporalio/client'
-import type { ContinuousRequest, ContinuousState } from '../../schemas/continuous.ts'
+import { type ContinuousRequest, type ContinuousState, TRIGGERED_MAX } from '../../schemas/continuous.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { pendingActivity } from './pending-activity.ts'
-import type { ScheduleState, Trigger, Triggered } from './schedules.ts'
+import { type ScheduleState, startTriggered, type Trigger, type Triggered } from './schedules.ts'
 
 /** A query is answered by a worker: without one it would wait for its deadline. */
 const QUERY_TIMEOUT_MS = 5_000
 
 /** It runs, and only a worker can say more. */
-const UNANSWERED: ContinuousState = { paused: null, runs: [], doing: 'no worker answers' }
+const UNANSWERED: ContinuousState = { paused: null, runs: [], doing: 'no worker answers', tickets: [] }
 
 const handleOf = (client: Client, dataset: string) => client.workflow.getHandle(WORKFLOW_ID.continuous(dataset))
 
@@ -30,19 +30,30 @@ export async function putContinuous(
   })
 }
 
-/** Ended at once; a refresh that it has started goes on. Absent is no error. */
+/**
+ * Ended at once; a refresh that it has started goes on. Runs that persons triggered and that have not begun are made without it: beside another they
+ * end skipped, and the history says so to whoever asked. Absent is no error.
+ */
 export async function removeContinuous(client: Client, dataset: string): Promise<void> {
   const handle = handleOf(client, dataset)
-  if ((await runningOn(handle)) !== null) await handle.terminate('the definition asks for no continuous mode any more')
+  const taskQueue = await runningOn(handle)
+  if (taskQueue === null) return
+  const { tickets } = await stateOf(client, dataset)
+  await handle.terminate('the definition asks for no continuous mode any more')
+  for (const ticket of tickets) await startTriggered(client, { dataset, ticket, taskQueue })
+}
+
+function stateOf(client: Client, dataset: string): Promise<ContinuousState> {
+  return client
+    .withDeadline(Date.now() + QUERY_TIMEOUT_MS, () => handleOf(client, dataset).query<ContinuousState>('state'))
+    .catch(() => UNANSWERED)
 }
 
 /** Null: it does not run. */
 export async function continuousState(client: Client, dataset: string): Promise<ScheduleState | null> {
   const handle = handleOf(client, dataset)
   if ((await runningOn(handle)) === null) return null
-  const { paused, runs, doing } = await client
-    .withDeadline(Date.now() + QUERY_TIMEOUT_MS, () => handle.query<ContinuousState>('state'))
-    .catch(() => UNANSWERED)
+  const { paused, runs, doing } = await stateOf(client, dataset)
   const { told, trouble } = await pendingActivity(handle)
   const workflowId = WORKFLOW_ID.refresh(dataset)
   return {
@@ -62,8 +73,18 @@ export async function unpauseContinuous(client: Client, dataset: string): Promis
 }
 
 export async function triggerContinuous(client: Client, { dataset, ticket }: Trigger): Promise<Triggered> {
+  const workflowId = WORKFLOW_ID.continuous(dataset)
+  const waiting = (await stateOf(client, dataset)).tickets?.length ?? 0
+  if (waiting >= TRIGGERED_MAX) {
+    const summary = `${waiting} runs that were triggered wait already, the most that do; try again when some of them are over`
+    return { workflowId, status: 'SKIPPED', summary }
+  }
   await handleOf(client, dataset).signal('trigger', ticket)
-  return { workflowId: WORKFLOW_ID.continuous(dataset), status: null, summary: 'its run comes next' }
+  return {
+    workflowId,
+    status: null,
+    summary: waiting === 0 ? 'its run comes next' : `its run comes after ${waiting} others`,
+  }
 }
 
 /** The task queue it runs on; null where it does not run. */

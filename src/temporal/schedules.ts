@@ -97,12 +97,18 @@ export async function unpauseSchedule(client: Client, dataset: string, note: str
  * starts, named as the schedule names it. Beside a run that is at work it starts, and ends SKIPPED: whoever asked is told.
  */
 export async function triggerSchedule(client: Client, { dataset, ticket, taskQueue }: Trigger): Promise<Triggered> {
-  const request: ScheduledRequest = { dataset, ticket }
-  const workflowId = `${WORKFLOW_ID.scheduled(dataset)}-${new Date().toISOString()}`
-  const run = await client.workflow.start('scheduledRefresh', { workflowId, taskQueue, args: [request] })
+  const run = await startTriggered(client, { dataset, ticket, taskQueue })
+  const { workflowId } = run
   // How it ended is asked for below; this waits.
   await client.withDeadline(Date.now() + SKIPPED_WITHIN_MS, () => run.result()).catch(() => undefined)
   return { workflowId, ...(await endOf(client, workflowId, run.firstExecutionRunId)) }
+}
+
+/** One at a time: their names are their times. */
+export async function startTriggered(client: Client, { dataset, ticket, taskQueue }: Trigger) {
+  const request: ScheduledRequest = { dataset, ticket }
+  const workflowId = `${WORKFLOW_ID.scheduled(dataset)}-${new Date().toISOString()}`
+  return client.workflow.start('scheduledRefresh', { workflowId, taskQueue, args: [request] })
 }
 
 function optionsOf(dataset: string, schedule: Schedule, taskQueue: string): ScheduleOptions {

@@ -2,6 +2,8 @@ import { expect, it } from 'vitest'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
+import { openRefreshOf } from '../../src/registry/open-refresh-of.ts'
 import { issueTicket, triggering } from '../../src/registry/ticket.ts'
 import {
   continuousState,
@@ -134,10 +136,12 @@ it('a new run of continuous mode goes on where the one before stopped; what a pe
   })
   const { client, dataset, pool } = world
   let failing = 1
+  let busy: Promise<void> | undefined
   await world.worker((deps) => ({
     ...deps,
     builder: async () => {
       if (failing-- > 0) throw new SnapflipError('PRIVILEGE_MISSING', 'a test')
+      await busy
       return deps.builder()
     },
   }))
@@ -170,7 +174,29 @@ it('a new run of continuous mode goes on where the one before stopped; what a pe
   await pauseContinuous(client, dataset, 'a migration')
   const { paused, last } = (await continuousState(client, dataset)) ?? {}
   expect({ paused, first: last?.at(-1)?.summary }).toEqual({ paused: 'a migration', first: 'before' })
+
+  // One that waits for the builder, behind which there is room for ten.
+  let goOn = () => {}
+  busy = new Promise((resolve) => {
+    goOn = resolve
+  })
+  await pool.query('update items set n = n + 1')
+  const trigger = async () =>
+    triggerContinuous(client, { dataset, ticket: await issueTicket(pool, triggering(dataset)), taskQueue: '' })
+  await trigger()
+  await waitUntil('its refresh', async () => (await openRefreshOf(pool, dataset)) ?? undefined)
+  for (let n = 0; n < 10; n++) expect(await trigger()).toMatchObject({ status: null })
+  expect(await trigger()).toMatchObject({ status: 'SKIPPED', summary: expect.stringMatching(/^10 runs .* try again/) })
   await removeContinuous(client, dataset)
+  // Whoever waited is told in the history.
+  const skipped = await waitUntil('ten that are skipped', async () => {
+    const entries = await historyEntries(pool, { dataset, kind: 'refresh.skipped' })
+    return entries.length < 10 ? undefined : entries
+  })
+  const { rows } = await pool.query('select session_user as login')
+  expect(new Set(skipped.map(({ actor }) => actor))).toEqual(new Set([rows[0]?.login]))
+  goOn()
+  await opened(5)
 })
 
 it.each(['wait', 'end'] as const)(

@@ -1,9 +1,14 @@
 import { randomUUID } from 'node:crypto'
+import { MockActivityEnvironment } from '@temporalio/testing'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import type { Deps } from '../../activities/deps.ts'
+import { flipBack } from '../../activities/flip-back.ts'
+import { plan } from '../../activities/plan.ts'
 import { requesterOf } from '../../activities/requester.ts'
 import { type DatasetDefinition, datasetSchema } from '../../schemas/config.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { SnapflipError } from '../../src/core/errors.ts'
+import { failureCode } from '../../src/core/failure.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
 import { openRefresh } from '../../src/registry/open-refresh.ts'
@@ -120,4 +125,28 @@ it('a run that a person triggered stays theirs, however long it waits and howeve
   expect(await asks('refresh', { parents: [continuous] })).toMatchObject({ via: 'workflow' })
   const afterwards = { ...continuous, runId: 'as a new run' }
   await expect(asks('refresh', { parents: [afterwards], ticket: again })).rejects.toMatchObject(forbidden)
+})
+
+it.each([
+  ['a rollback whose store does not answer', flipBack, 'rollback', 'STORE_UNREACHABLE'],
+  ['a refresh under another definition than the one that was applied', plan, 'refresh', 'NOT_APPLIED'],
+] as const)('%s uses up its ticket all the same', async (_title, step, action, code) => {
+  const request = { dataset: DATASET, reason: 'prices are off' }
+  const ticket = await issueTicket(database.pool, { dataset: DATASET, action, request })
+  const other = datasetSchema.parse({ ...declared, keep: 99 })
+  const deps = {
+    pool: database.pool,
+    config: { datasets: { [DATASET]: other } },
+    starter: async () => ({ identity: 'mal', parents: [], schedule: null }),
+    store: () => Promise.reject(new SnapflipError('STORE_UNREACHABLE', 'a test')),
+  } as unknown as Deps
+  const asked = { request: { ...request, ticket }, workflowId: WORKFLOW_ID[action](DATASET), runId: 'run' }
+  const environment = new MockActivityEnvironment()
+  const made = environment.run(step(deps) as (of: typeof asked) => Promise<unknown>, {
+    ...asked,
+    flipId: 'f',
+    refreshId: 'r',
+  })
+  expect(failureCode(await made.catch((error: unknown) => error))).toBe(code)
+  expect((await database.pool.query('select used_by from snapflip.tickets')).rows).toEqual([{ used_by: 'run' }])
 })
