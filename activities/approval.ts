@@ -1,6 +1,5 @@
 import type { VersionRef } from '../schemas/pointer.ts'
 import { nextLookMs } from '../src/core/approval.ts'
-import { SnapflipError } from '../src/core/errors.ts'
 import {
   type ApprovalDecision,
   type ApprovalRow,
@@ -12,6 +11,7 @@ import { setVersionState } from '../src/registry/set-version-state.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { asActivity } from './failure.ts'
+import { underPolicy } from './under-policy.ts'
 
 export interface AskedApproval {
   refreshId: string
@@ -34,12 +34,14 @@ export interface ApprovalSeen {
  * unanswered request is told to those it escalates to, and rejected when its time is over.
  */
 export const approval =
-  (deps: Deps) =>
+  (own: Deps) =>
   (asked: AskedApproval): Promise<ApprovalSeen> =>
     asActivity(async () => {
       const { refreshId, dataset, version, why } = asked
+      const deps = await underPolicy(own, asked)
       const policy = datasetOf(deps.config, dataset).approval
-      if (policy === undefined) throw notDeclared(dataset)
+      if (policy === undefined)
+        throw new Error(`refresh ${refreshId} asks for an approval that its policy does not declare`)
       await askApproval(deps.pool, {
         ...{ refreshId, tag: version.tag, manifestSha256: version.manifest, why },
         validForMs: policy.expiresAfterMs,
@@ -109,13 +111,4 @@ async function tellWaiting(deps: Deps, row: ApprovalRow, sinks: readonly string[
     evidence: { refreshId, why, requestedBy, requestedAt, expiresAt, digest, manifest: manifestSha256 },
     ...(sinks === undefined ? {} : { sinks }),
   })
-}
-
-/** The worker was started with another definition since the refresh was planned. */
-function notDeclared(dataset: string): SnapflipError {
-  return new SnapflipError(
-    'NOT_APPLIED',
-    `Expected \`approval\` in the definition of ${dataset}, as when this refresh was planned, found none. Refresh again.`,
-    { dataset },
-  )
 }

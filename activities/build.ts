@@ -3,6 +3,7 @@ import { buildVersion } from './build-version.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
 import type { FlipFrom } from './parent.ts'
+import { underPolicy } from './under-policy.ts'
 
 export interface BuildRequest {
   refreshId: string
@@ -21,4 +22,4 @@ export type BuildResult =
 export const build =
   (deps: Deps) =>
   (request: BuildRequest): Promise<BuildResult> =>
-    asActivity((tell, signal) => buildVersion(deps, request, { tell, signal }))
+    asActivity(async (tell, signal) => buildVersion(await underPolicy(deps, request), request, { tell, signal }))

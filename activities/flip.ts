@@ -15,6 +15,7 @@ import type { FlipFrom } from './parent.ts'
 import { repair } from './reconcile.ts'
 import { ruleOut, settleOpenFlips } from './settle-flips.ts'
 import { throughRestarts } from './through-restarts.ts'
+import { underPolicy } from './under-policy.ts'
 
 export interface FlipRequest {
   refreshId: string
@@ -31,9 +32,10 @@ export interface FlipRequest {
  * refresh began is looked at first, and so is the version: it may have lost the last of what was written.
  */
 export const flip =
-  (deps: Deps) =>
+  (own: Deps) =>
   ({ refreshId, dataset, from, version, flipId, bakeMs }: FlipRequest): Promise<void> =>
     asActivity(async (tell, signal) => {
+      const deps = await underPolicy(own, { dataset, refreshId })
       const store = await deps.store(dataset)
       const { watermark } = await versionRow(deps.pool, dataset, version.tag)
       const freshAsOf = watermark === null ? null : { snapshot: watermark.snapshot, at: watermark.at }

@@ -12,6 +12,7 @@ import { type Deps, datasetOf } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { subjectsOf } from './gate-subjects.ts'
 import { readManifest } from './parent.ts'
+import { underPolicy } from './under-policy.ts'
 import { judgeByUsers } from './user-gates.ts'
 
 export interface GatesRequest {
@@ -29,9 +30,10 @@ export interface Judged {
 
 /** Judges the sealed version by every gate and keeps the evidence, pass or fail. */
 export const gates =
-  (deps: Deps) =>
+  (own: Deps) =>
   ({ refreshId, dataset, version }: GatesRequest): Promise<Judged> =>
     asActivity(async (tell, signal) => {
+      const deps = await underPolicy(own, { dataset, refreshId })
       const definition = datasetOf(deps.config, dataset)
       const store = await deps.store(dataset)
       const manifest = await readManifest(store, dataset, version)

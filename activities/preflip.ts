@@ -16,6 +16,7 @@ import { damageOf } from './damage.ts'
 import { type Deps, datasetOf, storeUrl } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { type FlipFrom, parentOf, readManifest, requireStillActive } from './parent.ts'
+import { underPolicy } from './under-policy.ts'
 
 export interface PreflipRequest {
   /** Left out by refreshes from before there were approvals. */
@@ -29,9 +30,10 @@ export interface PreflipRequest {
 
 /** The last look before the flip: that what the gates judged is what would be flipped to, and that nothing came in between. */
 export const preflip =
-  (deps: Deps) =>
+  (own: Deps) =>
   ({ refreshId, dataset, from, version, isAgain = false }: PreflipRequest): Promise<void> =>
     asActivity(async (tell, signal) => {
+      const deps = refreshId === undefined ? own : await underPolicy(own, { dataset, refreshId })
       const todo = isAgain ? `\`snapflip versions ${dataset}\` lists the others.` : 'Refresh again.'
       const refuse = (expected: string, found: string) =>
         new SnapflipError(

@@ -172,9 +172,11 @@ test('when PostgreSQL is back, the registry takes it over before its next flip',
   ])
   // Forward again to what was good after all, with Temporal and a worker; then a refresh.
   const resume = ['resume', project.dataset, '--reason', 'it was the reader', '--json']
-  expect(json(await project.run(resume))).toMatchObject({ code: 'USAGE', details: { quarantined: [tags[2], tags[1]] } })
+  // Of every rollback since the last resume, whichever hold took the place of its own.
+  const quarantined = [tags[3], tags[2], tags[1]]
+  expect(json(await project.run(resume))).toMatchObject({ code: 'USAGE', details: { quarantined } })
   expect(json(await project.run([...resume, '--release', tags[1] as string, '--keep-quarantine']))).toMatchObject({
-    kept: [tags[2]],
+    kept: [tags[3], tags[2]],
     released: [tags[1]],
   })
   const forward = await project.run(['flip', project.dataset, tags[1] as string, '--reason', 'it was the reader'])

@@ -1,6 +1,8 @@
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Context } from '@temporalio/activity'
 import { expect, it } from 'vitest'
+import { type DatasetDefinition, datasetSchema } from '../../schemas/config.ts'
 import { failureCode, failureMessage } from '../../src/core/failure.ts'
 import { gateResults } from '../../src/registry/gate-results.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
@@ -49,7 +51,7 @@ async function expectDiscarded(world: World, staying: readonly (string | null)[]
   expect(newest?.state).toBe('swept')
 }
 
-it('a gate that needs a person ends the refresh HELD: the version is kept, nothing is flipped', async () => {
+it('a gate that needs a person ends the refresh HELD, whatever definition the worker has by then: the version is kept, nothing is flipped', async () => {
   const world = await makeWorld({
     ...SHOP,
     dataset: {
@@ -57,7 +59,24 @@ it('a gate that needs a person ends the refresh HELD: the version is kept, nothi
       gates: { changeVolume: { deleted: { percent: 10, atLeast: 10, verdict: 'hold' } } },
     },
   })
-  await world.worker()
+  // Before it is planned and afterwards it is another worker's, one with limits of its own.
+  const { dataset, config } = world
+  const { gates } = datasetSchema.parse({ ...SHOP.dataset, stores: ['main'] })
+  const lenient = { ...(config.datasets[dataset] as DatasetDefinition), gates }
+  const other = { ...config, datasets: { [dataset]: lenient } }
+  const isPlanning = () => {
+    try {
+      return Context.current().info.activityType === 'plan'
+    } catch {
+      return true
+    }
+  }
+  await world.worker((deps) => ({
+    ...deps,
+    get config() {
+      return isPlanning() ? deps.config : other
+    },
+  }))
   const first = await world.refresh()
   const before = await world.pointer()
   await world.pool.query('delete from products where id > 100')
