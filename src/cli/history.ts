@@ -79,7 +79,7 @@ async function runVerify(session: Session, options: VerifyOptions, dataset: stri
 }
 
 async function run(session: Session, options: Options, dataset: string): Promise<Answer> {
-  await session.dataset(dataset)
+  await session.recordedDataset(dataset)
   const registry = await session.registry()
   const { limit, kind, actor, tag: version, since, until } = options
   const entries = await historyEntries(registry, { dataset, limit, kind, actor, version, since, until })

@@ -49,7 +49,7 @@ export function incident(program: Command): void {
 }
 
 async function run(session: Session, options: Options, dataset: string | undefined): Promise<Answer> {
-  if (dataset !== undefined) await session.dataset(dataset)
+  if (dataset !== undefined) await session.recordedDataset(dataset)
   const { out, format } = options
   const window = await windowOf(session, options, dataset ?? null)
   const bundle = await bundleOf(session, window)
@@ -115,10 +115,10 @@ async function bundleOf(session: Session, window: Window): Promise<Incident> {
 function storesOf(session: Session): (dataset: string) => Promise<Store[]> {
   const opened = new Map<string, Promise<Store[]>>()
   const open = async (dataset: string) => {
-    const { datasets, stores } = await session.config()
-    const names = datasets[dataset]?.stores ?? []
+    const { stores } = await session.config()
+    const definition = await session.recordedDataset(dataset)
     return Promise.all(
-      names.map(async (name) => {
+      definition.stores.map(async (name) => {
         const store = await openStore(stores[name] ?? '', { dataset })
         session.onClose(() => store.close())
         return store

@@ -22,7 +22,7 @@ export function servedAt(program: Command): void {
 }
 
 async function run(session: Session, _options: CommonOptions, dataset: string, time: string): Promise<Answer> {
-  await session.dataset(dataset)
+  await session.recordedDataset(dataset)
   const at = moment(time)
   if (at.getTime() > Date.now()) throw new InvalidArgumentError(`Expected a time that has passed, found ${time}.`)
   const registry = await session.registry()

@@ -48,6 +48,16 @@ export class Session {
     )
   }
 
+  /** As the file has it; else, as it was applied last: what happened to it can be asked for after it was dropped. @throws what `dataset` and `registry` throw */
+  async recordedDataset(name: string): Promise<DatasetDefinition> {
+    if (own((await this.config()).datasets, name) === undefined) {
+      const { currentDefinition } = await import('../registry/current-definition.ts')
+      const applied = await currentDefinition(await this.registry(), name)
+      if (applied !== null) return applied.definition
+    }
+    return this.dataset(name)
+  }
+
   /** The registry, whether its tables are there or not. */
   database(): Promise<Pool> {
     this.#registry ??= (async () => {

@@ -1,3 +1,4 @@
+import type { Config } from '../../schemas/config.ts'
 import type { Missing } from '../../schemas/incident.ts'
 import { isSnapflipError, type SnapflipError } from '../core/errors.ts'
 import { type HistoryHead, verifyHistory } from '../registry/verify-history.ts'
@@ -19,10 +20,11 @@ export async function verifiedChain(
   session: Session,
   { dataset, noted = [] }: { dataset?: string | undefined; noted?: readonly HistoryHead[] } = {},
 ): Promise<VerifiedChain> {
-  if (dataset !== undefined) await session.dataset(dataset)
+  const { datasets } = await session.config()
+  const compare = dataset === undefined ? datasets : { [dataset]: await session.recordedDataset(dataset) }
   const registry = await session.registry()
   // Before the chain: an anchor written meanwhile would be ahead of what is read.
-  const { anchors, missing } = await anchorsOf(session, dataset)
+  const { anchors, missing } = await anchorsOf(session, compare)
   const compared = [...anchors, ...noted]
   try {
     return {
@@ -43,13 +45,12 @@ export async function verifiedChain(
  */
 async function anchorsOf(
   session: Session,
-  only: string | undefined,
+  datasets: Config['datasets'],
 ): Promise<{ anchors: HistoryHead[]; missing: Missing[] }> {
-  const { datasets, stores } = await session.config()
+  const { stores } = await session.config()
   const anchors: HistoryHead[] = []
   const missing: Missing[] = []
   for (const [dataset, definition] of Object.entries(datasets)) {
-    if (only !== undefined && dataset !== only) continue
     for (const name of definition.stores) {
       try {
         const store = await openStore(stores[name] ?? '', { dataset })

@@ -160,17 +160,26 @@ class Reports {
   /** When the last reader that a flip had taken to its version said so. Null: none did, or it is among `missing`. */
   async lastOf({ flipId, dataset }: FlipRow): Promise<string | null> {
     const times: string[] = []
-    for (const store of await this.#stores(dataset)) {
+    const stores = await this.#stores(dataset).catch((error: unknown) => {
+      this.#lacks(`what readers of ${dataset} reported`, error)
+      return []
+    })
+    for (const store of stores) {
       if (this.#failed.has(store)) continue
       try {
         times.push(...(await store.counters.list(flipId)).map(({ at }) => at))
       } catch (error) {
         this.#failed.add(store)
-        const why = error instanceof Error ? error.message : String(error)
-        this.missing.push({ part: `what readers of ${dataset} reported to ${store.url}`, why })
+        this.#lacks(`what readers of ${dataset} reported to ${store.url}`, error)
       }
     }
     return times.sort().at(-1) ?? null
+  }
+
+  /** Once, however many flips it lacks for. */
+  #lacks(part: string, error: unknown): void {
+    if (this.missing.some((known) => known.part === part)) return
+    this.missing.push({ part, why: error instanceof Error ? error.message : String(error) })
   }
 }
 

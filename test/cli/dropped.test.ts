@@ -62,6 +62,17 @@ test('a dataset that the file has no longer is shown by plan and apply, until it
   )
   expect(rowCount).toBe(0)
   expect(json(await project.run(['plan', '--json']))).toMatchObject({ notInFile: [] })
+  // What happened to it can still be asked for.
+  const asked = await Promise.all(
+    [
+      ['history', dataset],
+      ['history', 'verify', dataset],
+      ['served-at', dataset, '2020-01-01'],
+      ['incident', 'export', dataset, '--since', '2020-01-01'],
+    ].map((args) => project.run(args)),
+  )
+  expect(asked.map(({ code, stderr }) => ({ code, stderr }))).toEqual(asked.map(() => ({ code: 0, stderr: '' })))
+  expect(asked[0]?.stdout).toContain('capture.detached')
   expect(await project.run(['detach', 'never-applied'])).toMatchObject({
     stderr: expect.stringContaining('UNKNOWN_DATASET'),
   })

@@ -93,6 +93,11 @@ test('an incident holds the times from what detected it to the last reader, with
     expect(without.movements.every(({ lastReaderAt }) => lastReaderAt === null)).toBe(true)
     expect(without.missing).toEqual([{ part: `what readers of ${DATASET} reported to ${store.url}`, why: 'no answer' }])
     expect(asked).toBe(1)
+    // One that the definition file names no more cannot even be opened.
+    const unnamed = await gatherIncident(pool, { ...window, since: new Date(0) }, () =>
+      Promise.reject(new Error('none')),
+    )
+    expect(unnamed.missing).toEqual([{ part: `what readers of ${DATASET} reported`, why: 'none' }])
 
     // Of more than fit, the newest are kept.
     expect(byRollback).toMatchObject({ cut: [], missing: [] })
