@@ -28,7 +28,7 @@ describe('a break-glass rollback', () => {
     expect(at1).toMatchObject({
       active: version(1),
       epoch: epoch(2, SECONDS),
-      hold: HOLD,
+      hold: { ...HOLD, by: 'break-glass:ann' },
       quarantined: [tagOf(2)],
       flips: [{ flipId: 'glass-2-1', tag: tagOf(1) }, ...at2.flips],
       breakGlass: [
