@@ -74,16 +74,15 @@ export async function followAll(deps: FollowDeps, looking: Looking): Promise<voi
     try {
       const lacks = await takeOver(deps, further, looking)
       if (lacks === null) continue
-      deps.log.info({ ...named(looking, further), lacks: lacks.tag }, 'not brought up yet')
+      const { tag } = lacks.ref
+      deps.log.info({ ...named(looking, further), lacks: tag }, 'not brought up yet')
       const own = (await further.store.pointer.read())?.pointer.active ?? null
       // New, it has no readers yet. On the version still, its readers are where they should be, whatever it has lost.
       const isNew = own === null && (await rowOf(deps, looking.dataset, further))?.flipId == null
-      if (isNew || own?.tag === lacks.tag) continue
-      const theirs = own === null ? 'its readers find nothing' : `its readers stay on ${own.tag}`
-      const why = `it has not ${lacks.tag}, which readers of the first store are on; ${theirs} until a refresh copies it there`
-      await leaveBehind(deps, looking.dataset, further, why)
+      if (isNew || own?.tag === tag) continue
+      await leaveBehind(deps, looking.dataset, further, lackingText(tag, own))
     } catch (error) {
-      await leaveBehind(deps, looking.dataset, further, error instanceof Error ? error.message : String(error))
+      await leaveBehind(deps, looking.dataset, further, messageOf(error))
     }
   }
 }
@@ -93,11 +92,31 @@ async function bringUp(deps: FollowDeps, further: FurtherStore, looking: Looking
   const from = await deps.store(dataset)
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     const lacks = await takeOver(deps, further, looking)
-    const wanted = lacks ?? (await rollbackTarget(deps, from, further, dataset))
-    if (wanted === null) return
-    await copyToFurtherStore(deps, { ...looking, from, to: further.store, ref: wanted })
+    const needed = lacks?.as === 'active' ? lacks.ref : await rollbackTarget(deps, from, further, dataset)
+    const ref = needed ?? lacks?.ref
+    if (ref === undefined) return
+    try {
+      await copyToFurtherStore(deps, { ...looking, from, to: further.store, ref })
+    } catch (error) {
+      looking.signal.throwIfAborted()
+      if (needed !== null) throw error
+      // An older version says nothing of the one that is published.
+      const why = `${ref.tag}, which readers are pinned to, cannot be copied there: ${messageOf(error)}`
+      return leaveBehind(deps, dataset, further, why)
+    }
   }
   throw cameFirst(dataset, further)
+}
+
+/** What a further store has not. Without the active version nothing is set there; without the one that an operator pinned readers to, all but the pin. */
+interface Lacking {
+  as: 'active' | 'pinned'
+  ref: VersionRef
+}
+
+function lackingText(tag: string, own: VersionRef | null): string {
+  const theirs = own === null ? 'its readers find nothing' : `its readers stay on ${own.tag}`
+  return `it has not ${tag}, which readers of the first store are on; ${theirs} until a refresh copies it there`
 }
 
 /** What a rollback would go to and the store lacks: it shall not have to be copied while people wait. */
@@ -112,11 +131,8 @@ async function rollbackTarget(
   return (await copies(deps.pool, { dataset, url: store.url })).has(previous.tag) ? null : previous
 }
 
-/**
- * Sets the further store's pointer to what the first store's says. Returns the version that it lacks for that: the active one, and then nothing is
- * set, or the one that an operator pinned readers to; null: it says all that the first store's says.
- */
-async function takeOver(deps: FollowDeps, further: FurtherStore, looking: Looking): Promise<VersionRef | null> {
+/** Sets the further store's pointer to what the first store's says, and returns what it lacks for that; null: it says all that the first store's says. */
+async function takeOver(deps: FollowDeps, further: FurtherStore, looking: Looking): Promise<Lacking | null> {
   const { dataset } = looking
   const { name, store } = further
   const first = await deps.store(dataset)
@@ -135,16 +151,18 @@ async function takeOver(deps: FollowDeps, further: FurtherStore, looking: Lookin
       own?.pointer ?? null,
       (tag) => known.get(tag) ?? null,
     )
-    if (next.outcome === 'behind') return next.lacks
+    if (next.outcome === 'behind') return { as: 'active', ref: next.lacks }
     if (next.outcome === 'refused') throw new SnapflipError(next.code, next.message, next.details)
     if (!(await set(store, own, next.pointer))) continue
     // Changed since, and changed back in between to what was read here: then nobody else had anything to write.
     if ((await first.pointer.read())?.token !== read?.token) continue
-    const pin = pinInForce(pointer, Date.now())
-    if (pin !== null && next.pointer.pin === null) return pin.version
+    const pin = next.pointer.pin === null ? pinInForce(pointer, Date.now()) : null
+    // Where its readers are is true without the pin, too.
+    const lacks = pin === null ? null : lackingText(pin.version.tag, next.pointer.active)
     const { flipId } = pointer
-    await recordFollowed(deps.pool, { dataset, name, url: store.url, flipId, tag: pointer.active.tag, actor: null })
-    return null
+    const { tag } = pointer.active
+    await recordFollowed(deps.pool, { dataset, name, url: store.url, flipId, tag, actor: null, lacks })
+    return pin && { as: 'pinned', ref: pin.version }
   }
   throw cameFirst(dataset, further)
 }
@@ -249,6 +267,8 @@ async function leaveBehind(
   })
   deps.log.warn({ dataset, step: 'follow', store: store.url }, why)
 }
+
+const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error))
 
 function named({ dataset }: Looking, { store }: FurtherStore) {
   return { dataset, step: 'follow', store: store.url }

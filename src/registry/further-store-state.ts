@@ -9,16 +9,32 @@ interface Place {
   url: string
 }
 
-/** Records that a further store's pointer is what the first store's is. The same flip again, and not degraded: nothing happens. */
+/**
+ * Records that a further store's pointer is what the first store's is. The same flip again, and not degraded: nothing happens.
+ *
+ * @param lacks what it still has not, to be brought there later, or null. With it, a store that is degraded stays so, in the same incident.
+ */
 export async function recordFollowed(
   db: Db,
-  { dataset, name, url, flipId, tag, actor }: Place & { flipId: string | null; tag: string; actor: string | null },
+  {
+    dataset,
+    name,
+    url,
+    flipId,
+    tag,
+    actor,
+    lacks = null,
+  }: Place & { flipId: string | null; tag: string; actor: string | null; lacks?: string | null },
 ): Promise<void> {
   await transaction(db, async (client) => {
     await lockDataset(client, dataset)
-    const { rowCount } = await client.query(FOLLOWED, [dataset, url, name, flipId, tag])
-    if (rowCount === 0) return
-    await record(client, { dataset, actor, kind: 'store.followed', version: tag, detail: { store: url, name, flipId } })
+    const { rows } = await client.query<{ state: string }>(FOLLOWED, [dataset, url, name, flipId, tag, lacks])
+    const [changed] = rows
+    if (changed === undefined) return
+    const detail = { store: url, name }
+    await record(client, { dataset, actor, kind: 'store.followed', version: tag, detail: { ...detail, flipId } })
+    if (changed.state !== 'degraded') return
+    await record(client, { dataset, actor, kind: 'store.degraded', detail: { ...detail, why: lacks } })
   })
 }
 
@@ -44,13 +60,15 @@ export async function recordDegraded(
 }
 
 const FOLLOWED = `
-  insert into snapflip.further_stores as known (dataset, store, name, state, flip_id, tag)
-  values ($1, $2, $3, 'current', $4, $5)
+  insert into snapflip.further_stores as known (dataset, store, name, state, flip_id, tag, why)
+  select $1, $2, $3, coalesce(max(state), 'current'), $4, $5, $6
+    from snapflip.further_stores
+   where dataset = $1 and store = $2 and state = 'degraded' and $6::text is not null
   on conflict (dataset, store) do update
-     set state = 'current', flip_id = excluded.flip_id, tag = excluded.tag, name = excluded.name, why = null,
-         since = case when known.state = 'current' then known.since else clock_timestamp() end
-   where known.state <> 'current' or known.flip_id is distinct from excluded.flip_id or known.tag is distinct from excluded.tag
-  returning store`
+     set state = excluded.state, flip_id = excluded.flip_id, tag = excluded.tag, name = excluded.name, why = excluded.why,
+         since = case when known.state = excluded.state then known.since else clock_timestamp() end
+   where known.state <> excluded.state or known.flip_id is distinct from excluded.flip_id or known.tag is distinct from excluded.tag
+  returning state`
 
 const DEGRADED = `
   insert into snapflip.further_stores as known (dataset, store, name, state, why)

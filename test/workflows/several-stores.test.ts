@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Context } from '@temporalio/activity'
 import { describe, expect, it } from 'vitest'
 import type { Deps } from '../../activities/deps.ts'
 import { takeBack } from '../../activities/flip-back.ts'
@@ -17,6 +18,7 @@ import { applyStore } from '../../src/registry/apply-store.ts'
 import { forgetCopies } from '../../src/registry/copies.ts'
 import { furtherStores } from '../../src/registry/further-stores.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
+import { servedAt } from '../../src/registry/served-at.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { version } from '../../src/registry/version.ts'
 import { decodeManifest, manifestHash } from '../../src/snapshot/manifest.ts'
@@ -221,10 +223,13 @@ it('a store that cannot be copied to stays behind, visibly, and is brought up by
 it('where it is declared, a store that cannot take over the flip takes the version back everywhere', async () => {
   const world = await redisAndFolder({ publish: { onFailure: 'rollback' } })
   let broken: StoreOperation | null = null
+  let isPinBroken = false
+  const isOfPinned = () => isPinBroken && Context.current().info.activityType === 'follow'
   await world.worker(
     aroundFurther('archive', {
       run: async (operation, call) => {
-        if (operation === broken) throw new SnapflipError('STORE_UNSUITABLE', 'a fault of the test')
+        if (operation === broken || (operation === 'writer.finish' && isOfPinned()))
+          throw new SnapflipError('STORE_UNSUITABLE', 'a fault of the test')
         return call()
       },
     }),
@@ -245,6 +250,31 @@ it('where it is declared, a store that cannot take over the flip takes the versi
   await world.pool.query('update products set price = 3 where id <= 20')
   await world.refreshFailure()
   expect((await world.pointer()).active?.tag).toBe(first)
+
+  // Nor is a version taken back because one that readers are pinned to, older, cannot be copied: readers there go on, and are said to be on it.
+  broken = null
+  const second = await refreshWith(world, 4)
+  const { dataset, pool } = world
+  const archive = await world.store('archive')
+  await forgetCopies(pool, { dataset, url: archive.url, tags: [first], why: 'a fault of the test' })
+  await archive.data.deleteManifest(first)
+  const until = '2100-01-01T00:00:00.000Z'
+  await pinDataset(world.changeDeps, { dataset, tag: first, until, by: 'ana', reason: 'an audit' })
+  const stood = async () => (await servedAt(pool, dataset, new Date(Date.now() + 60_000))).stores
+  const why = expect.stringContaining(first)
+  expect(await stood()).toMatchObject([{ state: 'degraded', tag: second, why }])
+  const { since } = (await furtherStores(pool, dataset))[0] ?? {}
+  isPinBroken = true
+  const third = await refreshWith(world, 5)
+  expect(await world.pointer('archive')).toMatchObject({ active: { tag: third }, pin: null })
+  expect(await stood()).toMatchObject([{ state: 'degraded', tag: third, why }])
+  expect(await furtherStores(pool, dataset)).toMatchObject([
+    { state: 'degraded', tag: third, since, flipId: (await world.pointer()).flipId },
+  ])
+  isPinBroken = false
+  await world.refresh()
+  expect((await world.pointer('archive')).pin?.version.tag).toBe(first)
+  expect(await stood()).toMatchObject([{ state: 'current', tag: third }])
 })
 
 it('a first store that came back empty is built back from a further one, with what a rollback goes to', async () => {
