@@ -17,16 +17,27 @@ export const bakeUnwatched =
   (bake: BakeUnwatched): Promise<void> =>
     asActivity(() => tellUnwatched(deps, bake))
 
+/** Flips among which that of a version which is taken back is found: a drill of it is two. */
+const RECENT_MAX = 8
+
 /**
  * The last flip's bake should have ended by now, and nothing is at work on it: its workflow was terminated, say, or never started. Told by the next refresh.
+ * What made the flip starts the watch only after it has read the version whole, which may take longer than the bake.
  */
 export async function endUnwatchedBake(deps: Deps, dataset: string): Promise<void> {
-  const [last] = await confirmedFlips(deps.pool, dataset, 1)
+  const [last, ...before] = await confirmedFlips(deps.pool, dataset, RECENT_MAX)
   if (last?.bakeUntil == null || last.bakeOutcome !== null || last.bakeUntil.getTime() > Date.now()) return
-  const { flipId, to: tag } = last
-  const workflowId = WORKFLOW_ID.bake(dataset, flipId)
-  if (await deps.isRunning(workflowId)) return
-  await tellUnwatched(deps, { dataset, tag, flipId, why: `no workflow ${workflowId} is at work` })
+  const { flipId, from, to: tag } = last
+  const watch = WORKFLOW_ID.bake(dataset, flipId)
+  const left = before.filter((flip) => flip.to === from)
+  const starters = [
+    WORKFLOW_ID.rollback(dataset),
+    ...left.map((flip) => WORKFLOW_ID.rollbackBeside(dataset, flip.flipId)),
+    WORKFLOW_ID.flipTo(dataset),
+  ]
+  // The watch last: whatever ended before it was asked for has started it by then.
+  for (const workflowId of [...starters, watch]) if (await deps.isRunning(workflowId)) return
+  await tellUnwatched(deps, { dataset, tag, flipId, why: `no workflow ${watch} is at work` })
 }
 
 /**

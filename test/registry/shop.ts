@@ -6,7 +6,6 @@ import { allocateVersion } from '../../src/registry/allocate-version.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { beginGeneration } from '../../src/registry/begin-generation.ts'
 import { closeRefresh } from '../../src/registry/close-refresh.ts'
-import type { FlipKind } from '../../src/registry/flips.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
 import { openRefresh, type RefreshToOpen } from '../../src/registry/open-refresh.ts'
 import { recordGates } from '../../src/registry/record-gates.ts'
@@ -129,19 +128,10 @@ export async function flipped(db: Db, from: string | null): Promise<string> {
 /** Intends and confirms it. */
 export async function move(
   db: Db,
-  { kind, from, to, refreshId }: { kind: FlipKind; from: string | null; to: string; refreshId?: string },
+  flip: Pick<Parameters<typeof intendFlip>[1], 'kind' | 'from' | 'to' | 'refreshId' | 'bakeMs'>,
 ): Promise<string> {
   const flipId = randomUUID()
-  await intendFlip(db, {
-    flipId,
-    dataset: DATASET,
-    kind,
-    from,
-    to,
-    reason: 'test',
-    actor: 'ana',
-    ...(refreshId === undefined ? {} : { refreshId }),
-  })
+  await intendFlip(db, { flipId, dataset: DATASET, ...flip, reason: 'test', actor: 'ana' })
   await settleFlip(db, { flipId, outcome: 'confirmed', detail: {} })
   return flipId
 }

@@ -265,10 +265,16 @@ it('where what readers were moved to cannot be read back, it is watched all the 
     dataset: { ...BAKED.dataset, bake: { forMs: 60_000, whileBaking: 'end' } },
   })
   let armed = false
+  const [arrived, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   await world.worker(
     around({
       async run(_operation, call) {
-        if (armed && Context.current().info.activityType.startsWith('verify'))
+        const { activityType } = Context.current().info
+        if (activityType === 'verifyRollback') {
+          arrived.resolve()
+          await gate.promise
+        }
+        if (armed && activityType.startsWith('verify'))
           throw ApplicationFailure.nonRetryable('it does not answer', 'STORE_UNREACHABLE')
         return call()
       },
@@ -283,9 +289,18 @@ it('where what readers were moved to cannot be read back, it is watched all the 
   expect([status, summary]).toEqual(['FLIPPED', `readers are on ${second}; then: it does not answer`])
   expect(await bakes(world)).toMatchObject(running)
 
-  const back = await world.rollback().catch((error: unknown) => error)
-  expect(failureCode(back)).toBe('STORE_UNREACHABLE')
-  expect(failureMessage(back)).toContain(`is back from ${second} at ${first}`)
+  const told = () => historyEntries(pool, { dataset, kind: 'bake.unwatched' })
+  const late = 'update snapflip.flips set bake_until = now() where outcome is not null and bake_outcome is null'
+  const back = world.rollback().catch((error: unknown) => error)
+  onTestFinished(() => gate.resolve())
+  await arrived.promise
+  // A scheduled refresh comes while its target is still being read.
+  await pool.query(late)
+  expect(failureCode(await world.refreshFailure())).toBe('ON_HOLD')
+  expect(await told()).toEqual([])
+  gate.resolve()
+  expect(failureCode(await back)).toBe('STORE_UNREACHABLE')
+  expect(failureMessage(await back)).toContain(`is back from ${second} at ${first}`)
   expect(await bakes(world)).toMatchObject(running)
 
   const by = { dataset, by: 'ana', reason: 'it was the reader' }
@@ -300,8 +315,7 @@ it('where what readers were moved to cannot be read back, it is watched all the 
   const { workflowId } = await bakes(world)
 
   armed = false
-  const told = () => historyEntries(pool, { dataset, kind: 'bake.unwatched' })
-  await pool.query('update snapflip.flips set bake_until = now() where outcome is not null and bake_outcome is null')
+  await pool.query(late)
   // Late, but at work.
   expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW' })
   expect(await told()).toEqual([])
