@@ -11,7 +11,7 @@ import {
   endDrill as recordEnd,
   requireNoDrill,
 } from '../src/registry/drills.ts'
-import { flipOf } from '../src/registry/flips.ts'
+import { cutShort, flipOf } from '../src/registry/flips.ts'
 import { refOf } from '../src/registry/known-pointer.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { absorbBreakGlass } from './absorb.ts'
@@ -76,7 +76,13 @@ export const beginDrill =
         const expected = { tag: pointer?.active?.tag ?? null, epoch: pointer?.epoch ?? { registry: 0, breakGlass: 0 } }
         // Who ends it for another knows no more how fresh the version was than its own watermark says.
         const freshAsOf = await watermarkOf(deps, dataset, open.from)
-        return { dataset, drillId: open.drillId, from, to, expected, formerFlipId: null, freshAsOf, searchable }
+        const { drillId } = open
+        // The pointer may be away, and then says nothing of the bake.
+        const bakeUntil = (await cutShort(deps.pool, dataset)).get(open.from)?.toISOString()
+        return {
+          ...{ dataset, drillId, from, to, expected, formerFlipId: null, freshAsOf, searchable },
+          ...(bakeUntil && { bakeUntil }),
+        }
       }
       await requireNoDrill(deps.pool, dataset)
       const bakeUntil = await leftBake(deps, dataset, pointer)

@@ -63,18 +63,21 @@ export async function flipOf(db: Db, flipId: string): Promise<FlipRow | null> {
   return (await readFlips(db, 'where id = $1', [flipId]))[0] ?? null
 }
 
-/** Tags of dataset $1 whose last watch did not come to its end: nobody goes back to one while there is another. */
-export const CUT_SHORT = `
-  select tag from (
-    select distinct on (to_tag) to_tag as tag, bake_outcome
-      from snapflip.flips
-     where dataset = $1 and kind = 'flip' and outcome = 'confirmed'
-     order by to_tag, epoch desc) as last
+const LAST_CUT_SHORT = `
+    from (
+      select distinct on (to_tag) to_tag as tag, bake_outcome, bake_until as until
+        from snapflip.flips
+       where dataset = $1 and kind = 'flip' and outcome = 'confirmed'
+       order by to_tag, epoch desc) as last
    where bake_outcome in ('failed', 'cutShort')`
 
-export async function cutShort(db: Db, dataset: string): Promise<ReadonlySet<string>> {
-  const rows = await select<{ tag: string }>(db, CUT_SHORT, [dataset])
-  return new Set(rows.map((row) => row.tag))
+/** Tags of dataset $1 whose last watch did not come to its end: nobody goes back to one while there is another. */
+export const CUT_SHORT = `select tag ${LAST_CUT_SHORT}`
+
+/** The same, and until when each would have been watched. */
+export async function cutShort(db: Db, dataset: string): Promise<ReadonlyMap<string, Date>> {
+  const rows = await select<{ tag: string; until: Date }>(db, `select tag, until ${LAST_CUT_SHORT}`, [dataset])
+  return new Map(rows.map(({ tag, until }) => [tag, until]))
 }
 
 /** Those that `which` (a where clause with its order) picks. */

@@ -196,8 +196,11 @@ describe.concurrent('a bake', () => {
 
   it('a bake that cannot go on, or that somebody cancels, is told and recorded as cut short', async (context) => {
     let blind = true
+    let isCut = false
     const world = await makeShop(LONG, context, {
       async run(operation, call) {
+        if (isCut && Context.current().info.activityType === 'drillBack')
+          throw new SnapflipError('STORE_UNREACHABLE', 'a test')
         if (blind && operation === 'pointer.read' && Context.current().info.activityType === 'watchBake')
           throw new SnapflipError('STORE_UNSUITABLE', 'no right to read')
         return call()
@@ -230,6 +233,15 @@ describe.concurrent('a bake', () => {
       expect(await drilling(world, { noOp })).toMatchObject({ status: 'DONE', active: second.tag })
       expect(await world.pointer()).toMatchObject({ active: { tag: second.tag }, bake: { until: mark?.until } })
     }
+    // Nor after one that another drill had to end.
+    isCut = true
+    const drill = drilling(world).catch((error: unknown) => error)
+    await waitUntil('readers to be away', async () => (await world.pointer()).active?.tag === first.tag || undefined)
+    await world.client.workflow.getHandle(WORKFLOW_ID.drill(world.dataset)).terminate()
+    await drill
+    isCut = false
+    expect(await drilling(world, { end: true })).toMatchObject({ status: 'DONE', active: second.tag })
+    expect(await world.pointer()).toMatchObject({ active: { tag: second.tag }, bake: { until: mark?.until } })
     await expectSound(world)
   })
 })
