@@ -5,13 +5,12 @@ import { decodeManifest, manifestHash } from '../src/snapshot/manifest.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { showVersion } from '../src/stores/show-version.ts'
 import { damageOf, type Looking } from './damage.ts'
-import { requireEarlier } from './require-earlier.ts'
 
 export interface BreakGlassRequest extends Looking {
   flipId: string
   /** Flips of the caller that may have been made before PostgreSQL went away: where one is in the pointer, it is the rollback. */
   madeAs?: string
-  /** Without it: the rollback target; where that is gone, the newest before it that readers were on and that is there. */
+  /** May be newer. Without it: the rollback target; where that is gone, the newest before it that readers were on and that is there. */
   to: string | null
   by: string
   reason: string
@@ -80,9 +79,8 @@ async function targetOf(
     const sha256 = pointer.previous?.tag === tag ? { sha256: pointer.previous.manifest } : {}
     const manifest = decodeManifest(bytes, { dataset, tag, ...sha256 })
     const ref = { tag, ordinal: manifest.ordinal, digest: manifest.digest, manifest: manifestHash(bytes) }
-    // Forward again is where readers were taken from, by a rollback or for the moment of a drill.
+    // Forward again is where readers were taken from, by a rollback or for the moment of a drill: by its name alone. What `flip` asks is away.
     if (to === null && ref.ordinal > active.ordinal) continue
-    if (free.includes(tag)) requireEarlier(dataset, active, ref)
     const damage = isBound ? null : await damageOf(store, asked, ref)
     const { snapshot, at } = manifest.watermark
     if (damage === null) return { ref, freshAsOf: { snapshot, at } }

@@ -24,7 +24,7 @@ export function rollback(program: Command): void {
       ['snapflip rollback shop --to v20260518-01 --reason "last good one"', 'to a version by its tag'],
       ['snapflip rollback shop --direct --reason "prices are off"', 'from here, with Temporal or PostgreSQL down'],
     ],
-    more: 'No build, source or gate is needed. The hold keeps the next refresh from bringing the bad data back; `snapflip resume` lifts it. Refused are a version that is gone, quarantined or damaged, the one readers are on, and one that is newer (`snapflip flip` goes forward). A worker does it, or with --direct this process.',
+    more: 'No build, source or gate is needed. The hold keeps the next refresh from bringing the bad data back; `snapflip resume` lifts it. Refused are a version that is gone, quarantined or damaged, the one readers are on, and one that is newer (`snapflip flip` goes forward; with PostgreSQL down, this by --to). A worker does it, or with --direct this process.',
     ends: ['UNKNOWN_VERSION', 'VERSION_RETIRED', 'VERSION_QUARANTINED', 'CONFLICT', 'VERIFY_FAILED', 'FORBIDDEN'],
   })
     .option('--to <tag>', 'the version to go to; without it the one that was active before')
