@@ -206,12 +206,20 @@ begin
   if snapflip.is_worker() then
     return snapflip.append_entry(p_dataset, p_actor, p_kind, p_version, p_detail);
   end if;
+  perform snapflip.require_any(p_dataset, snapflip.verbs());
   if not (case
     when move is not null then exists (
       select from snapflip.flips where dataset = p_dataset and kind = move[1] and id::text = p_detail ->> 'flipId'
     )
-    else p_kind ~ ('^(hold|resume|quarantine|release|pin|unpin|(drill|canary)\.ended|drill\.begun|epoch\.raised|version\.(active|retained|quarantined|restored)'
-                   || '|copy\.gone|(alert|capture|stores?)\.[a-z_]+)$')
+    when p_kind = 'canary.ended' then exists (
+      select from snapflip.canaries where dataset = p_dataset and id::text = p_detail ->> 'canaryId' and outcome is not null
+    )
+    when p_kind in ('store.followed', 'store.degraded') then exists (
+      select from snapflip.further_stores
+       where dataset = p_dataset and store = p_detail ->> 'store' and state = case p_kind when 'store.degraded' then 'degraded' else 'current' end
+    )
+    else p_kind ~ ('^(hold|resume|quarantine|release|pin|unpin|epoch\.raised|version\.(active|retained|quarantined|restored)|copy\.gone'
+                   || '|alert\.[a-z_]+|capture\.[a-z]+|stores?\.applied)$')
   end) then
     raise exception 'expected an entry that people write themselves, found % by %', p_kind, session_user using errcode = 'insufficient_privilege';
   end if;

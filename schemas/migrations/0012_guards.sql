@@ -1,5 +1,6 @@
--- What people write with their own connections (hold, resume, quarantine, release, pin, drill, rollback --direct) they write as the verbs do, or not
--- at all: what the policy lets them, and never without an entry of the history. Workers and the owner pass: a worker's activities have asked.
+-- What people write with their own connections (hold, resume, quarantine, release, pin, rollback --direct, apply) they write as the verbs do, or not
+-- at all: what the policy lets them, never twice, and never without the entry of the history. Workers and the owner pass: a worker's activities have
+-- asked.
 
 create function snapflip.require_any(p_dataset text, p_actions text[]) returns void
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
@@ -13,23 +14,36 @@ begin
 end
 $$;
 
--- One of the actions that the trigger names.
+-- All that people's verbs do.
+create function snapflip.verbs() returns text[]
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+  select array['hold', 'resume', 'quarantine', 'release', 'pin', 'drill', 'rollback', 'apply']
+$$;
+
+-- One of the actions that the trigger names; none named: any.
 create function snapflip.asked() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  row_ constant jsonb := to_jsonb(case tg_op when 'DELETE' then old else new end);
 begin
-  perform snapflip.require_any(new.dataset, tg_argv);
-  return new;
+  perform snapflip.require_any(coalesce(row_ ->> 'dataset', row_ ->> 'name'), case tg_nargs when 0 then snapflip.verbs() else tg_argv end);
+  return case tg_op when 'DELETE' then old else new end;
 end
 $$;
 
--- At the end of the transaction it has an entry, by whoever is connected.
+-- At the end of the transaction it has an entry of these kinds, by whoever is connected: so by one who may do anything at all (snapflip.record).
 create function snapflip.told() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  row_ constant jsonb := to_jsonb(new);
 begin
   -- The entries of this transaction are the last ones: it holds the head until it ends.
   if not exists (
-    select from (select actor, at from snapflip.history where dataset = new.dataset order by seq desc limit 1000) as latest
-     where actor = session_user and at >= transaction_timestamp()
+    select from (
+      select actor, at, kind from snapflip.history
+       where dataset = coalesce(row_ ->> 'dataset', row_ ->> 'name') order by seq desc limit 1000
+    ) as latest
+     where actor = session_user and at >= transaction_timestamp() and kind ~ tg_argv[0]
   ) then
     raise exception 'expected an entry of the history with each change of snapflip.%, found none by %: expected the verbs of snapflip', tg_table_name, session_user
       using errcode = 'insufficient_privilege';
@@ -38,144 +52,207 @@ begin
 end
 $$;
 
-create trigger asked before insert or update on snapflip.pins
-  for each row when (not snapflip.is_worker()) execute function snapflip.asked('pin', 'rollback', 'quarantine');
-create trigger asked before insert or update on snapflip.drills
-  for each row when (not snapflip.is_worker()) execute function snapflip.asked('drill', 'rollback');
+-- A column that differs between two images of a row though it may not: all but those of its end, and these but once.
+create function snapflip.rewritten(p_old jsonb, p_new jsonb, p_ends text[]) returns text
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+  select key from jsonb_each(p_new)
+   where value is distinct from p_old -> key and not (key = any (p_ends) and p_old ->> key is null)
+   limit 1
+$$;
+
+-- A row is ended once, and changes in nothing else.
+create function snapflip.ended_once() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  rewritten constant text := snapflip.rewritten(to_jsonb(old), to_jsonb(new), tg_argv);
+begin
+  if rewritten is not null then
+    raise exception 'expected the end of a row of snapflip.% to be written, once, found a change of %', tg_table_name, rewritten
+      using errcode = 'insufficient_privilege';
+  end if;
+  return new;
+end
+$$;
+
+-- Holds, quarantines, pins.
+
+create trigger asked before insert on snapflip.holds
+  for each row when (not snapflip.is_worker()) execute function snapflip.asked('hold', 'rollback');
 create trigger asked before insert on snapflip.quarantines
   for each row when (not snapflip.is_worker()) execute function snapflip.asked('quarantine', 'rollback');
 create trigger asked_lifted before update on snapflip.quarantines
   for each row when (not snapflip.is_worker()) execute function snapflip.asked('release');
-create trigger asked before insert or update on snapflip.holds
-  for each row when (not snapflip.is_worker()) execute function snapflip.asked('hold', 'rollback', 'resume');
-create trigger asked before insert on snapflip.alerts
-  for each row when (not snapflip.is_worker())
-  execute function snapflip.asked('hold', 'resume', 'quarantine', 'release', 'pin', 'drill', 'rollback');
+create trigger asked before insert or update on snapflip.pins
+  for each row when (not snapflip.is_worker()) execute function snapflip.asked('pin', 'rollback', 'quarantine');
+
+create trigger ended_once before update on snapflip.holds
+  for each row when (not snapflip.is_worker()) execute function snapflip.ended_once('lifted_at', 'lifted_by', 'lifted_reason');
+create trigger ended_once before update on snapflip.quarantines
+  for each row when (not snapflip.is_worker()) execute function snapflip.ended_once('lifted_at', 'lifted_by', 'lifted_reason');
+create trigger ended_once before update on snapflip.pins
+  for each row when (not snapflip.is_worker()) execute function snapflip.ended_once('lifted_at', 'lifted_by', 'lifted_reason');
 
 -- A hold gives way to another one of whoever may hold; that none is left is a resume.
 create function snapflip.asked_to_resume() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  if not exists (select from snapflip.holds where dataset = new.dataset and lifted_at is null) then
-    perform snapflip.require_any(new.dataset, '{resume}');
-  end if;
+  perform snapflip.require_any(new.dataset, case
+    when exists (select from snapflip.holds where dataset = new.dataset and lifted_at is null) then '{hold,rollback,resume}'
+    else '{resume}'
+  end::text[]);
   return null;
 end
 $$;
 create constraint trigger asked_to_resume after update on snapflip.holds
   deferrable initially deferred for each row when (not snapflip.is_worker()) execute function snapflip.asked_to_resume();
 
--- By hand, readers go back alone: to what they were on before.
+create constraint trigger told after insert or update on snapflip.holds deferrable initially deferred
+  for each row when (not snapflip.is_worker()) execute function snapflip.told('^(hold|resume|rollback\.confirmed)$');
+create constraint trigger told after insert or update on snapflip.quarantines deferrable initially deferred
+  for each row when (not snapflip.is_worker()) execute function snapflip.told('^(quarantine|release|version\.quarantined|rollback\.confirmed)$');
+create constraint trigger told after insert or update on snapflip.pins deferrable initially deferred
+  for each row when (not snapflip.is_worker()) execute function snapflip.told('^(pin|unpin)$');
+
+-- Flips: by hand, readers go back alone, to what they were on before and what nobody has forbidden. Any flip is settled once.
+
 create function snapflip.guard_flip() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  perform snapflip.require_any(new.dataset, '{hold,resume,quarantine,release,pin,drill,rollback}');
-  if tg_op = 'INSERT' then
-    perform snapflip.require_any(new.dataset, '{rollback}');
-    if new.kind <> 'rollback' or new.outcome is not null or not exists (
-      select from snapflip.versions
-       where dataset = new.dataset and tag = new.to_tag
-         and (state in ('active', 'retained')
-              or exists (select from snapflip.flips where dataset = new.dataset and to_tag = new.to_tag and outcome = 'confirmed'))
-    ) then
-      raise exception 'expected a rollback of % to a version that readers were on, found % to %', new.dataset, new.kind, new.to_tag
-        using errcode = 'insufficient_privilege';
-    end if;
-  elsif (new.id, new.dataset, new.kind, new.from_tag, new.to_tag, new.epoch, new.epoch_break_glass, new.refresh_id, new.bake_until)
-          is distinct from
-        (old.id, old.dataset, old.kind, old.from_tag, old.to_tag, old.epoch, old.epoch_break_glass, old.refresh_id, old.bake_until)
-     or (old.outcome is not null and new.outcome is distinct from old.outcome)
-     or (new.bake_outcome is distinct from old.bake_outcome and (old.bake_outcome is not null or new.bake_outcome <> 'cutShort')) then
-    raise exception 'expected the end of flip % alone to be written, found another change', old.id using errcode = 'insufficient_privilege';
+  if new.kind <> 'rollback' or new.outcome is not null or new.refresh_id is not null or new.bake_outcome is not null or not exists (
+    select from snapflip.flips as earlier where earlier.dataset = new.dataset and earlier.to_tag = new.to_tag and earlier.outcome = 'confirmed'
+  ) or exists (
+    select from snapflip.quarantines where dataset = new.dataset and tag = new.to_tag and lifted_at is null
+  ) or (select ordinal from snapflip.versions where dataset = new.dataset and tag = new.to_tag)
+     > (select ordinal from snapflip.versions where dataset = new.dataset and tag = new.from_tag)
+  then
+    raise exception 'expected a rollback of % to an earlier version that readers were on and that is not quarantined, found % from % to %',
+      new.dataset, new.kind, new.from_tag, new.to_tag using errcode = 'insufficient_privilege';
   end if;
   return new;
 end
 $$;
-create trigger guard before insert or update on snapflip.flips
+create trigger asked before insert on snapflip.flips
+  for each row when (not snapflip.is_worker()) execute function snapflip.asked('rollback');
+create trigger guard before insert on snapflip.flips
   for each row when (not snapflip.is_worker()) execute function snapflip.guard_flip();
 
--- What never passed its gates does not become one of those that readers may be taken to.
-create function snapflip.guard_state() returns trigger
+-- What a worker noted beside the intent stays; a bake is ended by what cuts it short.
+create function snapflip.guard_settled() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  noted constant jsonb := coalesce(old.detail, '{}');
+  rewritten text := snapflip.rewritten(to_jsonb(old) - 'detail', to_jsonb(new) - 'detail', '{outcome,settled_at,bake_outcome,bake_ended_at}');
 begin
-  perform snapflip.require_any(new.dataset, '{hold,resume,quarantine,release,pin,drill,rollback}');
-  if not (case new.state
-    when old.state then true
-    when 'quarantined' then true
-    when 'sealed' then old.state in ('candidate', 'quarantined')
-    when 'active' then exists (
-      select from snapflip.flips
-       where dataset = new.dataset and to_tag = new.tag and (outcome is null or outcome = 'confirmed')
-    )
-    when 'retained' then exists (
-      select from snapflip.flips
-       where dataset = new.dataset and to_tag = new.tag and (outcome is null or outcome = 'confirmed')
-    )
-    else false
-  end) then
-    raise exception 'expected a worker to make % of % %, found %', new.tag, new.dataset, new.state, session_user
+  if new.detail is distinct from old.detail and not (old.outcome is null and new.detail @> noted and new.detail ->> 'runId' is not distinct from noted ->> 'runId') then
+    rewritten := 'detail';
+  elsif new.bake_outcome is distinct from old.bake_outcome and new.bake_outcome <> 'cutShort' then
+    rewritten := 'bake_outcome';
+  end if;
+  if rewritten is not null then
+    raise exception 'expected the end of flip % to be written, once, found a change of %', old.id, rewritten
       using errcode = 'insufficient_privilege';
   end if;
   return new;
 end
 $$;
-create trigger guard before update of state on snapflip.versions
-  for each row when (not snapflip.is_worker()) execute function snapflip.guard_state();
+create trigger guard_settled before update on snapflip.flips
+  for each row when (not snapflip.is_worker()) execute function snapflip.guard_settled();
+create constraint trigger told after insert or update on snapflip.flips deferrable initially deferred
+  for each row when (not snapflip.is_worker()) execute function snapflip.told('^(flip|rollback|drill)\.');
 
--- Raised again it is counted, and nothing else.
-create function snapflip.guard_alert() returns trigger
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+-- A canary ends with whatever moves the pointer.
+create trigger ended_once before update on snapflip.canaries
+  for each row when (not snapflip.is_worker()) execute function snapflip.ended_once('outcome', 'ended_at');
+create constraint trigger told after update on snapflip.canaries deferrable initially deferred
+  for each row when (not snapflip.is_worker()) execute function snapflip.told('^((flip|rollback)\.confirmed|canary\.ended)$');
+
+-- Versions: what never passed its gates does not become one of those that readers may be taken to.
+
+create function snapflip.guard_state() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  moved constant boolean := exists (
+    select from snapflip.flips
+     where dataset = new.dataset and (outcome is null or outcome = 'confirmed')
+       and case new.state when 'quarantined' then kind = 'rollback' and from_tag = new.tag else to_tag = new.tag end
+  );
 begin
-  if (new.id, new.kind, new.dataset, new.version, new.incident, new.summary, new.evidence, new.runbook, new.raised_at)
-     is distinct from (old.id, old.kind, old.dataset, old.version, old.incident, old.summary, old.evidence, old.runbook, old.raised_at) then
+  if not (case new.state
+    when old.state then true
+    -- src/core/version-state.ts has the same steps.
+    when 'quarantined' then old.state in ('sealed', 'held', 'candidate', 'retained') or (old.state = 'active' and moved)
+    when 'sealed' then old.state in ('candidate', 'quarantined')
+    when 'active' then moved
+    when 'retained' then moved
+    else false
+  end) then
+    raise exception 'expected a worker to make % of % %, which is %, found %', new.tag, new.dataset, new.state, old.state, session_user
+      using errcode = 'insufficient_privilege';
+  end if;
+  return new;
+end
+$$;
+create trigger guard_state before update of state on snapflip.versions
+  for each row when (not snapflip.is_worker()) execute function snapflip.guard_state();
+create constraint trigger told after update on snapflip.versions deferrable initially deferred
+  for each row when (not snapflip.is_worker())
+  execute function snapflip.told('^(version\.|quarantine$|release$|(flip|rollback|drill)\.|canary\.ended$|store\.applied$)');
+
+-- Epochs go on from what a store has seen; nobody uses them up.
+
+create function snapflip.guard_epoch() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if new.epoch_registry - old.epoch_registry > 1000000 then
+    raise exception 'expected the epoch of % to rise by a million at most, found % after %', new.name, new.epoch_registry, old.epoch_registry
+      using errcode = 'insufficient_privilege';
+  end if;
+  return new;
+end
+$$;
+create trigger guard_epoch before update of epoch_registry on snapflip.datasets
+  for each row when (not snapflip.is_worker()) execute function snapflip.guard_epoch();
+create constraint trigger told after update of epoch_registry on snapflip.datasets deferrable initially deferred
+  for each row when (not snapflip.is_worker()) execute function snapflip.told('^(epoch\.raised|store\.applied|(flip|rollback|drill)\.)');
+
+-- Where bytes are.
+
+create trigger asked before insert or update on snapflip.further_stores
+  for each row when (not snapflip.is_worker()) execute function snapflip.asked();
+create trigger asked before insert or update or delete on snapflip.copies
+  for each row when (not snapflip.is_worker()) execute function snapflip.asked();
+
+-- Alerts: of stores and histories, by whoever met that. What only a worker finds only a worker tells: nobody takes its incident before.
+
+create function snapflip.guard_alert() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if tg_op = 'INSERT' and new.kind not in ('STORE_REBOUND', 'STORE_DEGRADED', 'HISTORY_BROKEN') then
+    raise exception 'expected a worker to raise %, found %', new.kind, session_user using errcode = 'insufficient_privilege';
+  end if;
+  -- Raised again it is counted, and nothing else.
+  if tg_op = 'UPDATE' and to_jsonb(new) - '{times,last_at}'::text[] is distinct from to_jsonb(old) - '{times,last_at}'::text[] then
     raise exception 'expected alert % to be counted alone, found another change', old.id using errcode = 'insufficient_privilege';
   end if;
   return new;
 end
 $$;
-create trigger guard before update on snapflip.alerts
+create trigger asked before update on snapflip.alerts
+  for each row when (not snapflip.is_worker()) execute function snapflip.asked();
+create trigger guard before insert or update on snapflip.alerts
   for each row when (not snapflip.is_worker()) execute function snapflip.guard_alert();
+create constraint trigger told after insert on snapflip.alerts deferrable initially deferred
+  for each row when (not snapflip.is_worker()) execute function snapflip.told('^alert\.');
 
--- Whoever raised an alert delivers it, or a worker.
-create function snapflip.guard_delivery() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-begin
-  if not exists (
-    select from snapflip.alerts,
-         lateral (select actor, kind, detail from snapflip.history where dataset = alerts.dataset order by seq desc limit 1000) as entry
-     where alerts.id = new.alert and entry.actor = session_user
-       and entry.kind = 'alert.' || lower(alerts.kind) and entry.detail ->> 'alert' = alerts.id::text
-  ) then
-    raise exception 'expected alert % to be delivered by whoever raised it, found %', new.alert, session_user
-      using errcode = 'insufficient_privilege';
-  end if;
-  return null;
-end
-$$;
-create constraint trigger guard after insert or update on snapflip.alert_deliveries
-  deferrable initially deferred for each row when (not snapflip.is_worker()) execute function snapflip.guard_delivery();
-
-do $$
-declare
-  written text;
-begin
-  foreach written in array array['flips', 'holds', 'quarantines', 'pins', 'drills'] loop
-    execute format(
-      'create constraint trigger told after insert or update on snapflip.%I
-         deferrable initially deferred for each row when (not snapflip.is_worker()) execute function snapflip.told()', written);
-  end loop;
-end
-$$;
-create constraint trigger told after insert on snapflip.alerts
-  deferrable initially deferred for each row when (not snapflip.is_worker()) execute function snapflip.told();
-create constraint trigger told after update of state on snapflip.versions
-  deferrable initially deferred for each row when (not snapflip.is_worker()) execute function snapflip.told();
-
+revoke all on function snapflip.verbs() from public;
 revoke all on function snapflip.require_any(text, text[]) from public;
 revoke all on function snapflip.asked() from public;
 revoke all on function snapflip.told() from public;
+revoke all on function snapflip.rewritten(jsonb, jsonb, text[]) from public;
+revoke all on function snapflip.ended_once() from public;
 revoke all on function snapflip.asked_to_resume() from public;
 revoke all on function snapflip.guard_flip() from public;
+revoke all on function snapflip.guard_settled() from public;
 revoke all on function snapflip.guard_state() from public;
+revoke all on function snapflip.guard_epoch() from public;
 revoke all on function snapflip.guard_alert() from public;
-revoke all on function snapflip.guard_delivery() from public;

@@ -77,9 +77,8 @@ async function takeOverOne(
     detail: { flipId, from, to, epoch: formatEpoch(epoch), reason, at, rebound, store },
   })
   const detail = { store, breakGlass: true, at, rebound }
-  await settleFlip(client, { flipId, outcome: 'confirmed', detail, hold: { by: actor, reason, at } })
   // Readers were there from then on, not from when the registry heard of it.
-  await client.query('update snapflip.flips set settled_at = $2 where id = $1', [flipId, at])
+  await settleFlip(client, { flipId, outcome: 'confirmed', detail, hold: { by: actor, reason, at }, at })
 }
 
 const TAKE_OVER = `

@@ -156,9 +156,10 @@ const OPERATOR = `
 grant usage on schema snapflip to snapflip_operator;
 grant select on all tables in schema snapflip to snapflip_operator;
 revoke select on snapflip.tickets from snapflip_operator;
-grant insert, update on snapflip.flips, snapflip.pins, snapflip.drills, snapflip.holds, snapflip.quarantines, snapflip.alerts, snapflip.alert_deliveries, snapflip.further_stores to snapflip_operator;
+grant insert, update on snapflip.flips, snapflip.pins, snapflip.holds, snapflip.quarantines, snapflip.alerts, snapflip.further_stores to snapflip_operator;
+grant insert on snapflip.alert_deliveries to snapflip_operator;
+grant update (outcome, ended_at) on snapflip.canaries to snapflip_operator;
 grant delete on snapflip.copies to snapflip_operator;
-grant insert on snapflip.ruled_out_flips to snapflip_operator;
 grant update (state, state_at, manifest_sha256, sealed_manifest_sha256, generation) on snapflip.versions to snapflip_operator;
 grant update (epoch_registry) on snapflip.datasets to snapflip_operator;
 grant execute on function snapflip.record(text, text, text, text, jsonb), snapflip.authorize(text, text, text, jsonb),

@@ -20,6 +20,8 @@ export interface FlipSettlement {
   detail: object
   /** Put on the dataset in the same transaction, as the pointer has it. */
   hold?: Hold
+  /** When readers were there, ISO; now unless given. */
+  at?: string
   /** Tags quarantined besides the one a rollback leaves. */
   quarantine?: readonly string[]
 }
@@ -52,7 +54,7 @@ export async function settleFlip(db: Db, settlement: FlipSettlement): Promise<vo
       await settleCanary(client, flip)
       await client.query(CUT_SHORT, [flip.dataset, flipId])
     }
-    await client.query(SETTLE, [flipId, outcome, JSON.stringify(detail)])
+    await client.query(SETTLE, [flipId, outcome, JSON.stringify(detail), settlement.at ?? null])
     await record(client, {
       dataset: flip.dataset,
       actor: flip.actor,
@@ -75,7 +77,7 @@ export async function settleFlip(db: Db, settlement: FlipSettlement): Promise<vo
 
 const SETTLE = `
   update snapflip.flips
-     set outcome = $2, settled_at = clock_timestamp(), detail = coalesce(detail, '{}') || $3
+     set outcome = $2, settled_at = coalesce($4, clock_timestamp()), detail = coalesce(detail, '{}') || $3
    where id = $1`
 
 /**

@@ -168,8 +168,8 @@ describe('who may', () => {
   })
 
   it('nobody but a worker speaks for another in the history', async () => {
-    await recordEvent(as.cy, { dataset: DATASET, actor: logins.ana, kind: 'hold' })
-    expect(await last()).toMatchObject({ actor: logins.cy, detail: { onBehalfOf: logins.ana } })
+    await recordEvent(as.bo, { dataset: DATASET, actor: logins.ana, kind: 'hold' })
+    expect(await last()).toMatchObject({ actor: logins.bo, detail: { onBehalfOf: logins.ana } })
     await recordEvent(database.pool, { dataset: DATASET, actor: 'temporal:eve', kind: 'hold' })
     expect(await last()).toMatchObject({ actor: 'temporal:eve', detail: {} })
     await verifyHistory(database.pool)
