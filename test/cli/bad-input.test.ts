@@ -28,7 +28,7 @@ beforeAll(async () => {
     expect((await project.run(['apply', '--yes'])).code).toBe(0)
     expect((await project.run(['refresh', project.dataset])).code).toBe(0)
   })
-  reader = await open(`file:${project.folder}/versions`, project.dataset)
+  reader = await open(`file:${project.folder}/versions`, project.dataset, { reportMs: 0 })
 })
 afterAll(() => reader?.close())
 

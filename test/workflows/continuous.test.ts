@@ -172,8 +172,12 @@ it('a new run of continuous mode goes on where the one before stopped; what a pe
     { status: 'FLIPPED', via: 'workflow' },
   ])
   await pauseContinuous(client, dataset, 'a migration')
-  const { paused, last } = (await continuousState(client, dataset)) ?? {}
-  expect({ paused, first: last?.at(-1)?.summary }).toEqual({ paused: 'a migration', first: 'before' })
+  // Its worker answers when it has time: until then nothing is known but that it runs.
+  const { paused, last } = await waitUntil('its state', async () => {
+    const state = await continuousState(client, dataset)
+    return state?.paused === null ? undefined : (state ?? undefined)
+  })
+  expect({ paused, first: last.at(-1)?.summary }).toEqual({ paused: 'a migration', first: 'before' })
 
   // One that waits for the builder, behind which there is room for ten.
   let goOn = () => {}
