@@ -17,7 +17,7 @@ import { version as versionRow } from '../src/registry/version.ts'
 import { absorbBreakGlass } from './absorb.ts'
 import { damageOf } from './damage.ts'
 import { type Deps, datasetOf } from './deps.ts'
-import { asActivity } from './failure.ts'
+import { asActivity, notBeside } from './failure.ts'
 import { makeFlip } from './flip.ts'
 import { followAll } from './follow.ts'
 import { notAsExpected } from './not-as-expected.ts'
@@ -84,13 +84,15 @@ export const beginDrill =
           ...(bakeUntil && { bakeUntil }),
         }
       }
-      await requireNoDrill(deps.pool, dataset)
+      await notBeside(() => requireNoDrill(deps.pool, dataset))
       const bakeUntil = await leftBake(deps, dataset, pointer)
       const { from, to } = pairOf(dataset, pointer, noOp)
       const damage = await damageOf(store, { dataset, tell, signal }, to)
       if (damage !== null) throw refuse(dataset, `all of ${to.tag} in ${store.url}`, damage)
       const { drillId } = asked
-      await recordBegin(deps.pool, { drillId, dataset, from: from.tag, to: to.tag, by, reason: reason ?? 'a drill' })
+      await notBeside(() =>
+        recordBegin(deps.pool, { drillId, dataset, from: from.tag, to: to.tag, by, reason: reason ?? 'a drill' }),
+      )
       const { epoch, freshAsOf, flipId: formerFlipId } = pointer as Pointer
       const expected = { tag: from.tag, epoch }
       return {

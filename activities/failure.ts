@@ -65,3 +65,13 @@ function sqlstateOf(error: unknown): string | null {
   if (!(error instanceof Error) || !('severity' in error) || !('code' in error)) return null
   return String(error.code)
 }
+
+/** For first steps. Waiting until another refresh or drill is over is the caller's to decide, not a retry policy's. */
+export async function notBeside<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (!isSnapflipError(error, 'REFRESH_RUNNING')) throw error
+    throw ApplicationFailure.nonRetryable(error.message, error.code, error.details)
+  }
+}

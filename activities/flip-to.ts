@@ -8,7 +8,7 @@ import { refOf } from '../src/registry/known-pointer.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { absorbBreakGlass } from './absorb.ts'
 import { type Deps, datasetOf } from './deps.ts'
-import { asActivity } from './failure.ts'
+import { asActivity, notBeside } from './failure.ts'
 import { makeFlip } from './flip.ts'
 import { followAll } from './follow.ts'
 import { notAsExpected } from './not-as-expected.ts'
@@ -47,7 +47,7 @@ export const planFlipTo =
       await settleOpenFlips(deps, store, dataset)
       await repair(deps, store, { dataset, tell, signal })
       await absorbBreakGlass(deps, store, dataset)
-      await requireNoDrill(deps.pool, dataset)
+      await notBeside(() => requireNoDrill(deps.pool, dataset))
       const pointer = (await store.pointer.read())?.pointer ?? null
       const row = await versionRow(deps.pool, dataset, to)
       await requireFree(deps.pool, row)

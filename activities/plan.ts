@@ -1,21 +1,20 @@
-import { ApplicationFailure } from '@temporalio/activity'
 import type { DatasetDefinition } from '../schemas/config.ts'
 import type { Pointer } from '../schemas/pointer.ts'
 import { refreshRequestSchema, WORKFLOW_ID } from '../schemas/refresh.ts'
 import type { BakePolicy, CanaryPolicy } from '../schemas/watch.ts'
-import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
+import { SnapflipError } from '../src/core/errors.ts'
 import { NO_EPOCH } from '../src/core/pointer.ts'
 import { PACKAGE_VERSION } from '../src/package-version.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
 import { requireApplied } from '../src/registry/current-definition.ts'
-import { openRefresh, type RefreshToOpen } from '../src/registry/open-refresh.ts'
+import { openRefresh } from '../src/registry/open-refresh.ts'
 import { raiseEpoch } from '../src/registry/raise-epoch.ts'
 import { recordEvent } from '../src/registry/record.ts'
 import { absorbBreakGlass } from './absorb.ts'
 import { endUnwatchedBake } from './bake-unwatched.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { endLeftCanary } from './end-canary.ts'
-import { asActivity } from './failure.ts'
+import { asActivity, notBeside } from './failure.ts'
 import { followAll } from './follow.ts'
 import type { FlipFrom } from './parent.ts'
 import { parseRequest } from './parse-request.ts'
@@ -91,11 +90,13 @@ async function planRefresh(
   // Nothing is copied here: that would keep readers of the first store waiting for fresh data.
   await followAll(deps, { dataset, tell, signal })
   const { refreshId, workflowId, runId } = asked
-  await openOnce(deps, {
-    ...{ refreshId, dataset, workflowId, runId, reason: reason ?? null, full: full ?? false },
-    ...{ outsideWindow: anyTime ?? false, requestedBy: requester.actor, requestedVia: requester.via },
-    ...{ policy, snapflip: PACKAGE_VERSION },
-  })
+  await notBeside(() =>
+    openRefresh(deps.pool, {
+      ...{ refreshId, dataset, workflowId, runId, reason: reason ?? null, full: full ?? false },
+      ...{ outsideWindow: anyTime ?? false, requestedBy: requester.actor, requestedVia: requester.via },
+      ...{ policy, snapflip: PACKAGE_VERSION },
+    }),
+  )
 
   await endLeftCanary(deps, store, { dataset, tell, signal }, asked.refreshId)
   const pointer = (await store.pointer.read())?.pointer ?? null
@@ -168,14 +169,4 @@ function requireOwnId(dataset: string, workflowId: string): void {
     `A refresh of ${dataset} has the workflow id ${expected}, found ${workflowId}. Start it again with that id.`,
     { dataset, expected, workflowId },
   )
-}
-
-/** Waiting for another refresh is the caller's to decide, not a retry policy's. */
-async function openOnce(deps: Deps, refresh: RefreshToOpen): Promise<void> {
-  try {
-    await openRefresh(deps.pool, refresh)
-  } catch (error) {
-    if (!isSnapflipError(error, 'REFRESH_RUNNING')) throw error
-    throw ApplicationFailure.nonRetryable(error.message, error.code, error.details)
-  }
 }
