@@ -14,11 +14,27 @@ import { activePin, putPin } from '../../src/registry/pins.ts'
 import { quarantine } from '../../src/registry/quarantine.ts'
 import { recordEvent } from '../../src/registry/record.ts'
 import { release } from '../../src/registry/release.ts'
+import { sealVersion } from '../../src/registry/seal-version.ts'
 import { servedAt } from '../../src/registry/served-at.ts'
 import { settleFlip } from '../../src/registry/settle-flip.ts'
 import { transaction } from '../../src/registry/transaction.ts'
+import { waive } from '../../src/registry/waive.ts'
 import { postgresVersions, testDatabase } from '../support/services.ts'
-import { applyShop, aRefresh, close, DATASET, definition, flipped, move, passed } from './shop.ts'
+import {
+  allocate,
+  applyShop,
+  aRefresh,
+  close,
+  DATASET,
+  definition,
+  flipped,
+  gate,
+  judge,
+  move,
+  open,
+  passed,
+  seal,
+} from './shop.ts'
 
 describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => {
   let pool: pg.Pool
@@ -110,6 +126,25 @@ describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => 
     const atPin = await servedAt(pool, DATASET, pinned)
     expect(atPin).toMatchObject({ shares: all(first, 'pinned'), pin: { by: 'bo', reason: 'a demo' } })
     expect(await servedAt(pool, DATASET, lifted)).toMatchObject({ shares: all(tag), pin: null })
+  })
+
+  it('names a waiver by which the same content passed, given to an earlier version of it', async () => {
+    const refreshId = await open(pool)
+    const { tag: refused } = await allocate(pool, refreshId)
+    const sealed = seal(refused)
+    await sealVersion(pool, sealed)
+    await judge(pool, refreshId, refused, [gate('reject', 'drift')])
+    await close(pool, refreshId, 'REJECTED', refused)
+    const until = new Date(Date.now() + 3_600_000)
+    await waive(pool, { dataset: DATASET, tag: refused, gate: 'drift', until, reason: 'meant' })
+    const again = await open(pool)
+    const { tag } = await allocate(pool, again)
+    await sealVersion(pool, seal(tag, { digest: sealed.digest }))
+    await judge(pool, again, tag, [gate('reject', 'drift')])
+    await move(pool, { kind: 'flip', from: null, to: tag, refreshId: again })
+    const { decisions, version } = await servedAt(pool, DATASET, await afterwards())
+    expect(version?.tag).toBe(tag)
+    expect(decisions).toMatchObject([{ kind: 'gate.waived', version: refused, detail: { reason: 'meant' } }])
   })
 
   it('says that no approval was needed only where the policy under which readers first got it is known to ask for none', async () => {
