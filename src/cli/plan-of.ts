@@ -19,6 +19,7 @@ import { appliedStore } from '../registry/applied-store.ts'
 import { currentDefinition } from '../registry/current-definition.ts'
 import { furtherStores } from '../registry/further-stores.ts'
 import type { Db } from '../registry/transaction.ts'
+import { definitionDefaults } from './definition-defaults.ts'
 import { nextParent } from './next-parent.ts'
 import { policyLines } from './policy-lines.ts'
 import type { Session } from './session.ts'
@@ -43,7 +44,7 @@ export interface IndexPlan {
 export interface DatasetPlan {
   dataset: string
   definition: 'new' | 'changed' | 'as applied'
-  /** Of a changed one, against the policy in force. */
+  /** Of a changed one, against the policy in force; of a new one, against what holds without it: all that it declares. */
   changes: DefinitionChange[]
   /** What a new one says of its refreshes, a sentence each. */
   policy: string[]
@@ -82,7 +83,8 @@ export async function planOf(
   await checkQueries(client, dataset, definition.gates)
   const applied = await currentDefinition(registry, dataset)
   // As the registry keeps it: JSON.
-  const changes = applied === null ? [] : definitionChanges(applied.definition, JSON.parse(JSON.stringify(definition)))
+  const wanted = JSON.parse(JSON.stringify(definition))
+  const changes = definitionChanges(applied?.definition ?? definitionDefaults(definition), wanted)
   const store = await session.store(dataset)
   const { name } = await session.storeUrl(dataset)
   const { manifest: parent, lost } = await nextParent(applied === null ? null : registry, store, dataset)

@@ -78,8 +78,9 @@ export function planText(plan: DatasetPlan): string {
   const { dataset, definition, changes, policy, attach, detach, lost, indexes, schedule, store, furtherStores } = plan
   const lines = [
     `${dataset}: definition ${definition}`,
-    ...changes.map((change) => `  ~ ${changeText(change)}`),
     ...policy.map((line) => `  ${line}`),
+    ...(definition === 'new' ? ['  declared, against what holds without:'] : []),
+    ...changes.map((change) => `  ~ ${changeText(change)}`),
   ]
   if (store.movedFrom !== null)
     lines.push(

@@ -55,12 +55,14 @@ afterAll(async () => {
 test('plan and apply: first the tables, then what the definition needs; again nothing', async () => {
   expect(json(await project.run(['plan', '--json']))).toMatchObject({
     migrations: expect.arrayContaining(['0001_registry', '0002_changelog', '0003_alerts']),
+    datasets: [{ changes: expect.arrayContaining([{ path: 'indexes.products.where', after: 'not hidden' }]) }],
   })
   const fresh = await project.run(['plan'])
   expect(fresh.stdout).toMatch(/tables: to be made or changed by 0001_registry/)
   expect(fresh.stdout).toMatch(
     /definition new\n {2}refreshed when somebody asks\n(?: {2}[^+\n]+\n)+ {2}\+ capture on public\.products\n/,
   )
+  expect(fresh.stdout).toContain('  ~ indexes.byCategory.many: false → true\n')
   expect(fresh.stdout).toMatch(/products +public\.products +full +2000 .*the first version of this index/)
   expect(fresh.stdout).toMatch(/full builds need about [\d.]+ KiB, .* free\.\n$/)
   const { rowCount } = await project.database.pool.query("select from pg_namespace where nspname = 'snapflip'")

@@ -1,0 +1,14 @@
+import { type DatasetDefinition, datasetSchema, eventsIndexSchema, tableIndexSchema } from '../../schemas/config.ts'
+
+/** What holds of a dataset, and of each of its indexes, where the definition says nothing. What it has to say is not there. */
+export function definitionDefaults({ stores, indexes }: DatasetDefinition) {
+  const { from, key, value, ...ofTable } = tableIndexSchema.parse({ from: 'table', key: 'key', value: 'value' })
+  const { events, ...ofEvents } = eventsIndexSchema.parse({ events: true })
+  return {
+    ...datasetSchema.parse({ stores, indexes }),
+    stores: undefined,
+    indexes: Object.fromEntries(
+      Object.entries(indexes).map(([name, index]) => [name, 'events' in index ? ofEvents : ofTable]),
+    ),
+  }
+}
