@@ -121,7 +121,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
     const measurements = new Measurements({
       config,
       pool,
-      store: plain.store,
+      store: opened,
       backlog: () => backlogOf(connection, target.namespace, config.temporal.taskQueue),
       metrics,
       log,

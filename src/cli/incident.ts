@@ -146,7 +146,7 @@ async function measured(session: Session): Promise<{ values: Incident['metrics']
   const measurements = new Measurements({
     config: await session.config(),
     pool: await session.registry(),
-    store: (dataset) => session.store(dataset),
+    store: (dataset, name) => session.store(dataset, name),
     // A worker tells it; nothing of an incident that is over.
     backlog: async () => ({}),
     metrics: new WorkerMetrics(),

@@ -4,6 +4,7 @@ import type { Pointer } from '../../schemas/pointer.ts'
 import { measureLag } from '../changelog/measure-lag.ts'
 import { bounded } from '../reader/bounded.ts'
 import { changelogBytes } from '../registry/changelog-bytes.ts'
+import { copies } from '../registry/copies.ts'
 import { keptManifests } from '../registry/kept-manifests.ts'
 import { measuredDrift } from '../registry/measured-drift.ts'
 import { type Standing, standings } from '../registry/standings.ts'
@@ -23,7 +24,8 @@ const TIMES = {
 export interface MeasurementsOptions {
   config: Config
   pool: Pool
-  store: (dataset: string) => Promise<Store>
+  /** The dataset's first without a name. */
+  store: (dataset: string, name?: string) => Promise<Store>
   /** Tasks that wait, by kind. */
   backlog: () => Promise<Record<string, number>>
   metrics: WorkerMetrics
@@ -55,7 +57,8 @@ export class Measurements {
 
   /** The values of all gauges, measured now. As `measure` otherwise. */
   async now(): Promise<Measured[]> {
-    const datasets = Object.keys(this.#options.config.datasets)
+    const declared = Object.entries(this.#options.config.datasets)
+    const datasets = declared.map(([dataset]) => dataset)
     const registry = this.#part('registry', 'standings', () => this.#ofRegistry(datasets))
     const pointers = Promise.all(datasets.map(async (dataset) => [dataset, await this.#pointerOf(dataset)] as const))
     const measured = await Promise.all([
@@ -63,7 +66,11 @@ export class Measurements {
       pointers.then((known) => known.flatMap(([dataset, pointer]) => ofPointer(dataset, pointer))),
       Promise.all([registry, pointers]).then(([known, of]) => this.#lags(known?.standings ?? [], new Map(of))),
       this.#part('temporal', 'backlog', async () => ofBacklog(await this.#options.backlog())),
-      ...datasets.map((dataset) => this.#part('store', `bytes of ${dataset}`, () => this.#storeBytesOf(dataset))),
+      ...declared.flatMap(([dataset, { stores }]) =>
+        stores.map((store, at) =>
+          this.#part('store', `bytes of ${dataset} in ${store}`, () => this.#storeBytesOf(dataset, store, at === 0)),
+        ),
+      ),
     ])
     return measured.flatMap((part) => part ?? [])
   }
@@ -124,13 +131,18 @@ export class Measurements {
     })
   }
 
-  async #storeBytesOf(dataset: string): Promise<Measured[]> {
-    const known = this.#storeBytes.get(dataset) ?? new StoreBytes()
-    this.#storeBytes.set(dataset, known)
-    const kept = await keptManifests(this.#options.pool, dataset)
-    const value = await known.of(await this.#options.store(dataset), dataset, kept)
-    const store = this.#options.config.datasets[dataset]?.stores[0] ?? ''
-    return [{ name: 'snapflip_store_bytes', labels: { dataset, store }, value }]
+  async #storeBytesOf(dataset: string, name: string, isFirst: boolean): Promise<Measured[]> {
+    const labels = { dataset, store: name }
+    const key = `${dataset}/${name}`
+    const known = this.#storeBytes.get(key) ?? new StoreBytes()
+    this.#storeBytes.set(key, known)
+    const { pool } = this.#options
+    const kept = await keptManifests(pool, dataset)
+    const store = await this.#options.store(dataset, name)
+    // A copy has a manifest of its own.
+    const copied = isFirst ? null : await copies(pool, { dataset, url: store.url })
+    const there = copied === null ? kept : kept.flatMap(({ tag }) => copied.get(tag) ?? [])
+    return [{ name: 'snapflip_store_bytes', labels, value: await known.of(store, dataset, there) }]
   }
 
   /** In a transaction that ends by itself when this process does not end it. */

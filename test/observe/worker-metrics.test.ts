@@ -6,6 +6,7 @@ import { METRICS, type MetricDeclaration } from '../../src/core/metrics.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { Measurements, type MeasurementsOptions } from '../../src/observe/measurements.ts'
 import { WorkerMetrics } from '../../src/observe/worker-metrics.ts'
+import { testFolder } from '../support/services.ts'
 import { makeWorld, type World, type WorldOptions } from '../support/world.ts'
 import { sampleOf, samplesOf } from './scrape.ts'
 
@@ -23,7 +24,8 @@ const silent = createLog({ level: 'silent' })
 function measurementsOf(world: World, more: Partial<MeasurementsOptions> = {}) {
   const metrics = new WorkerMetrics()
   const { config, pool } = world
-  const plain = { config, pool, store: () => world.store(), backlog: async () => ({}), metrics, log: silent }
+  const store = (_dataset: string, name?: string) => world.store(name)
+  const plain = { config, pool, store, backlog: async () => ({}), metrics, log: silent }
   const measurements = new Measurements({ ...plain, ...more, times: { everyMs: 0, ...more.times } })
   const scrape = async () => {
     await measurements.measure()
@@ -75,8 +77,9 @@ it('a worker tells Prometheus what became of refreshes and how each dataset stan
   expect((await fetch(`${origin}/metrics`, { method: 'POST' })).status).toBe(405)
 })
 
-it('the gauges say how far the source is ahead, what delays it, what is on hold and what the store holds', async () => {
-  const world = await makeWorld(ITEMS)
+it('the gauges say how far the source is ahead, what delays it, what is on hold and what each store holds', async () => {
+  const { path } = await testFolder()
+  const world = await makeWorld({ ...ITEMS, furtherStores: { archive: `file:${path}` } })
   const { scrape } = measurementsOf(world)
   await world.worker()
   const { dataset } = world
@@ -102,6 +105,17 @@ it('the gauges say how far the source is ahead, what delays it, what is on hold 
   expect(await at(first)).toEqual({ changes: 0, seconds: 0, delaying: 1, onHold: 0, running: 0, drift: 0 })
   const bytes = sampleOf(first, 'snapflip_store_bytes', { dataset, store: 'main' }) as number
   expect(bytes).toBeGreaterThan(1000)
+  expect(sampleOf(first, 'snapflip_store_bytes', { dataset, store: 'archive' })).toBeGreaterThan(1000)
+  await world.pool.query(
+    `insert into snapflip.gate_results (refresh_id, dataset, tag, position, gate, index, verdict, summary, actual, limit_, sample_keys)
+     select refresh_id, dataset, tag, 99, 'drift', 'other', 'warn', '', '{"compared": 10, "different": 3}', '{}', '{}'
+       from snapflip.gate_results where dataset = $1 limit 1`,
+    [dataset],
+  )
+  const drifted = await scrape()
+  expect(sampleOf(drifted, 'snapflip_drift_keys', { dataset, index: 'other' })).toBe(3)
+  expect(sampleOf(drifted, 'snapflip_drift_share', { dataset, index: 'other' })).toBe(0.3)
+  expect(sampleOf(drifted, 'snapflip_drift_share', { dataset, index: 'items' })).toBe(0)
 
   await world.pool.query('update items set price = price + 1 where id between 10 and 14')
   await world.hold()
@@ -132,8 +146,10 @@ it('the gauges say how far the source is ahead, what delays it, what is on hold 
   if (read === null) throw new Error('there is no pointer')
   await store.pointer.swap(read.token, { ...read.pointer, ttl: ttlSchema.parse({ budgetMs: 90_000, beyond: 'mark' }) })
   const after = await scrape()
-  expect(sampleOf(after, 'snapflip_store_bytes', { dataset, store: 'main' })).toBeGreaterThan(bytes)
-  expect(sampleOf(after, 'snapflip_store_bytes', { dataset, store: 'main' })).toBeLessThan(2 * bytes)
+  for (const store of ['main', 'archive']) {
+    expect(sampleOf(after, 'snapflip_store_bytes', { dataset, store })).toBeGreaterThan(bytes)
+    expect(sampleOf(after, 'snapflip_store_bytes', { dataset, store })).toBeLessThan(2 * bytes)
+  }
   expect(sampleOf(after, 'snapflip_staleness_budget_seconds', { dataset })).toBe(90)
 
   // A store that came back older says nothing of the version that the registry knows; nor does a snapshot of another cluster.
