@@ -17,6 +17,7 @@ import { makeWorld, type World } from '../support/world.ts'
 
 const SCHEMA = `create table items (id integer primary key, n integer not null);
   insert into items select g, g from generate_series(1, 2000) g`
+const ESCALATES_MS = 2_000
 const indexes = { items: { from: 'public.items', key: 'id', value: 'n' } }
 
 /** As `snapflip refresh` starts it. */
@@ -170,9 +171,15 @@ it('readers get a version by the yes of another alone, for which it waits throug
 }, 180_000)
 
 it('what a gate holds waits for a yes, which vouches for evidence that has grown old; a no, or none in time, rejects it', async () => {
-  const approval = { when: 'onHold', expiresAfterMs: 60_000, escalate: { afterMs: 0 } } as const
+  const approval = {
+    when: 'onHold' as const,
+    expiresAfterMs: 60_000,
+    escalate: { afterMs: ESCALATES_MS, sinks: ['night'] },
+  }
   const gates = { changeVolume: { deleted: { percent: 1, atLeast: 1, verdict: 'hold' } } } as const
   const world = await makeWorld({ schema: SCHEMA, dataset: { indexes, approval, gates } })
+  const sink = { kind: 'webhook' as const, url: 'https://alerts.example.com', secretEnv: 'NOT_SET', allowHosts: [] }
+  Object.assign(world.config.alerts, { sinks: { day: sink, night: sink } })
   const closers: Array<() => Promise<unknown>> = []
   try {
     const { dataset, pool } = world
@@ -196,6 +203,13 @@ it('what a gate holds waits for a yes, which vouches for evidence that has grown
         ? true
         : undefined,
     )
+    // Not before its time, and only those who are declared.
+    const told = await pool.query(
+      `select version, sink, raised_at >= $1::timestamptz + $2 * interval '1 ms' as in_time
+         from snapflip.alerts join snapflip.alert_deliveries on alert = id where kind = 'APPROVAL_WAITING'`,
+      [first.row.requestedAt, ESCALATES_MS],
+    )
+    expect(told.rows).toEqual([{ version: first.row.tag, sink: 'night', in_time: true }])
     const progress = await world.client.workflow
       .getHandle(WORKFLOW_ID.refresh(dataset))
       .query<RefreshProgress>('progress')
