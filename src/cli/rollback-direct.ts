@@ -5,13 +5,16 @@ import { takeBack } from '../../activities/flip-back.ts'
 import { followAll, takeOverUnregistered } from '../../activities/follow.ts'
 import { type LookedAfter, lookAfter } from '../../activities/look-after.ts'
 import type { Config } from '../../schemas/config.ts'
+import { type BakeRequest, WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { isSnapflipError, type SnapflipError } from '../core/errors.ts'
+import { own } from '../core/own.ts'
 import { formatEpoch } from '../core/pointer.ts'
 import { authorize } from '../registry/authorize.ts'
 import { connectRegistry } from '../registry/connect.ts'
 import { requireMigrated } from '../registry/migrate.ts'
 import { changeDeps } from './change-deps.ts'
 import type { Session } from './session.ts'
+import { startWorkflow } from './start-workflow.ts'
 import type { Answer } from './verb.ts'
 
 interface Request {
@@ -56,10 +59,43 @@ export async function rollbackDirect(session: Session, request: Request): Promis
   session.note(
     `${dataset} is back from ${made.from} at ${made.to} (epoch ${made.epoch}); looking at what readers have now.`,
   )
+  const watch = await watched(session, { dataset, tag: made.to, flipId: made.by === 'registry' ? flipId : null })
   const after = await afterwards(session, dataset, made.to, looking)
-  const json = { status: 'ROLLED_BACK', direct: true, dataset, ...made, ...after }
-  const text = [made.summary, after.summary].join('\n')
+  const json = {
+    status: 'ROLLED_BACK',
+    direct: true,
+    dataset,
+    ...made,
+    ...(watch && { watched: watch.watched }),
+    ...after,
+  }
+  const text = [made.summary, watch?.note ?? [], after.summary].flat().join('\n')
   return { json, text, ...(after.isHealthy === false ? { code: 'VERIFY_FAILED' as const } : {}) }
+}
+
+/**
+ * Starts the bake of what readers are on now, where one is declared: a workflow's, so where Temporal is down nobody keeps that watch, and this says so.
+ *
+ * @param flipId null: the registry does not know of it yet.
+ */
+async function watched(
+  session: Session,
+  { dataset, tag, flipId }: { dataset: string; tag: string; flipId: string | null },
+): Promise<{ watched: boolean; note: string } | undefined> {
+  const { datasets } = await session.config()
+  if (own(datasets, dataset)?.bake === undefined) return undefined
+  if (flipId === null)
+    return { watched: false, note: `${tag} should bake, and nobody watches it: the registry does not know of it yet.` }
+  const bake: BakeRequest = { dataset, flipId, tag }
+  try {
+    await startWorkflow(session, 'bake', WORKFLOW_ID.bake(dataset, flipId), bake, {
+      code: 'CONFLICT',
+      message: `The bake of ${tag} runs already.`,
+    })
+    return { watched: true, note: `${tag} bakes: \`snapflip status ${dataset}\`.` }
+  } catch (error) {
+    return { watched: false, note: `${tag} should bake, and nobody watches it: ${messageOf(error)}` }
+  }
 }
 
 async function afterwards(

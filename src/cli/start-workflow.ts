@@ -12,7 +12,7 @@ import { temporalFailure } from './temporal.ts'
  */
 export async function startWorkflow(
   session: Session,
-  type: 'refresh' | 'rollback' | 'flipTo' | 'drill',
+  type: 'refresh' | 'rollback' | 'flipTo' | 'drill' | 'bake',
   workflowId: string,
   request: { dataset: string },
   running: { code: ErrorCode; message: string },

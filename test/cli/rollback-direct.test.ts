@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
+import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { rollbackDirect } from '../../src/cli/rollback-direct.ts'
 import { Session } from '../../src/cli/session.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
@@ -106,4 +107,35 @@ it('a rollback from the command line says what was made, whatever fails or hangs
   expect(await world.refreshFailure()).toMatchObject({ cause: { message: expect.stringMatching(/hold/) } })
   expect((await world.pointer()).breakGlass).toEqual([])
   expect((await world.pointer()).active?.tag).toBe(tags[0])
+})
+
+it('a rollback from the command line bakes where that is declared, and says where nobody watches', async () => {
+  const world = await makeWorld({
+    schema:
+      'create table products (id integer primary key, price integer not null); insert into products values (1, 1)',
+    dataset: {
+      indexes: { products: { from: 'public.products', key: 'id', value: 'price' } },
+      bake: { forMs: 600_000, whileBaking: 'end', drift: { sample: 0 } },
+    },
+  })
+  const { client, dataset, pool } = world
+  await world.worker()
+  const tags: string[] = []
+  for (const price of [1, 2, 3]) {
+    await pool.query('update products set price = $1', [price])
+    tags.push((await world.refresh()).tag as string)
+  }
+  const request = { dataset, reason: 'prices are off' }
+  const { json } = await rollbackDirect(await session(world), { ...request, to: tags[1] as string })
+  expect(json).toMatchObject({ status: 'ROLLED_BACK', watched: true })
+  const { rows } = await pool.query<{ id: string }>("select id from snapflip.flips where kind = 'rollback'")
+  const bake = client.workflow.getHandle(WORKFLOW_ID.bake(dataset, rows[0]?.id ?? ''))
+  expect((await bake.describe()).status.name).toBe('RUNNING')
+
+  world.config.temporal = { ...world.config.temporal, address: `127.0.0.1:${await freePort()}` }
+  const alone = await rollbackDirect(await session(world), request)
+  expect(alone).toMatchObject({
+    json: { status: 'ROLLED_BACK', watched: false },
+    text: expect.stringMatching(/nobody watches it: .*Temporal/),
+  })
 })
