@@ -1,7 +1,8 @@
+import { Client, Connection } from '@temporalio/client'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { ERRORS } from '../../src/core/errors.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
-import type { ScheduleState } from '../../src/temporal/schedules.ts'
+import { type ScheduleState, scheduleId } from '../../src/temporal/schedules.ts'
 import { type Project, testProject } from './project.ts'
 import { json, type startSnapflip } from './run.ts'
 
@@ -19,6 +20,16 @@ async function scheduled(schedule: unknown) {
 }
 const state = async () =>
   json<ScheduleState & Record<string, unknown>>(await project.run(['schedule', project.dataset, '--json']))
+/** As Temporal has it. */
+async function described() {
+  const { address, namespace } = project.temporal
+  const connection = await Connection.connect({ address })
+  try {
+    return await new Client({ connection, namespace }).schedule.getHandle(scheduleId(project.dataset)).describe()
+  } finally {
+    await connection.close()
+  }
+}
 /** How the newest run ended, once there are `runs` of them. */
 const ended = (runs: number) =>
   waitUntil(`run ${runs} of the schedule to end`, async () => {
@@ -65,6 +76,19 @@ test('apply makes the schedule in Temporal, changes it and removes it; plan says
   expect((await project.run(['apply', '--yes'])).stdout).toContain('schedule removed')
   const none = await project.run(['schedule', project.dataset])
   expect(none).toMatchObject({ code: 5, stderr: expect.stringContaining('Give the dataset a `schedule`') })
+})
+
+test('a schedule has the time zone, the jitter and the catch-up that are declared', async () => {
+  await scheduled({ cron: '0 12 * * *', timezone: 'Asia/Kathmandu', jitterMs: 5_000, catchUpMs: 90_000 })
+  await project.run(['apply', '--yes'])
+  expect(await described()).toMatchObject({
+    spec: { timezone: 'Asia/Kathmandu', jitter: 5_000 },
+    policies: { catchupWindow: 90_000 },
+  })
+  // Noon, where clocks are 5:45 ahead.
+  expect((await state()).next[0]).toMatch(/T06:15:0\d/)
+  await scheduled(undefined)
+  await project.run(['apply', '--yes'])
 })
 
 test('apply starts continuous mode, in the place of a schedule, and ends it', async () => {
