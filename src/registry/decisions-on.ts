@@ -24,6 +24,6 @@ export async function decisionsOn(db: Db, dataset: string, tag: string, until: D
 
 const WAIVED = `
   select distinct waivers.tag
-    from snapflip.versions join snapflip.waivers on waivers.dataset = versions.dataset and waivers.digest = versions.digest
+    from snapflip.versions join snapflip.waivers on waivers.dataset = versions.dataset and waivers.digest = versions.digest and waivers.tag <> versions.tag
    where versions.dataset = $1 and versions.tag = $2
    limit $3`
