@@ -2,7 +2,16 @@ import { type HistoryEntry, historyEntries } from './history-entries.ts'
 import { type Db, select } from './transaction.ts'
 
 /** What is decided about a version by persons, by its readers and by what watches them. */
-const DECISIONS = ['approval', 'action.refused', 'canary.passed', 'canary.refused', 'bake', 'quarantine', 'release']
+const DECISIONS = [
+  'approval',
+  'action.refused',
+  'gate.waived',
+  'canary.passed',
+  'canary.refused',
+  'bake',
+  'quarantine',
+  'release',
+]
 /** Of one kind, about one version: each is somebody's act. */
 const DECISIONS_MAX = 100
 
