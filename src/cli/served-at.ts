@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander'
+import { FOLLOW_LAG_MS } from '../core/readers-on.ts'
 import { gateResults } from '../registry/gate-results.ts'
 import type { HistoryEntry } from '../registry/history-entries.ts'
 import type { RefreshRow } from '../registry/refreshes.ts'
@@ -28,7 +29,8 @@ async function run(session: Session, _options: CommonOptions, dataset: string, t
   const registry = await session.registry()
   const served = await servedAtOf(registry, dataset, at)
   const gates = served.version === null ? [] : await gateResults(registry, dataset, served.version.tag)
-  const json = { dataset, at, ...served, gates }
+  // What a reader has that declares nothing else.
+  const json = { dataset, at, ...served, gates, followLagMs: FOLLOW_LAG_MS }
   if (served.version === null) return { json, text: [nothingYet(dataset, at), ...underWay(served)].join('\n') }
   const text = [identity(dataset, at, served), ...underWay(served)]
   text.push(gates.length === 0 ? 'No gate has looked at it.' : gateTable(gates))
@@ -81,7 +83,8 @@ function readersOf({ shares, canary, pin }: Served): string {
   const parts = shares.map(({ tag, share, why }) => `${Math.round(share * 1000) / 10} % on ${tag} (${why})`)
   const probed = canary !== null && canary.share === null ? [`${canary.tag} was probed as candidate`] : []
   const kept = pin === null ? [] : [`pinned by ${pin.by} until ${formatTime(pin.until)}: ${pin.reason}`]
-  return [...parts, ...probed, ...kept, 'within their follow lag (1 s unless a reader declares another)'].join('; ')
+  const lag = `within their follow lag (${FOLLOW_LAG_MS} ms unless a reader declares another)`
+  return [...parts, ...probed, ...kept, lag].join('; ')
 }
 
 function storeText({ name, state, tag, since, why }: StandingStore): string {

@@ -1,5 +1,8 @@
 import type { Pin, Pointer, Ttl, VersionRef } from '../../schemas/pointer.ts'
 
+/** How long after a flip a reader that declares nothing else may still answer from the version before. */
+export const FOLLOW_LAG_MS = 1000
+
 /** The operator's pin that readers obey at this time (ms since 1970, by their own clock); null when there is none, or it is over. */
 export function pinInForce({ pin }: Pick<Pointer, 'pin'>, now: number): Pin | null {
   return pin !== null && now < Date.parse(pin.until) ? pin : null

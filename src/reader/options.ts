@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { ZodType } from 'zod'
 import { SnapflipError } from '../core/errors.ts'
+import { FOLLOW_LAG_MS } from '../core/readers-on.ts'
 import type { MetricsRegistry } from './metrics.ts'
 
 /** Where a reader says what it does. pino's loggers fit. */
@@ -67,7 +68,7 @@ const MINUTE_MS = 60_000
 /** Options with their defaults. Throws USAGE. */
 export function limitsOf(options: ReaderOptions): Limits {
   requireRegistry(options.metrics)
-  const followLagMs = within('followLagMs', options.followLagMs ?? 1000, 10, 60 * MINUTE_MS)
+  const followLagMs = within('followLagMs', options.followLagMs ?? FOLLOW_LAG_MS, 10, 60 * MINUTE_MS)
   return {
     followLagMs,
     start: oneOf('start', options.start ?? 'wait', ['wait', 'fail']),

@@ -17,6 +17,9 @@ let first: string
 let second: string
 let unusedPort: number
 
+/** Each refresh names its policy, the digest of that, and the snapflip that ran it. */
+const RAN_UNDER = /^ran under +policy 1 \([0-9a-f]{64}\), snapflip \d+\.\d+\.\d+\S*$/m
+
 /** Its store is where nothing listens. */
 const withoutStore = (definition: ConfigInput): ConfigInput => ({
   ...definition,
@@ -157,6 +160,7 @@ test('diff, verify and show say what the versions hold', async () => {
   })
   const shown = await project.run(['show', project.dataset, second])
   expect(shown.stdout).toMatch(new RegExp(`parent +${first}\n`))
+  expect(shown.stdout).toMatch(RAN_UNDER)
   expect(shown.stdout).toMatch(/pass +integrity +products/)
 })
 
@@ -316,6 +320,9 @@ test('history by version and actor, as CSV; served-at says what readers had', as
   const served = await project.run(['served-at', project.dataset, at])
   expect(served.code).toBe(0)
   expect(served.stdout).toMatch(new RegExp(`served +${first} of ${project.dataset}`))
+  expect(served.stdout).toMatch(RAN_UNDER)
+  expect(served.stdout).toContain('within their follow lag (1000 ms unless a reader declares another)')
+  expect(json(await project.run(['served-at', project.dataset, at, '--json']))).toMatchObject({ followLagMs: 1000 })
   expect(served.stdout).toMatch(/until +.*, flip to v/)
   expect(served.stdout).toMatch(/approval +none recorded: policy 1 asked for none/)
   expect((await project.run(['served-at', project.dataset, '2020-01-01'])).stdout).toContain('had no version')
