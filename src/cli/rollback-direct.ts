@@ -43,8 +43,8 @@ const ANSWER_MS = 10_000
 const PROGRESS_MS = 3_000
 
 /**
- * A rollback from this process: Temporal is not asked. With PostgreSQL as the workflow makes it; when PostgreSQL does not answer, in the store alone
- * (break-glass), and says so. Afterwards it looks at what readers have now; whatever becomes of that, it says what was made: whoever took it for
+ * A rollback from this process: Temporal is asked for nothing but to watch afterwards. With PostgreSQL as the workflow makes it; when PostgreSQL does
+ * not answer, in the store alone (break-glass), and says so. Afterwards it looks at what readers have now; whatever becomes of that, it says what was made: whoever took it for
  * undone and asked again would go one version further back.
  */
 export async function rollbackDirect(session: Session, request: Request): Promise<Answer> {

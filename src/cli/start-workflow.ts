@@ -5,6 +5,9 @@ import { progressOf, temporalOf } from './follow.ts'
 import type { Session } from './session.ts'
 import { temporalFailure } from './temporal.ts'
 
+/** A server that takes connections and then hangs is told of, not waited for: during a rollback least of all. A healthy one takes milliseconds. */
+const START_TIMEOUT_MS = 30_000
+
 /**
  * Starts a workflow under its dataset's fixed id: one at a time, as often as one likes one after the other.
  *
@@ -21,14 +24,16 @@ export async function startWorkflow(
   const { WorkflowExecutionAlreadyStartedError } = await import('@temporalio/client')
   const { taskQueue } = (await session.config()).temporal
   try {
-    const handle = await client.workflow.start(type, {
-      taskQueue,
-      workflowId,
-      args: [request],
-      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-      workflowIdConflictPolicy: 'FAIL',
-      staticSummary: `${type} of ${request.dataset} by ${session.actor}`,
-    })
+    const handle = await client.withDeadline(Date.now() + START_TIMEOUT_MS, () =>
+      client.workflow.start(type, {
+        taskQueue,
+        workflowId,
+        args: [request],
+        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+        workflowIdConflictPolicy: 'FAIL',
+        staticSummary: `${type} of ${request.dataset} by ${session.actor}`,
+      }),
+    )
     return { client, handle, runId: handle.firstExecutionRunId }
   } catch (error) {
     if (error instanceof WorkflowExecutionAlreadyStartedError) {
