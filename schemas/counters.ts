@@ -32,7 +32,7 @@ export const counterReportSchema = z.object({
   bad: count,
   /** Of a sample of the calls, by LATENCY_BOUNDS_MS. */
   latencyMs: z.array(count).length(LATENCY_BOUNDS_MS.length + 1),
-  /** Keys read of late by index, as text with a zero byte between parts; empty where the reader is told to keep them. */
+  /** Keys read in the hour before, by index, as text with a zero byte between parts; empty where the reader is told to keep them. */
   recentKeys: z.record(z.string(), z.array(z.string()).max(RECENT_KEYS_MAX)),
   /** By the reader's clock. */
   since: z.iso.datetime(),

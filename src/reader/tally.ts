@@ -1,4 +1,5 @@
 import { LATENCY_BOUNDS_MS, RECENT_KEYS_MAX } from '../../schemas/counters.ts'
+import { COUNTERS_KEPT_MS } from '../core/counters.ts'
 import { isSnapflipError } from '../core/errors.ts'
 import { MissingObject } from './missing-object.ts'
 
@@ -77,7 +78,7 @@ function isFault(error: unknown): boolean {
 
 /** Some keys of an index that were read of late, whatever the version: for probes of a version that nobody reads. */
 export class RecentKeys {
-  readonly #keys: string[] = []
+  #keys: Array<{ key: string; at: number }> = []
   #next = 0
   #seen = 0
 
@@ -85,14 +86,23 @@ export class RecentKeys {
   add(key: Buffer): void {
     if (this.#keys.length === RECENT_KEYS_MAX && (this.#seen++ & (KEYS_SAMPLED - 1)) !== 0) return
     if (key.length > RECENT_KEY_BYTES_MAX) return
-    this.#keys[this.#next] = key.toString()
+    this.#keys[this.#next] = { key: key.toString(), at: performance.now() }
     this.#next = (this.#next + 1) % RECENT_KEYS_MAX
   }
 
-  /** Newest first, each once. */
-  list(): string[] {
-    const newestFirst = [...this.#keys.slice(this.#next), ...this.#keys.slice(0, this.#next)].reverse()
-    return [...new Set(newestFirst)]
+  /**
+   * Newest first, each once. What was read longer ago than a store keeps reports is forgotten: the process may have turned to something else.
+   *
+   * @param now as performance.now() tells it.
+   */
+  list(now: number = performance.now()): string[] {
+    const oldestFirst = [...this.#keys.slice(this.#next), ...this.#keys.slice(0, this.#next)]
+    const recent = oldestFirst.filter(({ at }) => now - at <= COUNTERS_KEPT_MS)
+    if (recent.length < oldestFirst.length) {
+      this.#keys = recent
+      this.#next = recent.length
+    }
+    return [...new Set(recent.map(({ key }) => key).reverse())]
   }
 }
 

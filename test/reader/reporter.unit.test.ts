@@ -1,6 +1,6 @@
 import { afterEach, expect, test, vi } from 'vitest'
 import type { CounterReport } from '../../schemas/counters.ts'
-import { COUNTED_BAD_MAX, COUNTED_READS_MAX } from '../../src/core/counters.ts'
+import { COUNTED_BAD_MAX, COUNTED_READS_MAX, COUNTERS_KEPT_MS } from '../../src/core/counters.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { emptyPointer } from '../../src/core/pointer.ts'
 import { MissingObject } from '../../src/reader/missing-object.ts'
@@ -189,6 +189,16 @@ test('recent keys are few, newest first, each once, and none that is long', () =
   expect(keys).toHaveLength(32)
   expect(Number(keys[0])).toBeGreaterThan(Number(keys[31]))
   expect(Number(keys[31])).toBeGreaterThan(9000)
+})
+
+test('keys that were read longer ago than reports are kept are recent no more, and leave room for those read since', () => {
+  const recent = new RecentKeys()
+  for (let n = 0; n < 10_000; n++) recent.add(Buffer.from(`${n}`))
+  const now = performance.now()
+  expect(recent.list(now)).toHaveLength(32)
+  expect(recent.list(now + COUNTERS_KEPT_MS + 1)).toEqual([])
+  for (const key of ['a', 'b', 'c']) recent.add(Buffer.from(key))
+  expect(recent.list()).toEqual(['c', 'b', 'a'])
 })
 
 test('a latency falls into the first bucket that holds it, and what is beyond all into the last', () => {
