@@ -2,6 +2,7 @@ import type { FreshAsOf, Pointer, VersionRef } from '../schemas/pointer.ts'
 import { drillRequestSchema, WORKFLOW_ID } from '../schemas/refresh.ts'
 import { isSnapflipError, type SnapflipError } from '../src/core/errors.ts'
 import type { ExpectedState } from '../src/core/pointer-change.ts'
+import { keptElsewhere } from '../src/core/readers-on.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
 import { bakeOf } from '../src/registry/bakes.ts'
 import {
@@ -236,7 +237,7 @@ async function move(
   return { toPointerMs: performance.now() - begun, at: new Date().toISOString() }
 }
 
-/** Closes the drill and says what it showed. */
+/** Closes the drill and says what it showed, and where readers are now: `pinned` where an operator keeps them from the active version. */
 export const endDrill =
   (deps: Deps) =>
   (end: {
@@ -245,10 +246,13 @@ export const endDrill =
     outcome: DrillResult
     times: Record<string, number>
     summary: string
-  }): Promise<{ active: string | null }> =>
+  }): Promise<{ active: string | null; pinned?: string }> =>
     asActivity(async () => {
       await recordEnd(deps.pool, end)
       const { dataset, outcome, times } = end
       deps.log.info({ dataset, step: 'drill', outcome, ...times }, end.summary)
-      return { active: (await (await deps.store(dataset)).pointer.read())?.pointer.active?.tag ?? null }
+      const pointer = (await (await deps.store(dataset)).pointer.read())?.pointer
+      const active = pointer?.active?.tag ?? null
+      const pinned = keptElsewhere(pointer ?? { pin: null }, active, Date.now())
+      return { active, ...(pinned !== null && { pinned }) }
     })

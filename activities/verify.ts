@@ -1,7 +1,7 @@
 import type { IndexManifest, Manifest } from '../schemas/manifest.ts'
 import type { VersionRef } from '../schemas/pointer.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
-import { pinInForce } from '../src/core/readers-on.ts'
+import { keptElsewhere } from '../src/core/readers-on.ts'
 import type { Alert } from '../src/observe/alert.ts'
 import { openReader } from '../src/reader/open.ts'
 import { version as versionRow } from '../src/registry/version.ts'
@@ -75,7 +75,8 @@ async function readBack(
     if (read === null || (await flipTo(deps, dataset, version)) === null) return await overtaken(deps, dataset, version)
     if (kind === 'ROLLBACK_UNHEALTHY') await requireWhole(deps, dataset, version, { tell, signal })
     deps.log.info({ dataset, version: version.tag, step: 'verify', keys: read }, 'read back through the SDK')
-    const pinned = await pinnedElsewhere(deps, dataset, version)
+    const pointer = (await (await deps.store(dataset)).pointer.read())?.pointer
+    const pinned = keptElsewhere(pointer ?? { pin: null }, version.tag, Date.now())
     const summary = `${read} keys read back through the SDK`
     return pinned === null ? { summary, isActive: true } : { summary: `${pinned}; ${summary}`, isActive: true, pinned }
   } catch (error) {
@@ -108,14 +109,6 @@ async function requireWhole(
 async function flipTo(deps: Deps, dataset: string, version: VersionRef): Promise<string | null> {
   const pointer = (await (await deps.store(dataset)).pointer.read())?.pointer
   return pointer?.active?.manifest === version.manifest ? (pointer.flipId ?? version.manifest) : null
-}
-
-/** Where an operator's pin keeps readers from the version; null where none does. */
-async function pinnedElsewhere(deps: Deps, dataset: string, version: VersionRef): Promise<string | null> {
-  const pointer = (await (await deps.store(dataset)).pointer.read())?.pointer
-  const pin = pointer === undefined ? null : pinInForce(pointer, Date.now())
-  if (pin === null || pin.version.manifest === version.manifest) return null
-  return `readers stay on ${pin.version.tag}, where ${pin.by} pinned them until ${pin.until}`
 }
 
 async function overtaken(deps: Deps, dataset: string, version: VersionRef): Promise<ReadBack> {

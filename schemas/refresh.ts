@@ -175,7 +175,7 @@ export interface DrillOutcome {
   dataset: string
   from: string
   to: string
-  /** The version readers are on afterwards. */
+  /** The version that is active afterwards; the summary says where an operator's pin keeps readers elsewhere. */
   active: string | null
   /** Milliseconds: `away` and `back` to the pointer, `…ToLastReader` to the last reader that was heard of; and how many `readers` that were. */
   timesMs: Record<string, number>

@@ -71,10 +71,16 @@ export async function drill(request: DrillRequest): Promise<DrillOutcome> {
         : request.end === true
           ? `the drill of ${dataset} is ended`
           : isNoOp
-            ? `${dataset} was flipped to ${to.tag} again, which readers were on`
+            ? `${dataset} was flipped to ${to.tag} again, which was active`
             : `${dataset} went from ${from.tag} to ${to.tag} and back`
-    const { active } = await patient.endDrill({ dataset, drillId: begun.drillId, outcome, times, summary: told })
-    const summary = `${told}; readers are on ${active ?? 'no version'}`
+    const { active, pinned } = await patient.endDrill({
+      dataset,
+      drillId: begun.drillId,
+      outcome,
+      times,
+      summary: told,
+    })
+    const summary = `${told}; ${pinned ?? `readers are on ${active ?? 'no version'}`}`
     steps.progress = { ...steps.progress, step: 'done', summary }
     if (failure !== null && outcome === 'FAILED') throw isCancellation(failure) ? failure : failed(failure, summary)
     return { status: outcome, dataset, from: from.tag, to: to.tag, active, timesMs: times, summary }

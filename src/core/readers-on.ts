@@ -13,6 +13,13 @@ export function readersOn(pointer: Pick<Pointer, 'active' | 'pin'>, now: number)
   return pinInForce(pointer, now)?.version ?? pointer.active
 }
 
+/** Where an operator's pin keeps readers from this version, as people are told; null where none does. */
+export function keptElsewhere(pointer: Pick<Pointer, 'pin'>, tag: string | null, now: number): string | null {
+  const pin = pinInForce(pointer, now)
+  if (pin === null || pin.version.tag === tag) return null
+  return `readers stay on ${pin.version.tag}, where ${pin.by} pinned them until ${pin.until}`
+}
+
 /** Up to when a version is known to be current (ms since 1970): its watermark, or later, where it is active and was found still so. */
 export function currentUpTo({ active, freshAsOf }: Pick<Pointer, 'active' | 'freshAsOf'>, version: Known): number {
   const watermarkAt = Date.parse(version.watermark.at)

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { currentUpTo, isExpired, pinInForce, readersOn } from '../../src/core/readers-on.ts'
+import { currentUpTo, isExpired, keptElsewhere, pinInForce, readersOn } from '../../src/core/readers-on.ts'
 import { tagOf, version } from '../stores/versions.ts'
 
 const UNTIL = '2026-05-18T10:00:00.000Z'
@@ -11,6 +11,10 @@ test('an operator’s pin goes before the active version until its time, and not
   expect(readersOn({ active: version(2), pin }, end)).toEqual(version(2))
   expect(readersOn({ active: version(2), pin: null }, 0)).toEqual(version(2))
   expect(readersOn({ active: null, pin: null }, 0)).toBeNull()
+  const told = `readers stay on ${version(1).tag}, where ${pin.by} pinned them until ${pin.until}`
+  expect(keptElsewhere({ pin }, version(2).tag, end - 1)).toBe(told)
+  expect(keptElsewhere({ pin }, version(2).tag, end)).toBeNull()
+  expect(keptElsewhere({ pin }, version(1).tag, end - 1)).toBeNull()
   expect([pinInForce({ pin }, end - 1), pinInForce({ pin }, end)]).toEqual([pin, null])
 })
 

@@ -3,6 +3,7 @@ import { cp } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { expect, it, vi } from 'vitest'
 import { breakGlass } from '../../activities/break-glass.ts'
+import { pinDataset, unpinDataset } from '../../activities/pin.ts'
 import { releaseVersion } from '../../activities/quarantine.ts'
 import { type DrillOutcome, type FlipToOutcome, WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { failureCode, failureMessage } from '../../src/core/failure.ts'
@@ -89,6 +90,14 @@ it('a drill takes readers to the version before and back, leaves neither hold no
   const noOp = await drilling(world, { noOp: true })
   expect(noOp).toMatchObject({ status: 'DONE', from: second, to: second, active: second })
   expect(await world.pointer()).toMatchObject({ active: before.active, previous: before.previous })
+  // Whom an operator keeps elsewhere a drill moves nowhere, and says so.
+  const until = new Date(Date.now() + 3_600_000).toISOString()
+  const pin = { dataset: world.dataset, tag: first, until, by: 'ana', reason: 'a look' }
+  await pinDataset(world.changeDeps, pin)
+  expect((await drilling(world, { noOp: true })).summary).toBe(
+    `${world.dataset} was flipped to ${second} again, which was active; readers stay on ${first}, where ana pinned them until ${until}`,
+  )
+  await unpinDataset(world.changeDeps, { dataset: world.dataset, by: 'ana', reason: 'seen' })
   // A rollback after it goes where it would have gone.
   expect(await world.rollback()).toMatchObject({ from: second, to: first })
   expect(await codeOf(drilling(world))).toBe('CONFLICT')
