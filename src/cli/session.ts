@@ -14,6 +14,8 @@ import { connectTemporal } from './temporal.ts'
  */
 export class Session {
   readonly json: boolean
+  /** For a workflow to be taken: a server that takes connections and then hangs is told of, not waited for, during a rollback least of all. */
+  readonly temporalAnswerMs: number = 30_000
   readonly #configFile: string | undefined
   readonly #closers: Array<() => Promise<unknown>> = []
   #loaded: Promise<LoadedConfig> | undefined

@@ -5,9 +5,6 @@ import { progressOf, temporalOf } from './follow.ts'
 import type { Session } from './session.ts'
 import { temporalFailure } from './temporal.ts'
 
-/** A server that takes connections and then hangs is told of, not waited for: during a rollback least of all. A healthy one takes milliseconds. */
-const START_TIMEOUT_MS = 30_000
-
 /**
  * Starts a workflow under its dataset's fixed id: one at a time, as often as one likes one after the other.
  *
@@ -24,7 +21,7 @@ export async function startWorkflow(
   const { WorkflowExecutionAlreadyStartedError } = await import('@temporalio/client')
   const { taskQueue } = (await session.config()).temporal
   try {
-    const handle = await client.withDeadline(Date.now() + START_TIMEOUT_MS, () =>
+    const handle = await client.withDeadline(Date.now() + session.temporalAnswerMs, () =>
       client.workflow.start(type, {
         taskQueue,
         workflowId,

@@ -9,11 +9,13 @@ import { SnapflipError } from '../../src/core/errors.ts'
 import { freePort } from '../../src/local/free-port.ts'
 import type { Store } from '../../src/stores/ports.ts'
 import { faultyStore, type StoreOperation } from '../stores/faults.ts'
+import { startTcpProxy } from '../stores/tcp-proxy.ts'
 import { testFolder } from '../support/services.ts'
 import { makeWorld, type World } from '../support/world.ts'
 
-/** The command line's session, over stores in which an operation fails. */
+/** The command line's session, over stores in which an operation fails; it waits for Temporal for a second. */
 class Troubled extends Session {
+  override readonly temporalAnswerMs = 1_000
   readonly notes: string[] = []
   /** By the name of the store; '' is the first. */
   readonly failing = new Map<string, StoreOperation>()
@@ -109,7 +111,7 @@ it('a rollback from the command line says what was made, whatever fails or hangs
   expect((await world.pointer()).active?.tag).toBe(tags[0])
 })
 
-it('a rollback from the command line bakes where that is declared, and says where nobody watches', async () => {
+it('a rollback from the command line bakes where that is declared, and says where nobody watches: Temporal hangs, or is down', async () => {
   const world = await makeWorld({
     schema:
       'create table products (id integer primary key, price integer not null); insert into products values (1, 1)',
@@ -121,21 +123,30 @@ it('a rollback from the command line bakes where that is declared, and says wher
   const { client, dataset, pool } = world
   await world.worker()
   const tags: string[] = []
-  for (const price of [1, 2, 3]) {
+  for (const price of [1, 2, 3, 4]) {
     await pool.query('update products set price = $1', [price])
     tags.push((await world.refresh()).tag as string)
   }
   const request = { dataset, reason: 'prices are off' }
-  const { json } = await rollbackDirect(await session(world), { ...request, to: tags[1] as string })
+  const { json } = await rollbackDirect(await session(world), { ...request, to: tags[2] as string })
   expect(json).toMatchObject({ status: 'ROLLED_BACK', watched: true })
   const { rows } = await pool.query<{ id: string }>("select id from snapflip.flips where kind = 'rollback'")
   const bake = client.workflow.getHandle(WORKFLOW_ID.bake(dataset, rows[0]?.id ?? ''))
   expect((await bake.describe()).status.name).toBe('RUNNING')
 
-  world.config.temporal = { ...world.config.temporal, address: `127.0.0.1:${await freePort()}` }
-  const alone = await rollbackDirect(await session(world), request)
-  expect(alone).toMatchObject({
-    json: { status: 'ROLLED_BACK', watched: false },
-    text: expect.stringMatching(/nobody watches it: .*Temporal/),
+  const unwatched = (to: string | undefined) => ({
+    json: { status: 'ROLLED_BACK', to, watched: false, isHealthy: true },
+    text: expect.stringMatching(/nobody watches it: Expected Temporal to answer at .*, found no answer/),
   })
+  const { temporal } = world.config
+  const proxy = await startTcpProxy(Number(new URL(`http://${temporal.address}`).port))
+  onTestFinished(() => proxy.stop())
+  world.config.temporal = { ...temporal, address: `127.0.0.1:${proxy.port}` }
+  const hanging = await session(world)
+  await hanging.temporal()
+  proxy.mode = 'silent'
+  expect(await rollbackDirect(hanging, { ...request, to: tags[1] as string })).toMatchObject(unwatched(tags[1]))
+
+  world.config.temporal = { ...temporal, address: `127.0.0.1:${await freePort()}` }
+  expect(await rollbackDirect(await session(world), request)).toMatchObject(unwatched(tags[0]))
 })

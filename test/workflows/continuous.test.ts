@@ -204,23 +204,25 @@ it('a new run of continuous mode goes on where the one before stopped; what a pe
 })
 
 it.each(['wait', 'end'] as const)(
-  'continuous mode and a bake: the next flip (%s) comes as declared',
+  'continuous mode and a bake: the next flip (%s) comes as declared, and refreshes begin no closer together than that',
   async (whileBaking) => {
+    const atMostEveryMs = 2_500
     const world = await makeWorld({
       schema: SCHEMA,
       dataset: {
         indexes,
-        schedule: { continuous: { atMostEveryMs: 200 } },
+        schedule: { continuous: { atMostEveryMs } },
         bake: { forMs: whileBaking === 'wait' ? 3_000 : 60_000, whileBaking, drift: { sample: 0 } },
       },
     })
     const { client, dataset, pool } = world
     await world.worker()
-    await putContinuous(client, { dataset, atMostEveryMs: 200, taskQueue: world.config.temporal.taskQueue })
+    await putContinuous(client, { dataset, atMostEveryMs, taskQueue: world.config.temporal.taskQueue })
     const made = (count: number) =>
       waitUntil(`${count} flips`, async () => {
         const { rows } = await pool.query(
-          `select bake_outcome as bake, lead(opened_at) over (order by epoch) > bake_ended_at as "isWaitedFor"
+          `select bake_outcome as bake, lead(opened_at) over (order by epoch) > bake_ended_at as "isWaitedFor",
+                  opened_at as "openedAt"
            from snapflip.flips join snapflip.refreshes on refreshes.id = refresh_id
           where outcome = 'confirmed' order by epoch`,
         )
@@ -233,7 +235,15 @@ it.each(['wait', 'end'] as const)(
     const ended = { wait: { bake: 'baked', isWaitedFor: true }, end: { bake: 'cutShort', isWaitedFor: false } }[
       whileBaking
     ]
-    expect((await made(3)).slice(0, 2)).toEqual([ended, ended])
+    const flips = await made(3)
+    expect(flips.slice(0, 2)).toMatchObject([ended, ended])
+    const runs = await waitUntil('what it says of them', async () => {
+      const last = (await continuousState(client, dataset))?.last ?? []
+      return last.length < 3 ? undefined : last.reverse()
+    })
+    // Each change came while the one before was at work or just after it: it waited for its time.
+    for (const [n, { at }] of runs.slice(0, 2).entries())
+      expect(flips[n + 1].openedAt - at.getTime()).toBeGreaterThanOrEqual(atMostEveryMs)
     // Nobody was kept from anything, nor told of a run that could not be.
     const skips = await pool.query(`select from snapflip.history where kind = 'refresh.skipped'`)
     expect(skips.rowCount).toBe(0)
