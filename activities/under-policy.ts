@@ -19,5 +19,5 @@ export async function underPolicy<Some extends Pick<Deps, 'pool' | 'config'>>(
 
 const POLICY = `
   select body
-    from snapflip.refreshes join snapflip.definitions using (dataset)
-   where refreshes.id = $1 and dataset = $2 and number = policy_number`
+    from snapflip.refresh_runs join snapflip.definitions using (dataset)
+   where refresh_runs.id = $1 and dataset = $2 and number = policy_number`

@@ -105,8 +105,8 @@ export async function freshness(world: World, say: (line: string) => void): Prom
 async function steps(world: World): Promise<string> {
   const { rows } = await world.pool.query<{ step: string; ms: number }>(
     `select key as step, percentile_disc(0.5) within group (order by value::integer) as ms
-       from snapflip.refreshes, jsonb_each_text(durations)
-      where dataset = $1 and opened_at > (select min(closed_at) from snapflip.refreshes where dataset = $1)
+       from snapflip.refresh_runs, jsonb_each_text(durations)
+      where dataset = $1 and opened_at > (select min(closed_at) from snapflip.refresh_runs where dataset = $1)
       group by key order by min(array_position(array['plan','build','gates','preflip','flip','verify','retire'], key))`,
     [FRESH],
   )
@@ -115,7 +115,7 @@ async function steps(world: World): Promise<string> {
 
 async function counted(world: World): Promise<number> {
   const { rows } = await world.pool.query<{ n: number }>(
-    `select count(*)::integer as n from snapflip.flips where dataset = $1 and outcome = 'confirmed'`,
+    `select count(*)::integer as n from snapflip.flip_intents where dataset = $1 and outcome = 'confirmed'`,
     [FRESH],
   )
   return rows[0]?.n ?? 0

@@ -167,7 +167,7 @@ $$;
 -- Workers alone open refreshes.
 create function snapflip.is_worker() returns boolean
 language sql stable set search_path = pg_catalog, pg_temp as $$
-  select has_table_privilege(session_user, 'snapflip.refreshes', 'insert')
+  select has_table_privilege(session_user, 'snapflip.refresh_runs', 'insert')
 $$;
 
 -- One more link of the chain. Granted to nobody: record and the functions that decide call it.
@@ -209,7 +209,7 @@ begin
   perform snapflip.require_any(p_dataset, snapflip.verbs());
   if not (case
     when move is not null then exists (
-      select from snapflip.flips where dataset = p_dataset and kind = move[1] and id::text = p_detail ->> 'flipId'
+      select from snapflip.flip_intents where dataset = p_dataset and kind = move[1] and id::text = p_detail ->> 'flipId'
     )
     when p_kind = 'canary.ended' then exists (
       select from snapflip.canaries where dataset = p_dataset and id::text = p_detail ->> 'canaryId' and outcome is not null
@@ -229,9 +229,9 @@ end
 $$;
 
 -- Which policy a refresh ran under, and which snapflip; null in refreshes from before.
-alter table snapflip.refreshes add column policy_number integer;
-alter table snapflip.refreshes add column policy_digest text;
-alter table snapflip.refreshes add column snapflip_version text;
+alter table snapflip.refresh_runs add column policy_number integer;
+alter table snapflip.refresh_runs add column policy_digest text;
+alter table snapflip.refresh_runs add column snapflip_version text;
 
 revoke all on function snapflip.ranks() from public;
 revoke all on function snapflip.somebody_may_apply(jsonb) from public;

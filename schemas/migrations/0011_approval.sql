@@ -3,13 +3,13 @@
 
 -- How it is known who asked: a ticket proves a login; temporal is an identity that anybody can take; workflow is nobody, a schedule say. Null in
 -- refreshes from before.
-alter table snapflip.refreshes add column requested_via text check (requested_via in ('login', 'temporal', 'workflow'));
+alter table snapflip.refresh_runs add column requested_via text check (requested_via in ('login', 'temporal', 'workflow'));
 
-create table snapflip.approvals (
+create table snapflip.approval_requests (
   id uuid primary key default gen_random_uuid(),
   dataset text not null,
   tag text not null,
-  refresh_id uuid not null unique references snapflip.refreshes (id),
+  refresh_id uuid not null unique references snapflip.refresh_runs (id),
   -- What is approved, as it was sealed when it was asked for.
   digest text not null,
   manifest_sha256 text not null,
@@ -25,41 +25,41 @@ create table snapflip.approvals (
   decided_at timestamptz,
   reason text,
   -- The flip that it was used up by, in the transaction which intended that.
-  used_by uuid unique references snapflip.flips (id) deferrable initially deferred,
+  used_by uuid unique references snapflip.flip_intents (id) deferrable initially deferred,
   used_at timestamptz,
-  foreign key (dataset, tag) references snapflip.versions (dataset, tag),
+  foreign key (dataset, tag) references snapflip.index_versions (dataset, tag),
   check ((decision is null) = (decided_at is null)),
   check ((used_by is null) = (used_at is null)),
   check (used_by is null or decision = 'approved'),
   check (decision is distinct from 'approved' or decided_by is distinct from requested_by)
 );
-create index approvals_by_version on snapflip.approvals (dataset, tag, requested_at desc);
+create index approvals_by_version on snapflip.approval_requests (dataset, tag, requested_at desc);
 
 -- Asks for the approval of the version that an open refresh has sealed. Again: the same one.
 create function snapflip.ask_approval(p_refresh uuid, p_tag text, p_manifest text, p_why text, p_valid_for interval)
 returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  refresh snapflip.refreshes;
-  sealed snapflip.versions;
+  refresh snapflip.refresh_runs;
+  sealed snapflip.index_versions;
   asked uuid;
 begin
-  select * into strict refresh from snapflip.refreshes where id = p_refresh;
+  select * into strict refresh from snapflip.refresh_runs where id = p_refresh;
   perform from snapflip.datasets where name = refresh.dataset for no key update;
-  select id into asked from snapflip.approvals where refresh_id = p_refresh;
+  select id into asked from snapflip.approval_requests where refresh_id = p_refresh;
   if found then
     return asked;
   end if;
-  select * into strict sealed from snapflip.versions where dataset = refresh.dataset and tag = p_tag;
+  select * into strict sealed from snapflip.index_versions where dataset = refresh.dataset and tag = p_tag;
   if refresh.closed_at is not null or sealed.refresh_id <> p_refresh or sealed.manifest_sha256 is distinct from p_manifest then
     raise exception 'expected refresh % to be open and % to be sealed by it with manifest %, found another', p_refresh, p_tag, p_manifest
       using errcode = 'restrict_violation';
   end if;
   -- A yes to what a window then kept: the same question of another refresh has the same answer, unless whoever gave it asks now.
-  update snapflip.approvals
+  update snapflip.approval_requests
      set refresh_id = p_refresh
    where refresh.requested_via in ('login', 'workflow') and id = (
-     select given.id from snapflip.approvals as given join snapflip.refreshes as kept on kept.id = given.refresh_id
+     select given.id from snapflip.approval_requests as given join snapflip.refresh_runs as kept on kept.id = given.refresh_id
       where given.dataset = refresh.dataset and given.tag = p_tag and kept.status = 'KEPT'
         and given.digest = sealed.digest and given.manifest_sha256 = sealed.manifest_sha256 and given.why = p_why
         and given.decision = 'approved' and given.used_by is null and given.expires_at > clock_timestamp()
@@ -72,7 +72,7 @@ begin
       jsonb_build_object('approvalId', asked, 'refreshId', p_refresh, 'reason', p_why));
     return asked;
   end if;
-  insert into snapflip.approvals (dataset, tag, refresh_id, digest, manifest_sha256, why, requested_by, valid_for, expires_at)
+  insert into snapflip.approval_requests (dataset, tag, refresh_id, digest, manifest_sha256, why, requested_by, valid_for, expires_at)
   values (refresh.dataset, p_tag, p_refresh, sealed.digest, sealed.manifest_sha256, p_why, refresh.requested_by, p_valid_for,
           clock_timestamp() + p_valid_for)
   returning id into asked;
@@ -91,9 +91,9 @@ create function snapflip.decide_approval(
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   verdict record;
-  asked snapflip.approvals;
-  refresh snapflip.refreshes;
-  sealed snapflip.versions;
+  asked snapflip.approval_requests;
+  refresh snapflip.refresh_runs;
+  sealed snapflip.index_versions;
   said constant jsonb := jsonb_build_object('decision', p_decision, 'reason', p_reason);
 begin
   if p_decision is null or p_decision not in ('approved', 'rejected') or coalesce(p_reason, '') !~ '\S' then
@@ -109,10 +109,10 @@ begin
     outcome := 'forbidden';
     return;
   end if;
-  select * into asked from snapflip.approvals where dataset = p_dataset and tag = p_tag order by requested_at desc limit 1 for update;
+  select * into asked from snapflip.approval_requests where dataset = p_dataset and tag = p_tag order by requested_at desc limit 1 for update;
   approval_id := asked.id;
-  select * into refresh from snapflip.refreshes where id = asked.refresh_id;
-  select * into sealed from snapflip.versions where dataset = p_dataset and tag = p_tag;
+  select * into refresh from snapflip.refresh_runs where id = asked.refresh_id;
+  select * into sealed from snapflip.index_versions where dataset = p_dataset and tag = p_tag;
   if asked.id is null then
     outcome := 'none';
   elsif asked.used_by is not null then
@@ -142,7 +142,7 @@ begin
     finding := sealed.manifest_sha256;
   else
     outcome := 'decided';
-    update snapflip.approvals
+    update snapflip.approval_requests
        set decision = p_decision, decided_by = session_user, decided_at = clock_timestamp(), reason = p_reason,
            expires_at = clock_timestamp() + valid_for
      where id = asked.id;
@@ -160,14 +160,14 @@ $$;
 create function snapflip.end_approval(p_refresh uuid, p_ending text) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  ended snapflip.approvals;
+  ended snapflip.approval_requests;
 begin
   if p_ending is null or p_ending not in ('expired', 'withdrawn') then
     raise exception 'expected expired or withdrawn, found %', p_ending using errcode = 'invalid_parameter_value';
   end if;
   perform from snapflip.datasets
-    where name = (select dataset from snapflip.approvals where refresh_id = p_refresh) for no key update;
-  update snapflip.approvals
+    where name = (select dataset from snapflip.approval_requests where refresh_id = p_refresh) for no key update;
+  update snapflip.approval_requests
      set decision = p_ending, decided_at = clock_timestamp()
    where refresh_id = p_refresh and decision is null and (p_ending = 'withdrawn' or expires_at <= clock_timestamp())
   returning * into ended;
@@ -183,7 +183,7 @@ $$;
 -- Uses up the approval of exactly this version for a flip, in the transaction that intends it. Null: there is none that counts.
 create function snapflip.use_approval(p_refresh uuid, p_tag text, p_digest text, p_manifest text, p_flip uuid) returns uuid
 language sql security definer set search_path = pg_catalog, pg_temp as $$
-  update snapflip.approvals
+  update snapflip.approval_requests
      set used_by = p_flip, used_at = clock_timestamp()
    where refresh_id = p_refresh and tag = p_tag and digest = p_digest and manifest_sha256 = p_manifest
      and decision = 'approved' and used_by is null and expires_at > clock_timestamp()
@@ -194,26 +194,3 @@ revoke all on function snapflip.ask_approval(uuid, text, text, text, interval) f
 revoke all on function snapflip.decide_approval(text, text, text, text, text, text) from public;
 revoke all on function snapflip.end_approval(uuid, text) from public;
 revoke all on function snapflip.use_approval(uuid, text, text, text, uuid) from public;
-
--- docs/history.md has the same list.
-comment on table snapflip.approvals is 'One row a request for a person''s yes';
-comment on column snapflip.approvals.id is 'Of the request';
-comment on column snapflip.approvals.dataset is 'Which dataset';
-comment on column snapflip.approvals.tag is 'Version that it is about';
-comment on column snapflip.approvals.refresh_id is 'Refresh that asked for it, or took up the version since';
-comment on column snapflip.approvals.digest is 'Content that it is bound to';
-comment on column snapflip.approvals.manifest_sha256 is 'Manifest that it is bound to';
-comment on column snapflip.approvals.why is 'What there was to look at';
-comment on column snapflip.approvals.requested_by is 'Who or what asked for the refresh; never whoever approved';
-comment on column snapflip.approvals.requested_at is 'When it was asked for';
-comment on column snapflip.approvals.expires_at is 'Until when it waits; once approved, until when that counts';
-comment on column snapflip.approvals.decision is 'approved, rejected, expired or withdrawn; null: it waits';
-comment on column snapflip.approvals.decided_by is 'Who decided; null: nobody';
-comment on column snapflip.approvals.decided_at is 'When that was; null: it waits';
-comment on column snapflip.approvals.reason is 'What whoever decided said; null: nobody did';
-comment on column snapflip.approvals.used_by is 'Flip that used it up; null: none';
-comment on column snapflip.approvals.used_at is 'When that was; null: not used';
-comment on column snapflip.refreshes.requested_via is 'login: proven; temporal: an identity that anybody can take; workflow: nobody, a schedule say; null: from before';
-comment on column snapflip.refreshes.policy_number is 'Policy version that it ran under; null: from before';
-comment on column snapflip.refreshes.policy_digest is 'SHA-256 of that definition; null: from before';
-comment on column snapflip.refreshes.snapflip_version is 'The snapflip that it ran under; null: from before';

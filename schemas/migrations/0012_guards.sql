@@ -76,7 +76,7 @@ $$;
 
 -- Holds, quarantines, pins.
 
-create trigger asked before insert on snapflip.holds
+create trigger asked before insert on snapflip.dataset_holds
   for each row when (not snapflip.is_worker()) execute function snapflip.asked('hold', 'rollback');
 create trigger asked before insert on snapflip.quarantines
   for each row when (not snapflip.is_worker()) execute function snapflip.asked('quarantine', 'rollback');
@@ -85,7 +85,7 @@ create trigger asked_lifted before update on snapflip.quarantines
 create trigger asked before insert or update on snapflip.pins
   for each row when (not snapflip.is_worker()) execute function snapflip.asked('pin', 'rollback', 'quarantine');
 
-create trigger ended_once before update on snapflip.holds
+create trigger ended_once before update on snapflip.dataset_holds
   for each row when (not snapflip.is_worker()) execute function snapflip.ended_once('lifted_at', 'lifted_by', 'lifted_reason');
 create trigger ended_once before update on snapflip.quarantines
   for each row when (not snapflip.is_worker()) execute function snapflip.ended_once('lifted_at', 'lifted_by', 'lifted_reason');
@@ -97,16 +97,16 @@ create function snapflip.asked_to_resume() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   perform snapflip.require_any(new.dataset, case
-    when exists (select from snapflip.holds where dataset = new.dataset and lifted_at is null) then '{hold,rollback,resume}'
+    when exists (select from snapflip.dataset_holds where dataset = new.dataset and lifted_at is null) then '{hold,rollback,resume}'
     else '{resume}'
   end::text[]);
   return null;
 end
 $$;
-create constraint trigger asked_to_resume after update on snapflip.holds
+create constraint trigger asked_to_resume after update on snapflip.dataset_holds
   deferrable initially deferred for each row when (not snapflip.is_worker()) execute function snapflip.asked_to_resume();
 
-create constraint trigger told after insert or update on snapflip.holds deferrable initially deferred
+create constraint trigger told after insert or update on snapflip.dataset_holds deferrable initially deferred
   for each row when (not snapflip.is_worker()) execute function snapflip.told('^(hold|resume|rollback\.confirmed)$');
 create constraint trigger told after insert or update on snapflip.quarantines deferrable initially deferred
   for each row when (not snapflip.is_worker()) execute function snapflip.told('^(quarantine|release|version\.quarantined|rollback\.confirmed)$');
@@ -119,11 +119,11 @@ create function snapflip.guard_flip() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   if new.kind <> 'rollback' or new.outcome is not null or new.refresh_id is not null or new.bake_outcome is not null or not exists (
-    select from snapflip.flips as earlier where earlier.dataset = new.dataset and earlier.to_tag = new.to_tag and earlier.outcome = 'confirmed'
+    select from snapflip.flip_intents as earlier where earlier.dataset = new.dataset and earlier.to_tag = new.to_tag and earlier.outcome = 'confirmed'
   ) or exists (
     select from snapflip.quarantines where dataset = new.dataset and tag = new.to_tag and lifted_at is null
-  ) or (select ordinal from snapflip.versions where dataset = new.dataset and tag = new.to_tag)
-     > (select ordinal from snapflip.versions where dataset = new.dataset and tag = new.from_tag)
+  ) or (select ordinal from snapflip.index_versions where dataset = new.dataset and tag = new.to_tag)
+     > (select ordinal from snapflip.index_versions where dataset = new.dataset and tag = new.from_tag)
   then
     raise exception 'expected a rollback of % to an earlier version that readers were on and that is not quarantined, found % from % to %',
       new.dataset, new.kind, new.from_tag, new.to_tag using errcode = 'insufficient_privilege';
@@ -131,9 +131,9 @@ begin
   return new;
 end
 $$;
-create trigger asked before insert on snapflip.flips
+create trigger asked before insert on snapflip.flip_intents
   for each row when (not snapflip.is_worker()) execute function snapflip.asked('rollback');
-create trigger guard before insert on snapflip.flips
+create trigger guard before insert on snapflip.flip_intents
   for each row when (not snapflip.is_worker()) execute function snapflip.guard_flip();
 
 -- What a worker noted beside the intent stays; a bake is ended by what cuts it short.
@@ -155,9 +155,9 @@ begin
   return new;
 end
 $$;
-create trigger guard_settled before update on snapflip.flips
+create trigger guard_settled before update on snapflip.flip_intents
   for each row when (not snapflip.is_worker()) execute function snapflip.guard_settled();
-create constraint trigger told after insert or update on snapflip.flips deferrable initially deferred
+create constraint trigger told after insert or update on snapflip.flip_intents deferrable initially deferred
   for each row when (not snapflip.is_worker()) execute function snapflip.told('^(flip|rollback|drill)\.');
 
 -- A canary ends with whatever moves the pointer.
@@ -172,7 +172,7 @@ create function snapflip.guard_state() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   moved constant boolean := exists (
-    select from snapflip.flips
+    select from snapflip.flip_intents
      where dataset = new.dataset and (outcome is null or outcome = 'confirmed')
        and case new.state when 'quarantined' then kind = 'rollback' and from_tag = new.tag else to_tag = new.tag end
   );
@@ -192,9 +192,9 @@ begin
   return new;
 end
 $$;
-create trigger guard_state before update of state on snapflip.versions
+create trigger guard_state before update of state on snapflip.index_versions
   for each row when (not snapflip.is_worker()) execute function snapflip.guard_state();
-create constraint trigger told after update on snapflip.versions deferrable initially deferred
+create constraint trigger told after update on snapflip.index_versions deferrable initially deferred
   for each row when (not snapflip.is_worker())
   execute function snapflip.told('^(version\.|quarantine$|release$|(flip|rollback|drill)\.|canary\.ended$|store\.applied$)');
 

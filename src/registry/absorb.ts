@@ -82,5 +82,5 @@ async function takeOverOne(
 }
 
 const TAKE_OVER = `
-  insert into snapflip.flips (id, dataset, kind, from_tag, to_tag, epoch, epoch_break_glass, reason, actor, intended_at)
+  insert into snapflip.flip_intents (id, dataset, kind, from_tag, to_tag, epoch, epoch_break_glass, reason, actor, intended_at)
   values ($1, $2, 'rollback', $3, $4, $5, $6, $7, $8, $9)`

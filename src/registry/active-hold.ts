@@ -6,7 +6,7 @@ import { type Db, select } from './transaction.ts'
 export async function activeHold(db: Db, dataset: string): Promise<Hold | null> {
   const rows = await select<{ by: string; reason: string; since: Date }>(
     db,
-    'select by, reason, since from snapflip.holds where dataset = $1 and lifted_at is null',
+    'select by, reason, since from snapflip.dataset_holds where dataset = $1 and lifted_at is null',
     [dataset],
   )
   const row = rows[0]

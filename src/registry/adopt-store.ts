@@ -120,13 +120,13 @@ const valuesOf = ({ tag, state, ref, manifest }: Adopted) => [
 
 /** Its own ordinal, if no other version has it; its parent, if that is known. A row that was never sealed becomes this version's. */
 const ADOPT = `
-  insert into snapflip.versions as known
+  insert into snapflip.index_versions as known
     (dataset, tag, ordinal, day, state, digest, manifest_sha256, generation, watermark, parent, created_at, sealed_at)
   select $1, $2,
-         case when $4::integer is null or exists (select from snapflip.versions where dataset = $1 and ordinal = $4)
-              then (select coalesce(max(ordinal), 0) + 1 from snapflip.versions where dataset = $1) else $4 end,
+         case when $4::integer is null or exists (select from snapflip.index_versions where dataset = $1 and ordinal = $4)
+              then (select coalesce(max(ordinal), 0) + 1 from snapflip.index_versions where dataset = $1) else $4 end,
          to_date(substr($2, 2, 8), 'YYYYMMDD'), $3, $5, $6, $7, $8,
-         (select tag from snapflip.versions where dataset = $1 and tag = $9),
+         (select tag from snapflip.index_versions where dataset = $1 and tag = $9),
          coalesce($10::timestamptz, clock_timestamp()),
          case when $5::text is not null then coalesce($10::timestamptz, clock_timestamp()) end
   on conflict (dataset, tag) do update
@@ -198,6 +198,6 @@ async function adoptFlip(client: pg.ClientBase, pointer: Pointer, url: string): 
 }
 
 const ADOPT_FLIP = `
-  insert into snapflip.flips (id, dataset, kind, from_tag, to_tag, epoch, epoch_break_glass, reason, actor, outcome, settled_at, detail)
+  insert into snapflip.flip_intents (id, dataset, kind, from_tag, to_tag, epoch, epoch_break_glass, reason, actor, outcome, settled_at, detail)
   values ($1, $2, $3, $4, $5, $6, $7, 'found in the store', session_user, 'confirmed', clock_timestamp(), $8)
   on conflict do nothing`

@@ -17,7 +17,7 @@ export async function allocateVersion(
     await lockDataset(client, dataset)
     await requireOpenRefresh(client, dataset, refreshId)
     const known = await client.query<{ tag: string; ordinal: number }>(
-      'select tag, ordinal from snapflip.versions where refresh_id = $1',
+      'select tag, ordinal from snapflip.index_versions where refresh_id = $1',
       [refreshId],
     )
     if (known.rows[0] !== undefined) return known.rows[0]
@@ -46,10 +46,10 @@ const ALLOCATE = `
   with number as (
     select coalesce(max(substring(tag from '[0-9]+$')::integer) filter (where day = $3::date), 0) + 1 as in_day,
            coalesce(max(ordinal), 0) + 1 as ordinal
-      from snapflip.versions
+      from snapflip.index_versions
      where dataset = $1
   )
-  insert into snapflip.versions (dataset, tag, ordinal, day, refresh_id)
+  insert into snapflip.index_versions (dataset, tag, ordinal, day, refresh_id)
   select $1,
          'v' || to_char($3::date, 'YYYYMMDD') || '-' || lpad(in_day::text, greatest(2, length(in_day::text)), '0'),
          ordinal, $3::date, $2

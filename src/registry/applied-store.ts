@@ -20,7 +20,7 @@ export async function appliedStore(db: Db, dataset: string): Promise<AppliedStor
             coalesce(last_flip.epoch <= store_epoch, false) as "isNew"
        from snapflip.datasets left join lateral (
          select epoch, detail ->> 'store' as url
-           from snapflip.flips
+           from snapflip.flip_intents
           where dataset = name and outcome = 'confirmed'
           order by epoch desc, epoch_break_glass desc
           limit 1

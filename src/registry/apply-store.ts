@@ -31,7 +31,7 @@ export async function applyStore(
   const before = await appliedStore(db, dataset)
   const [active] = (
     await db.query<{ tag: string; manifestSha256: string }>(
-      `select tag, manifest_sha256 as "manifestSha256" from snapflip.versions where dataset = $1 and state = 'active'`,
+      `select tag, manifest_sha256 as "manifestSha256" from snapflip.index_versions where dataset = $1 and state = 'active'`,
       [dataset],
     )
   ).rows

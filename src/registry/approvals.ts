@@ -60,7 +60,7 @@ export async function approvalFlippedBy(
   const rows = await read(
     db,
     `where dataset = $1 and tag = $2 and digest = $3 and manifest_sha256 = $4 and decision = 'approved'
-       and exists (select from snapflip.flips where flips.id = used_by and flips.outcome = 'confirmed')
+       and exists (select from snapflip.flip_intents where flip_intents.id = used_by and flip_intents.outcome = 'confirmed')
      order by used_at desc limit 1`,
     [dataset, tag, digest, sealedManifestSha256],
   )
@@ -73,7 +73,7 @@ async function read(db: Db, which: string, values: readonly unknown[]): Promise<
     `select id as "approvalId", dataset, tag, refresh_id as "refreshId", digest, manifest_sha256 as "manifestSha256", why,
             requested_by as "requestedBy", requested_at as "requestedAt", expires_at as "expiresAt", decision,
             decided_by as "decidedBy", decided_at as "decidedAt", reason, used_by as "usedBy"
-       from snapflip.approvals ${which}`,
+       from snapflip.approval_requests ${which}`,
     values,
   )
 }

@@ -19,7 +19,7 @@ export async function bakeOf(db: Db, flipId: string): Promise<Bake | null> {
     db,
     `select flip.kind, (extract(epoch from clock_timestamp() - flip.settled_at) * 1000)::double precision as "elapsedMs",
             flip.bake_until as until, flip.bake_outcome as outcome,
-            (select before.id from snapflip.flips as before
+            (select before.id from snapflip.flip_intents as before
               where before.dataset = flip.dataset and before.to_tag = flip.from_tag and before.outcome = 'confirmed'
                 and before.epoch < flip.epoch
               order by before.epoch desc limit 1) as "flipBefore",
@@ -27,7 +27,7 @@ export async function bakeOf(db: Db, flipId: string): Promise<Bake | null> {
               where canaries.dataset = flip.dataset and canaries.tag = flip.to_tag and canaries.outcome = 'flipped'
                 and canaries.epoch < flip.epoch
               order by canaries.epoch desc limit 1) as "canaryBefore"
-       from snapflip.flips as flip
+       from snapflip.flip_intents as flip
       where flip.id = $1 and flip.outcome = 'confirmed' and flip.bake_until is not null`,
     [flipId],
   )

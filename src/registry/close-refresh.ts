@@ -19,9 +19,10 @@ export interface RefreshEnd {
  */
 export async function closeRefresh(db: Db, end: RefreshEnd): Promise<{ closed: boolean }> {
   return transaction(db, async (client) => {
-    const { rows } = await client.query<{ dataset: string }>('select dataset from snapflip.refreshes where id = $1', [
-      end.refreshId,
-    ])
+    const { rows } = await client.query<{ dataset: string }>(
+      'select dataset from snapflip.refresh_runs where id = $1',
+      [end.refreshId],
+    )
     const row = rows[0]
     if (row === undefined) return { closed: false }
     await lockDataset(client, row.dataset)
@@ -56,7 +57,7 @@ export async function finishRefresh(client: pg.ClientBase, end: RefreshEnd): Pro
 }
 
 const CLOSE = `
-  update snapflip.refreshes
+  update snapflip.refresh_runs
      set closed_at = clock_timestamp(), status = $2, tag = $3, summary = $4, durations = $5
    where id = $1 and closed_at is null
   returning dataset`
@@ -67,7 +68,7 @@ const ABANDON_BUILDS = `
    where refresh_id = $1 and outcome is null`
 
 const RETIRE_UNSEALED = `
-  update snapflip.versions
+  update snapflip.index_versions
      set state = 'retired', state_at = clock_timestamp()
    where refresh_id = $1 and state = 'building'
   returning tag`

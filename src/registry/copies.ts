@@ -11,7 +11,7 @@ export async function copies(
   const rows = await select<VersionRef>(
     db,
     `select tag, ordinal, digest, copies.manifest_sha256 as manifest
-       from snapflip.copies join snapflip.versions using (dataset, tag)
+       from snapflip.copies join snapflip.index_versions using (dataset, tag)
       where dataset = $1 and store = $2`,
     [dataset, url],
   )

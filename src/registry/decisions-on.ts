@@ -33,6 +33,6 @@ export async function decisionsOn(db: Db, dataset: string, tag: string, until: D
 
 const WAIVED = `
   select distinct waivers.tag
-    from snapflip.versions join snapflip.waivers on waivers.dataset = versions.dataset and waivers.digest = versions.digest and waivers.tag <> versions.tag
-   where versions.dataset = $1 and versions.tag = $2
+    from snapflip.index_versions join snapflip.waivers on waivers.dataset = index_versions.dataset and waivers.digest = index_versions.digest and waivers.tag <> index_versions.tag
+   where index_versions.dataset = $1 and index_versions.tag = $2
    limit $3`

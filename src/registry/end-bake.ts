@@ -29,6 +29,6 @@ export async function endBake(
 const KIND = { baked: 'bake.passed', failed: 'bake.failed', cutShort: 'bake.unwatched' } as const
 
 const END = `
-  update snapflip.flips
+  update snapflip.flip_intents
      set bake_outcome = $2, bake_ended_at = clock_timestamp()
    where id = $1`

@@ -66,7 +66,7 @@ export async function flipOf(db: Db, flipId: string): Promise<FlipRow | null> {
 const LAST_CUT_SHORT = `
     from (
       select distinct on (to_tag) to_tag as tag, bake_outcome, bake_until as until
-        from snapflip.flips
+        from snapflip.flip_intents
        where dataset = $1 and kind = 'flip' and outcome = 'confirmed'
        order by to_tag, epoch desc) as last
    where bake_outcome in ('failed', 'cutShort')`
@@ -87,7 +87,7 @@ export async function readFlips(db: Db, which: string, values: readonly unknown[
     `select id as "flipId", dataset, kind, from_tag as "from", to_tag as "to", epoch, epoch_break_glass as "breakGlass", refresh_id as "refreshId", reason,
             actor, intended_at as "intendedAt", outcome, settled_at as "settledAt", detail,
             bake_until as "bakeUntil", bake_outcome as "bakeOutcome"
-       from snapflip.flips ${which}`,
+       from snapflip.flip_intents ${which}`,
     values,
   )
   return rows.map((row) => ({ ...row, epoch: Number(row.epoch), breakGlass: Number(row.breakGlass) }))

@@ -12,14 +12,14 @@ export type KeptGateResult = GateResult & {
 export async function gateResults(db: Db, dataset: string, tag: string): Promise<KeptGateResult[]> {
   return select<KeptGateResult>(
     db,
-    `select gate_results.gate, index, verdict, summary, actual, limit_ as "limit", sample_keys as "sampleKeys", at,
+    `select gate_verdicts.gate, index, verdict, summary, actual, limit_ as "limit", sample_keys as "sampleKeys", at,
             refresh_id as "refreshId",
             case when waivers.id is not null then jsonb_build_object(
               'by', by, 'reason', reason,
               'until', to_char(until at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
             ) end as waived
-       from snapflip.gate_results left join snapflip.waivers on waivers.id = waiver
-      where gate_results.dataset = $1 and gate_results.tag = $2
+       from snapflip.gate_verdicts left join snapflip.waivers on waivers.id = waiver
+      where gate_verdicts.dataset = $1 and gate_verdicts.tag = $2
       order by position`,
     [dataset, tag],
   )

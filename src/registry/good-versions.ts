@@ -12,18 +12,18 @@ export async function goodVersions(
   const rows = await select<{ tag: string; evidence: unknown }>(
     db,
     `select tag, counts -> $2 as evidence
-       from snapflip.versions
+       from snapflip.index_versions
       where dataset = $1
         and counts -> $2 ->> 'build' <> 'unchanged'
         and (counts -> $2 ->> 'parentCount')::bigint > 0
         and counts -> $2 ->> 'notCompared' is null
         and exists (
-          select from snapflip.flips
-           where flips.dataset = versions.dataset and to_tag = tag and kind = 'flip' and outcome = 'confirmed'
+          select from snapflip.flip_intents
+           where flip_intents.dataset = index_versions.dataset and to_tag = tag and kind = 'flip' and outcome = 'confirmed'
         )
         and not exists (
           select from snapflip.quarantines
-           where quarantines.dataset = versions.dataset and quarantines.tag = versions.tag and lifted_at is null
+           where quarantines.dataset = index_versions.dataset and quarantines.tag = index_versions.tag and lifted_at is null
         )
       order by ordinal desc
       limit $3`,

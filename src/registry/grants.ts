@@ -77,12 +77,12 @@ $$;
 /** What a worker writes; `doctor` looks whether its login may. */
 export const WORKER_WRITES: Readonly<Record<string, readonly string[]>> = {
   'insert, update': [
-    'refreshes',
-    'versions',
+    'refresh_runs',
+    'index_versions',
     'builds',
-    'flips',
+    'flip_intents',
     'canaries',
-    'holds',
+    'dataset_holds',
     'quarantines',
     'alerts',
     'alert_deliveries',
@@ -92,7 +92,7 @@ export const WORKER_WRITES: Readonly<Record<string, readonly string[]>> = {
     'further_stores',
   ],
   'insert, update, delete': ['copies'],
-  'insert, delete': ['gate_results', 'watermarks'],
+  'insert, delete': ['gate_verdicts', 'watermarks'],
   insert: ['ruled_out_flips'],
   delete: ['changelog', 'events'],
 }
@@ -142,7 +142,7 @@ grant insert, update (epoch_registry, store, store_epoch, detached_at) on snapfl
 revoke insert on snapflip.definitions from snapflip_capture;
 grant insert, update on snapflip.further_stores to snapflip_capture;
 grant insert, delete on snapflip.copies to snapflip_capture;
-grant update (manifest_sha256, sealed_manifest_sha256, generation) on snapflip.versions to snapflip_capture;
+grant update (manifest_sha256, sealed_manifest_sha256, generation) on snapflip.index_versions to snapflip_capture;
 grant insert, update, delete on snapflip.captures to snapflip_capture;
 grant delete on snapflip.changelog to snapflip_capture;
 grant execute on function snapflip.record(text, text, text, text, jsonb), snapflip.authorize(text, text, text, jsonb),
@@ -156,22 +156,22 @@ const OPERATOR = `
 grant usage on schema snapflip to snapflip_operator;
 grant select on all tables in schema snapflip to snapflip_operator;
 revoke select on snapflip.tickets from snapflip_operator;
-grant insert, update on snapflip.flips, snapflip.pins, snapflip.holds, snapflip.quarantines, snapflip.alerts, snapflip.further_stores to snapflip_operator;
+grant insert, update on snapflip.flip_intents, snapflip.pins, snapflip.dataset_holds, snapflip.quarantines, snapflip.alerts, snapflip.further_stores to snapflip_operator;
 grant insert on snapflip.alert_deliveries to snapflip_operator;
 grant update (outcome, ended_at) on snapflip.canaries to snapflip_operator;
 grant delete on snapflip.copies to snapflip_operator;
-grant update (state, state_at, manifest_sha256, sealed_manifest_sha256, generation) on snapflip.versions to snapflip_operator;
+grant update (state, state_at, manifest_sha256, sealed_manifest_sha256, generation) on snapflip.index_versions to snapflip_operator;
 grant update (epoch_registry) on snapflip.datasets to snapflip_operator;
 grant execute on function snapflip.record(text, text, text, text, jsonb), snapflip.authorize(text, text, text, jsonb),
   snapflip.issue_ticket(text, text, jsonb), snapflip.waive(text, text, text, timestamptz, text),
   snapflip.decide_approval(text, text, text, text, text, text) to snapflip_operator;
 `
 
-/** The tables that docs/history.md documents. */
+/** The views that docs/history.md documents. */
 export const VIEWER_READS = ['refreshes', 'flips', 'gate_results', 'approvals', 'holds', 'versions'] as const
 
 const VIEWER = `
--- For reports and BI tools: the tables that docs/history.md documents, and nothing of the sources.
+-- For reports and BI tools: the views that docs/history.md documents, no table and nothing of the sources.
 grant usage on schema snapflip to snapflip_viewer;
 grant select on ${VIEWER_READS.map((name) => `snapflip.${name}`).join(', ')} to snapflip_viewer;
 `

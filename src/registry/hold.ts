@@ -35,7 +35,7 @@ export async function putHold(client: pg.ClientBase, dataset: string, wanted: Ho
       return false
     await liftHold(client, dataset, wanted.by, 'replaced by another hold')
   }
-  await client.query('insert into snapflip.holds (dataset, by, reason, since) values ($1, $2, $3, $4)', [
+  await client.query('insert into snapflip.dataset_holds (dataset, by, reason, since) values ($1, $2, $3, $4)', [
     dataset,
     wanted.by,
     wanted.reason,
@@ -57,6 +57,6 @@ export async function liftHold(
 }
 
 const LIFT = `
-  update snapflip.holds
+  update snapflip.dataset_holds
      set lifted_at = clock_timestamp(), lifted_by = $2, lifted_reason = $3
    where dataset = $1 and lifted_at is null`

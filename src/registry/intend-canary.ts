@@ -75,7 +75,7 @@ async function requireApproved(
 }
 
 const APPROVED = `
-  select from snapflip.approvals
+  select from snapflip.approval_requests
    where refresh_id = $1 and tag = $2 and digest = $3 and manifest_sha256 = $4
      and decision = 'approved' and used_by is null and expires_at > clock_timestamp()`
 

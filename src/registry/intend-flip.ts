@@ -108,7 +108,7 @@ export async function intendFlip(db: Db, intent: FlipIntent): Promise<IntendedFl
 }
 
 const INTEND = `
-  insert into snapflip.flips (id, dataset, kind, from_tag, to_tag, epoch, refresh_id, reason, actor, bake_until, detail)
+  insert into snapflip.flip_intents (id, dataset, kind, from_tag, to_tag, epoch, refresh_id, reason, actor, bake_until, detail)
   values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, session_user),
           clock_timestamp() + make_interval(secs => $10 / 1000.0),
           case when $11::text is not null then jsonb_build_object('runId', $11::text) end)
@@ -182,19 +182,19 @@ export async function requirePassed(
   if (hold !== null) throw onHold(dataset, hold)
   const { rows } = await client.query<{ results: number; failed: string[]; held: boolean; approved: boolean }>(
     `select count(*)::integer as results,
-            coalesce(array_agg(gate_results.gate order by position) filter (
+            coalesce(array_agg(gate_verdicts.gate order by position) filter (
               where verdict in ('hold', 'reject') and coalesce(until <= clock_timestamp(), true)
             ), '{}') as failed,
             coalesce(bool_and(verdict = 'hold') filter (
               where verdict in ('hold', 'reject') and coalesce(until <= clock_timestamp(), true)
             ), false) as held,
             exists (
-              select from snapflip.approvals
-               where approvals.dataset = $1 and approvals.tag = $2 and digest = $3 and manifest_sha256 = $4
+              select from snapflip.approval_requests
+               where approval_requests.dataset = $1 and approval_requests.tag = $2 and digest = $3 and manifest_sha256 = $4
                  and decision = 'approved' and (expires_at > clock_timestamp() or ($5 and used_by is not null))
             ) as approved
-       from snapflip.gate_results left join snapflip.waivers on waivers.id = waiver
-      where gate_results.dataset = $1 and gate_results.tag = $2`,
+       from snapflip.gate_verdicts left join snapflip.waivers on waivers.id = waiver
+      where gate_verdicts.dataset = $1 and gate_verdicts.tag = $2`,
     [dataset, tag, digest, again ? sealedManifestSha256 : manifestSha256, again],
   )
   const { results, failed, held, approved } = rows[0] ?? { results: 0, failed: [], held: false, approved: false }

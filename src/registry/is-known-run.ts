@@ -11,11 +11,11 @@ export async function isKnownRun(
   const [row] = await select<{ known: boolean }>(
     db,
     `select exists (
-       select from snapflip.refreshes join unnest($2::text[], $3::text[]) as run (workflow, id)
+       select from snapflip.refresh_runs join unnest($2::text[], $3::text[]) as run (workflow, id)
            on run.workflow = workflow_id and run.id = run_id
         where dataset = $1
      ) or exists (select from snapflip.tickets where dataset = $1 and used_by = any ($3))
-       or exists (select from snapflip.flips where dataset = $1 and kind = 'flip' and detail ->> 'runId' = any ($3)) as known`,
+       or exists (select from snapflip.flip_intents where dataset = $1 and kind = 'flip' and detail ->> 'runId' = any ($3)) as known`,
     [dataset, runs.map(({ workflowId }) => workflowId), runs.map(({ runId }) => runId)],
   )
   return row?.known ?? false

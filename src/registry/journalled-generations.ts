@@ -14,10 +14,10 @@ export async function journalledGenerations(
   const rows = await select<{ generation: string; state: GenerationState }>(
     db,
     `select builds.generation,
-            case when refreshes.closed_at is null then 'open'
+            case when refresh_runs.closed_at is null then 'open'
                  when builds.outcome = 'abandoned' then 'abandoned'
                  else 'ended' end as state
-       from snapflip.builds join snapflip.refreshes on refreshes.id = builds.refresh_id
+       from snapflip.builds join snapflip.refresh_runs on refresh_runs.id = builds.refresh_id
       where builds.dataset = $1 and builds.store = $2 and (builds.outcome = 'abandoned' or builds.generation = any ($3))`,
     [dataset, store, generations],
   )

@@ -10,14 +10,14 @@ import { VERSION_COLUMNS, type VersionRow } from './version.ts'
  */
 export const KEPT = `
   select distinct on (kept.dataset) kept.dataset, kept.tag
-    from snapflip.versions as kept join snapflip.refreshes as by
+    from snapflip.index_versions as kept join snapflip.refresh_runs as by
        on by.dataset = kept.dataset and by.tag = kept.tag and by.status = 'KEPT'
    where kept.state = 'sealed'
      and kept.parent is not distinct from (
-       select tag from snapflip.versions as active where active.dataset = kept.dataset and active.state = 'active'
+       select tag from snapflip.index_versions as active where active.dataset = kept.dataset and active.state = 'active'
      )
      and not exists (
-       select from snapflip.refreshes as later
+       select from snapflip.refresh_runs as later
         where later.dataset = kept.dataset and later.opened_at > by.opened_at
           and later.tag = kept.tag and later.status = 'FAILED'
      )
@@ -27,7 +27,7 @@ export const KEPT = `
 export async function keptCandidate(db: Db, dataset: string): Promise<VersionRow | null> {
   const rows = await select<VersionRow>(
     db,
-    `select ${VERSION_COLUMNS} from snapflip.versions where dataset = $1 and (dataset, tag) in (${KEPT})`,
+    `select ${VERSION_COLUMNS} from snapflip.index_versions where dataset = $1 and (dataset, tag) in (${KEPT})`,
     [dataset],
   )
   return rows[0] ?? null
@@ -48,7 +48,7 @@ export async function takeKept(
     await requireOpenRefresh(client, dataset, refreshId)
     const { rowCount } = await client.query(
       `select where $2 = (select tag from (${KEPT}) as kept where kept.dataset = $1)
-          and not exists (select from snapflip.versions as own where own.refresh_id = $3)`,
+          and not exists (select from snapflip.index_versions as own where own.refresh_id = $3)`,
       [dataset, tag, refreshId],
     )
     if (rowCount === 0) return false

@@ -13,17 +13,17 @@ export async function neededWatermarks(db: Db): Promise<string[]> {
   const rows = await select<{ id: string }>(
     db,
     `select w.id::text as id
-       from snapflip.versions v join snapflip.watermarks w on w.id = (v.watermark ->> 'id')::uuid
+       from snapflip.index_versions v join snapflip.watermarks w on w.id = (v.watermark ->> 'id')::uuid
             join snapflip.datasets d on d.name = v.dataset
       where d.detached_at is null
         and (v.state in ('active', 'retained', 'candidate') or (v.dataset, v.tag) in (${KEPT})
-             or v.refresh_id in (select id from snapflip.refreshes where closed_at is null))
+             or v.refresh_id in (select id from snapflip.refresh_runs where closed_at is null))
      union
      select id::text from snapflip.watermarks
       where at >= (
-        select min(opened_at) from snapflip.refreshes
+        select min(opened_at) from snapflip.refresh_runs
          where closed_at is null
-           and not exists (select from snapflip.versions where refresh_id = refreshes.id and sealed_at is not null)
+           and not exists (select from snapflip.index_versions where refresh_id = refresh_runs.id and sealed_at is not null)
       )`,
   )
   return rows.map((row) => row.id)

@@ -29,7 +29,7 @@ export async function openRefreshOf(db: Db, dataset: string): Promise<OpenRefres
     db,
     `select id as "refreshId", dataset, workflow_id as "workflowId", run_id as "runId", reason,
             requested_by as "requestedBy", requested_via as "requestedVia", "full", ${RAN_UNDER}, opened_at as "openedAt"
-       from snapflip.refreshes
+       from snapflip.refresh_runs
       where dataset = $1 and closed_at is null`,
     [dataset],
   )

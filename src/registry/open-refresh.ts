@@ -83,11 +83,11 @@ export async function openRefresh(db: Db, refresh: RefreshToOpen): Promise<void>
 
 /** The unique index refreshes_one_open refuses a second open refresh even without the lock of the dataset's row. */
 const OPEN = `
-  insert into snapflip.refreshes (id, dataset, workflow_id, run_id, reason, requested_by, "full", policy_number, policy_digest, snapflip_version, requested_via)
+  insert into snapflip.refresh_runs (id, dataset, workflow_id, run_id, reason, requested_by, "full", policy_number, policy_digest, snapflip_version, requested_via)
   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
 
 async function isKnown(client: pg.ClientBase, refreshId: string): Promise<boolean> {
-  const { rowCount } = await client.query('select from snapflip.refreshes where id = $1', [refreshId])
+  const { rowCount } = await client.query('select from snapflip.refresh_runs where id = $1', [refreshId])
   return rowCount === 1
 }
 

@@ -26,7 +26,7 @@ export async function activePin(db: Db, dataset: string): Promise<Pin | null> {
 
 const ACTIVE = `
   select tag, ordinal, digest, manifest_sha256 as manifest, until, by, reason
-    from snapflip.pins join snapflip.versions using (dataset, tag)
+    from snapflip.pins join snapflip.index_versions using (dataset, tag)
    where dataset = $1 and lifted_at is null and until > clock_timestamp() and state in ('active', 'retained')`
 
 /**

@@ -16,14 +16,14 @@ export async function promoteStore(
 const LEAVE_COPIES = `
   insert into snapflip.copies (dataset, store, tag, manifest_sha256, generation)
   select dataset, $2, tag, manifest_sha256, generation
-    from snapflip.versions
+    from snapflip.index_versions
    where dataset = $1 and manifest_sha256 is not null and generation is not null
      and state not in ('building', 'retired', 'swept')
   on conflict do nothing`
 
 const TAKE_COPIES = `
-  update snapflip.versions
+  update snapflip.index_versions
      set manifest_sha256 = copies.manifest_sha256, generation = copies.generation,
-         sealed_manifest_sha256 = coalesce(sealed_manifest_sha256, versions.manifest_sha256)
+         sealed_manifest_sha256 = coalesce(sealed_manifest_sha256, index_versions.manifest_sha256)
     from snapflip.copies
-   where copies.dataset = $1 and copies.store = $2 and versions.dataset = $1 and versions.tag = copies.tag`
+   where copies.dataset = $1 and copies.store = $2 and index_versions.dataset = $1 and index_versions.tag = copies.tag`

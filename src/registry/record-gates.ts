@@ -40,7 +40,7 @@ export async function recordGates(
     await requireSealedWith(client, dataset, judged)
     const before = (await gateResults(client, dataset, tag)).filter((result) => result.refreshId === refreshId)
     if (stateAfter(before) !== null) return before
-    await client.query('delete from snapflip.gate_results where dataset = $1 and tag = $2', [dataset, tag])
+    await client.query('delete from snapflip.gate_verdicts where dataset = $1 and tag = $2', [dataset, tag])
     await keepResults(client, { refreshId, dataset, tag }, results)
     const kept = await gateResults(client, dataset, tag)
     const { verdict, why } = judgementOf(kept)
@@ -88,16 +88,16 @@ export async function keepResults(
 
 /** A waiver is for what the version holds: whichever tag it has. */
 const INSERT = `
-  insert into snapflip.gate_results
+  insert into snapflip.gate_verdicts
     (refresh_id, dataset, tag, position, gate, index, verdict, summary, actual, limit_, sample_keys, waiver)
   select $1, $2, $3,
-         position + (select coalesce(max(position), 0) from snapflip.gate_results where dataset = $2 and tag = $3),
+         position + (select coalesce(max(position), 0) from snapflip.gate_verdicts where dataset = $2 and tag = $3),
          result ->> 'gate', result ->> 'index', result ->> 'verdict', result ->> 'summary',
          result -> 'actual', result -> 'limit', array(select jsonb_array_elements_text(result -> 'sampleKeys')),
          case when result ->> 'verdict' in ('hold', 'reject') then (
            select waivers.id
-             from snapflip.waivers join snapflip.versions using (dataset, digest)
-            where waivers.dataset = $2 and versions.tag = $3 and gate = result ->> 'gate' and until > clock_timestamp()
+             from snapflip.waivers join snapflip.index_versions using (dataset, digest)
+            where waivers.dataset = $2 and index_versions.tag = $3 and gate = result ->> 'gate' and until > clock_timestamp()
             order by until desc, id desc
             limit 1
          ) end

@@ -7,7 +7,7 @@ export async function refreshedSince(
 ): Promise<string | null> {
   const rows = await select<{ id: string }>(
     db,
-    `select id from snapflip.refreshes
+    `select id from snapflip.refresh_runs
       where dataset = $1 and opened_at >= clock_timestamp() - make_interval(secs => $2::double precision / 1000)
         and status in ('FLIPPED', 'NOTHING_NEW', 'HELD', 'REJECTED', 'KEPT')
       order by opened_at desc limit 1`,

@@ -24,7 +24,7 @@ export async function readRefreshes(db: Db, which: string, values: readonly unkn
     `select id as "refreshId", dataset, workflow_id as "workflowId", run_id as "runId", reason,
             requested_by as "requestedBy", requested_via as "requestedVia", "full", ${RAN_UNDER}, opened_at as "openedAt", closed_at as "closedAt", status, tag, summary,
             durations as "durationsMs"
-       from snapflip.refreshes ${which}`,
+       from snapflip.refresh_runs ${which}`,
     values,
   )
 }

@@ -32,4 +32,4 @@ const LIFT = `
    where dataset = $1 and tag = $2 and lifted_at is null`
 
 const WAS_ACTIVE = `
-  select from snapflip.flips where dataset = $1 and to_tag = $2 and outcome = 'confirmed' limit 1`
+  select from snapflip.flip_intents where dataset = $1 and to_tag = $2 and outcome = 'confirmed' limit 1`

@@ -33,32 +33,32 @@ export async function reopenWaived(
 /** Of result: the waiver that lasts longest, if one is in force. */
 const IN_FORCE = `
   select waivers.id from snapflip.waivers
-   where waivers.dataset = versions.dataset and waivers.digest = versions.digest and waivers.gate = result.gate
+   where waivers.dataset = index_versions.dataset and waivers.digest = index_versions.digest and waivers.gate = result.gate
      and until > clock_timestamp()
    order by until desc, id desc
    limit 1`
 
 const WAIVED = `
   select tag
-    from snapflip.versions
+    from snapflip.index_versions
    where dataset = $1 and parent is not distinct from $2 and state in ('held', 'rejected')
-     and not exists (select from snapflip.versions as own where own.refresh_id = $3)
+     and not exists (select from snapflip.index_versions as own where own.refresh_id = $3)
      and state_at > (select max(applied_at) from snapflip.definitions where definitions.dataset = $1)
      and not exists (
-       select from snapflip.approvals as asked
-        where asked.dataset = $1 and asked.tag = versions.tag and decision in ('rejected', 'expired')
+       select from snapflip.approval_requests as asked
+        where asked.dataset = $1 and asked.tag = index_versions.tag and decision in ('rejected', 'expired')
      )
      and (
        select bool_and(exists (${IN_FORCE}))
-         from snapflip.gate_results as result
-        where result.dataset = versions.dataset and result.tag = versions.tag and verdict in ('hold', 'reject')
+         from snapflip.gate_verdicts as result
+        where result.dataset = index_versions.dataset and result.tag = index_versions.tag and verdict in ('hold', 'reject')
      )
    order by ordinal desc
    limit 1`
 
 const CONSUME = `
-  update snapflip.gate_results as result
+  update snapflip.gate_verdicts as result
      set waiver = (${IN_FORCE})
-    from snapflip.versions
-   where versions.dataset = $1 and versions.tag = $2 and result.dataset = $1 and result.tag = $2
+    from snapflip.index_versions
+   where index_versions.dataset = $1 and index_versions.tag = $2 and result.dataset = $1 and result.tag = $2
      and verdict in ('hold', 'reject')`

@@ -13,7 +13,7 @@ export async function requireOpenRefresh(
   refreshId: string | null,
 ): Promise<void> {
   const { rows } = await client.query<{ status: string | null }>(
-    'select status from snapflip.refreshes where id = $1 and dataset = $2',
+    'select status from snapflip.refresh_runs where id = $1 and dataset = $2',
     [refreshId, dataset],
   )
   const row = rows[0]

@@ -28,6 +28,6 @@ export async function restoreVersion(
 
 /** Only of the same content. */
 const RESTORE = `
-  update snapflip.versions
+  update snapflip.index_versions
      set manifest_sha256 = $4, generation = $5, sealed_manifest_sha256 = coalesce(sealed_manifest_sha256, manifest_sha256)
    where dataset = $1 and tag = $2 and digest = $3 and manifest_sha256 <> $4`

@@ -18,7 +18,7 @@ export async function retirable(
     `with ranked as (
        select tag, ordinal, state, state_at,
               row_number() over (partition by state in ('active', 'retained') order by ordinal desc) as place
-         from snapflip.versions
+         from snapflip.index_versions
         where dataset = $1 and state in ('sealed', 'held', 'rejected', 'active', 'retained', 'quarantined')
      )
      select tag
@@ -37,27 +37,27 @@ export async function retirable(
 export const NEEDED = `
   select tag from (${KEPT}) as kept where dataset = $1
   union all
-  select builds.parent from snapflip.builds join snapflip.refreshes on refreshes.id = builds.refresh_id
-   where builds.dataset = $1 and builds.parent is not null and refreshes.closed_at is null
+  select builds.parent from snapflip.builds join snapflip.refresh_runs on refresh_runs.id = builds.refresh_id
+   where builds.dataset = $1 and builds.parent is not null and refresh_runs.closed_at is null
   union all
-  select versions.tag from snapflip.versions join snapflip.refreshes on refreshes.id = versions.refresh_id
-   where versions.dataset = $1 and refreshes.closed_at is null
+  select index_versions.tag from snapflip.index_versions join snapflip.refresh_runs on refresh_runs.id = index_versions.refresh_id
+   where index_versions.dataset = $1 and refresh_runs.closed_at is null
   union all
-  select unnest(array_remove(array[from_tag, to_tag], null)) from snapflip.flips where dataset = $1 and outcome is null
+  select unnest(array_remove(array[from_tag, to_tag], null)) from snapflip.flip_intents where dataset = $1 and outcome is null
   union all
   select tag from snapflip.pins where dataset = $1 and lifted_at is null and until > clock_timestamp()
   union all
-  (select left_behind.tag from snapflip.versions as left_behind
+  (select left_behind.tag from snapflip.index_versions as left_behind
     where left_behind.dataset = $1 and left_behind.state = 'retained'
       and left_behind.tag = (
-        select from_tag from snapflip.flips where dataset = $1 and outcome = 'confirmed' order by epoch desc, epoch_break_glass desc limit 1
+        select from_tag from snapflip.flip_intents where dataset = $1 and outcome = 'confirmed' order by epoch desc, epoch_break_glass desc limit 1
       ))
   union all
-  (select target.tag from snapflip.versions as target join snapflip.versions as active
+  (select target.tag from snapflip.index_versions as target join snapflip.index_versions as active
        on active.dataset = target.dataset and active.state = 'active' and target.ordinal < active.ordinal
     where target.dataset = $1 and target.state = 'retained' order by target.ordinal desc limit 1)
   union all
-  (select target.tag from snapflip.versions as target join snapflip.versions as active
+  (select target.tag from snapflip.index_versions as target join snapflip.index_versions as active
        on active.dataset = target.dataset and active.state = 'active' and target.ordinal < active.ordinal
     where target.dataset = $1 and target.state = 'retained'
       and target.tag not in (${CUT_SHORT})

@@ -74,7 +74,7 @@ export async function sealVersion(db: Db, seal: Seal): Promise<void> {
 }
 
 const SEAL = `
-  update snapflip.versions
+  update snapflip.index_versions
      set state = 'sealed', state_at = clock_timestamp(), sealed_at = clock_timestamp(),
          digest = $3, manifest_sha256 = $4, sealed_manifest_sha256 = null, watermark = $5, parent = $6, counts = $7, generation = $8
    where dataset = $1 and tag = $2`
@@ -88,9 +88,9 @@ const END_BUILDS = `
 /** A paused attempt that had found no manifest may wake when the one that it means to replace was written and judged after all. */
 async function isUntouched(client: pg.ClientBase, dataset: string, tag: string): Promise<boolean> {
   const { rowCount } = await client.query(
-    `select from snapflip.gate_results where dataset = $1 and tag = $2
+    `select from snapflip.gate_verdicts where dataset = $1 and tag = $2
      union all
-     select from snapflip.flips where dataset = $1 and to_tag = $2
+     select from snapflip.flip_intents where dataset = $1 and to_tag = $2
       limit 1`,
     [dataset, tag],
   )

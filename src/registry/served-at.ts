@@ -106,7 +106,7 @@ async function needlessBy(db: Db, { dataset, tag }: VersionRow): Promise<number 
     db,
     `select definitions.number, coalesce(definitions.body #>> '{approval,when}', 'never') as when
        from (
-         select intended_at, detail from snapflip.flips
+         select intended_at, detail from snapflip.flip_intents
           where dataset = $1 and to_tag = $2 and kind = 'flip' and outcome = 'confirmed' order by epoch limit 1
        ) as first
        join snapflip.definitions on definitions.dataset = $1 and applied_at <= intended_at

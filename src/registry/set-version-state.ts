@@ -56,13 +56,13 @@ export async function followState(
 ): Promise<void> {
   if (from === to) return
   await client.query(
-    `update snapflip.versions set state = $3, state_at = clock_timestamp() where dataset = $1 and tag = $2`,
+    `update snapflip.index_versions set state = $3, state_at = clock_timestamp() where dataset = $1 and tag = $2`,
     [dataset, tag, to],
   )
   await record(client, { dataset, actor: null, kind: `version.${to}`, version: tag, detail: { from, why } })
 }
 
 const CHANGE = `
-  update snapflip.versions
+  update snapflip.index_versions
      set state = $3, state_at = clock_timestamp()
    where dataset = $1 and tag = $2`

@@ -76,7 +76,7 @@ export async function settleFlip(db: Db, settlement: FlipSettlement): Promise<vo
 }
 
 const SETTLE = `
-  update snapflip.flips
+  update snapflip.flip_intents
      set outcome = $2, settled_at = coalesce($4, clock_timestamp()), detail = coalesce(detail, '{}') || $3
    where id = $1`
 
@@ -85,12 +85,12 @@ const SETTLE = `
  * then is no bake.
  */
 const CUT_SHORT = `
-  update snapflip.flips
+  update snapflip.flip_intents
      set bake_outcome = 'cutShort', bake_ended_at = clock_timestamp()
    where dataset = $1 and bake_until is not null and bake_outcome is null
      and exists (
-       select from snapflip.flips as later
-        where later.dataset = $1 and (later.epoch, later.epoch_break_glass) > (flips.epoch, flips.epoch_break_glass)
+       select from snapflip.flip_intents as later
+        where later.dataset = $1 and (later.epoch, later.epoch_break_glass) > (flip_intents.epoch, flip_intents.epoch_break_glass)
           and (later.outcome = 'confirmed' or later.id = $2)
      )`
 
@@ -112,7 +112,7 @@ function quarantinedBy(flip: FlipRow, { quarantine = [] }: FlipSettlement): stri
 export async function wasOvertaken(db: Db, flip: Pick<FlipRow, 'dataset' | 'epoch' | 'breakGlass'>): Promise<boolean> {
   const rows = await select(
     db,
-    `select from snapflip.flips where dataset = $1 and (epoch, epoch_break_glass) > ($2, $3) and outcome = 'confirmed' limit 1`,
+    `select from snapflip.flip_intents where dataset = $1 and (epoch, epoch_break_glass) > ($2, $3) and outcome = 'confirmed' limit 1`,
     [flip.dataset, flip.epoch, flip.breakGlass],
   )
   return rows.length > 0
@@ -145,9 +145,9 @@ async function moveVersions(
 const LEFT = `
   select tag, exists (
            select from snapflip.quarantines
-            where quarantines.dataset = versions.dataset and quarantines.tag = versions.tag and lifted_at is null
+            where quarantines.dataset = index_versions.dataset and quarantines.tag = index_versions.tag and lifted_at is null
          ) as lost
-    from snapflip.versions
+    from snapflip.index_versions
    where dataset = $1 and state = 'active' and tag <> $2`
 
 function settledOtherwise(flipId: string, outcome: FlipResult, found: string): SnapflipError {

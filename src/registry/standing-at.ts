@@ -46,7 +46,7 @@ export async function canaryAt(db: Db, dataset: string, at: Date): Promise<Stand
         order by seq desc limit 1
      ) as last
      where not exists (
-       select from snapflip.flips
+       select from snapflip.flip_intents
         where dataset = $1 and outcome = 'confirmed' and settled_at > last.since and settled_at <= $2
      )`,
     [dataset, at],
@@ -89,7 +89,7 @@ export async function pinAt(db: Db, dataset: string, at: Date): Promise<Standing
     `select tag, by, reason, since, until from snapflip.pins
       where dataset = $1 and since <= $2 and until > $2 and coalesce(lifted_at, 'infinity') > $2
         and not exists (
-          select from snapflip.flips
+          select from snapflip.flip_intents
            where dataset = $1 and kind = 'rollback' and from_tag = pins.tag and outcome = 'confirmed'
              and settled_at > pins.since and settled_at <= $2
         )

@@ -24,22 +24,22 @@ export async function standingRefusal(
 ): Promise<Refusal | null> {
   const rows = await select<Refusal>(
     db,
-    `select versions.tag, case state when 'held' then 'HELD' else 'REJECTED' end as status,
+    `select index_versions.tag, case state when 'held' then 'HELD' else 'REJECTED' end as status,
             coalesce(summary, 'see its evidence') as summary, digest, watermark,
             (select coalesce(jsonb_object_agg(key, value ->> 'shape'), '{}') from jsonb_each(counts)) as shapes
-       from snapflip.versions left join snapflip.refreshes on refreshes.id = refresh_id
-      where versions.dataset = $1 and parent is not distinct from $2 and state in ('held', 'rejected')
+       from snapflip.index_versions left join snapflip.refresh_runs on refresh_runs.id = refresh_id
+      where index_versions.dataset = $1 and parent is not distinct from $2 and state in ('held', 'rejected')
         and watermark is not null
         and state_at > (select max(applied_at) from snapflip.definitions where definitions.dataset = $1)
         and not exists (select from snapflip.waivers where waivers.dataset = $1 and since > state_at)
         and not exists (
-          select from snapflip.gate_results as result
-           where result.dataset = $1 and result.tag = versions.tag and verdict in ('hold', 'reject')
+          select from snapflip.gate_verdicts as result
+           where result.dataset = $1 and result.tag = index_versions.tag and verdict in ('hold', 'reject')
              and (gate = 'integrity' or actual ? 'broken')
         )
         and not exists (
-          select from snapflip.approvals
-           where approvals.dataset = $1 and approvals.tag = versions.tag and decision = 'expired'
+          select from snapflip.approval_requests
+           where approval_requests.dataset = $1 and approval_requests.tag = index_versions.tag and decision = 'expired'
         )
       order by ordinal desc
       limit 1`,

@@ -31,13 +31,13 @@ export async function standings(db: Db, datasets: readonly string[]): Promise<St
     db,
     `select d.name as dataset, v.tag, v.sealed_at as "sealedAt", v.watermark ->> 'snapshot' as snapshot,
             (v.watermark ->> 'at')::timestamptz as at, v.watermark ->> 'system' = snapflip.system() as "isHere",
-            exists (select from snapflip.holds h where h.dataset = d.name and h.lifted_at is null) as "onHold",
+            exists (select from snapflip.dataset_holds h where h.dataset = d.name and h.lifted_at is null) as "onHold",
             r.opened_at as "openedAt",
-            (select count(*)::integer from snapflip.flips f where f.dataset = d.name and f.outcome is null) as "openFlips",
+            (select count(*)::integer from snapflip.flip_intents f where f.dataset = d.name and f.outcome is null) as "openFlips",
             clock_timestamp() as now
        from snapflip.datasets d
-            left join snapflip.versions v on v.dataset = d.name and v.state = 'active'
-            left join snapflip.refreshes r on r.dataset = d.name and r.closed_at is null
+            left join snapflip.index_versions v on v.dataset = d.name and v.state = 'active'
+            left join snapflip.refresh_runs r on r.dataset = d.name and r.closed_at is null
       where d.name = any ($1) and d.detached_at is null`,
     [datasets],
   )

@@ -70,7 +70,7 @@ export async function status(db: Db, datasets: readonly string[]): Promise<Datas
 async function countByState(db: Db, dataset: string): Promise<Partial<Record<VersionState, number>>> {
   const rows = await select<{ state: VersionState; count: number }>(
     db,
-    'select state, count(*)::integer as count from snapflip.versions where dataset = $1 group by state',
+    'select state, count(*)::integer as count from snapflip.index_versions where dataset = $1 group by state',
     [dataset],
   )
   return Object.fromEntries(rows.map(({ state, count }) => [state, count]))

@@ -7,7 +7,7 @@ export async function takeOver(
   client: pg.ClientBase,
   { dataset, tag, refreshId, from }: { dataset: string; tag: string; refreshId: string; from: VersionState },
 ): Promise<void> {
-  await client.query('update snapflip.versions set refresh_id = $3 where dataset = $1 and tag = $2', [
+  await client.query('update snapflip.index_versions set refresh_id = $3 where dataset = $1 and tag = $2', [
     dataset,
     tag,
     refreshId,

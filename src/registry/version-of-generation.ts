@@ -5,7 +5,7 @@ export async function versionOfGeneration(db: Db, generation: string): Promise<s
   const [row] = await select<{ tag: string }>(
     db,
     `select tag
-       from snapflip.builds join snapflip.versions using (refresh_id)
+       from snapflip.builds join snapflip.index_versions using (refresh_id)
       where builds.generation = $1
       limit 1`,
     [generation],

@@ -33,7 +33,7 @@ export const VERSION_COLUMNS = `
 export async function version(db: Db, dataset: string, tag: string): Promise<VersionRow> {
   const rows = await select<VersionRow>(
     db,
-    `select ${VERSION_COLUMNS} from snapflip.versions where dataset = $1 and tag = $2`,
+    `select ${VERSION_COLUMNS} from snapflip.index_versions where dataset = $1 and tag = $2`,
     [dataset, tag],
   )
   const row = rows[0]

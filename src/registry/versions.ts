@@ -13,7 +13,7 @@ export async function versions(
 ): Promise<VersionRow[]> {
   return select<VersionRow>(
     db,
-    `select ${VERSION_COLUMNS} from snapflip.versions
+    `select ${VERSION_COLUMNS} from snapflip.index_versions
       where dataset = $1 and ($2::text[] is null or state = any ($2)) and ($3::text[] is null or tag = any ($3))
       order by ordinal desc`,
     [dataset, only.states ?? null, only.tags ?? null],
@@ -22,8 +22,10 @@ export async function versions(
 
 /** The one version of a refresh, once it was allocated. */
 export async function versionOfRefresh(db: Db, refreshId: string): Promise<VersionRow | null> {
-  const rows = await select<VersionRow>(db, `select ${VERSION_COLUMNS} from snapflip.versions where refresh_id = $1`, [
-    refreshId,
-  ])
+  const rows = await select<VersionRow>(
+    db,
+    `select ${VERSION_COLUMNS} from snapflip.index_versions where refresh_id = $1`,
+    [refreshId],
+  )
   return rows[0] ?? null
 }

@@ -65,7 +65,7 @@ test('a refresh waits for a yes, and status says so', async () => {
   await become('ana')
   refresh = project.start(['refresh', project.dataset, '--reason', 'new catalogue', '--json'])
   tag = await waitUntil('the request for an approval', async () => {
-    const { rows } = await project.database.pool.query<{ tag: string }>('select tag from snapflip.approvals')
+    const { rows } = await project.database.pool.query<{ tag: string }>('select tag from snapflip.approval_requests')
     return rows[0]?.tag
   })
   expect((await as('cy', 'status', project.dataset)).stdout).toMatch(new RegExp(`approval.*${tag}.*${login.ana}`))

@@ -50,7 +50,7 @@ async function withWorker(
 async function state(): Promise<unknown> {
   const { rows } = await project.database.pool.query(
     `select (select count(*) from snapflip.datasets) as datasets, (select count(*) from snapflip.definitions) as definitions,
-            (select count(*) from snapflip.history) as history, (select count(*) from snapflip.refreshes) as refreshes,
+            (select count(*) from snapflip.history) as history, (select count(*) from snapflip.refresh_runs) as refreshes,
             (select count(*) from pg_trigger where tgrelid = 'products'::regclass) as triggers,
             (select count(*) from snapflip.captures) as captures`,
   )

@@ -48,7 +48,7 @@ test('doctor and status say that the store lost what the registry confirmed, and
 
 test('they say that the registry does not know what readers are on', async () => {
   // As a backup from before the refresh gives it.
-  await project.database.pool.query(`delete from snapflip.flips where to_tag = '${tag}'`)
+  await project.database.pool.query(`delete from snapflip.flip_intents where to_tag = '${tag}'`)
   const expected = new RegExp(`readers of ${project.dataset} are at ${tag} .*takes it over from the store`)
   expect(await project.run(['doctor'])).toMatchObject({ code: 7, stdout: expect.stringMatching(expected) })
   expect(await project.run(['status'])).toMatchObject({ code: 7, stdout: expect.stringMatching(expected) })

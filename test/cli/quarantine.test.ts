@@ -28,7 +28,7 @@ afterAll(async () => {
 
 const state = async (tag: string) =>
   (
-    await project.database.pool.query('select state from snapflip.versions where dataset = $1 and tag = $2', [
+    await project.database.pool.query('select state from snapflip.index_versions where dataset = $1 and tag = $2', [
       project.dataset,
       tag,
     ])

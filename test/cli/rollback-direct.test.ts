@@ -130,7 +130,7 @@ it('a rollback from the command line bakes where that is declared, and says wher
   const request = { dataset, reason: 'prices are off' }
   const { json } = await rollbackDirect(await session(world), { ...request, to: tags[2] as string })
   expect(json).toMatchObject({ status: 'ROLLED_BACK', watched: true })
-  const { rows } = await pool.query<{ id: string }>("select id from snapflip.flips where kind = 'rollback'")
+  const { rows } = await pool.query<{ id: string }>("select id from snapflip.flip_intents where kind = 'rollback'")
   const bake = client.workflow.getHandle(WORKFLOW_ID.bake(dataset, rows[0]?.id ?? ''))
   expect((await bake.describe()).status.name).toBe('RUNNING')
 

@@ -113,7 +113,7 @@ test('a scheduled run refreshes; on hold, or beside another, it is skipped, and 
   await project.run(['schedule', project.dataset, '--trigger'])
   const first = await ended(1)
   expect(first).toMatchObject({ status: 'FLIPPED' })
-  const refreshes = await project.database.pool.query('select reason, requested_by from snapflip.refreshes')
+  const refreshes = await project.database.pool.query('select reason, requested_by from snapflip.refresh_runs')
   // Whoever triggered it.
   const login = decodeURIComponent(new URL(project.database.url).username)
   expect(refreshes.rows).toEqual([{ reason: `scheduled (${first.workflowId})`, requested_by: login }])

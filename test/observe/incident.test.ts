@@ -18,7 +18,7 @@ test('an incident holds the times from what detected it to the last reader, with
     await applyShop(pool)
     const first = await flipped(pool, null)
     const bad = await flipped(pool, first)
-    const { rows } = await pool.query<{ id: string }>('select id from snapflip.flips where to_tag = $1', [bad])
+    const { rows } = await pool.query<{ id: string }>('select id from snapflip.flip_intents where to_tag = $1', [bad])
     const flipId = rows[0]?.id as string
     const report = { watchId: flipId, side: 'active', tag: bad, reads: 3, misses: 0, errors: 1, bad: 0 } as const
     const latencyMs = Array.from({ length: LATENCY_BOUNDS_MS.length + 1 }, () => 0)
@@ -102,7 +102,7 @@ test('an incident holds the times from what detected it to the last reader, with
     // Of more than fit, the newest are kept.
     expect(byRollback).toMatchObject({ cut: [], missing: [] })
     await pool.query(
-      `insert into snapflip.refreshes (id, dataset, workflow_id, run_id, requested_by, "full", opened_at, closed_at, status, summary, durations)
+      `insert into snapflip.refresh_runs (id, dataset, workflow_id, run_id, requested_by, "full", opened_at, closed_at, status, summary, durations)
        select gen_random_uuid(), $1, 'w', 'r', 'ana', false, '2020-01-01'::timestamptz + n * interval '1 minute',
               '2020-01-01'::timestamptz + n * interval '1 minute', 'FAILED', n::text, '{}'
          from generate_series(1, 1000) n`,

@@ -107,9 +107,9 @@ it('the gauges say how far the source is ahead, what delays it, what is on hold 
   expect(bytes).toBeGreaterThan(1000)
   expect(sampleOf(first, 'snapflip_store_bytes', { dataset, store: 'archive' })).toBeGreaterThan(1000)
   await world.pool.query(
-    `insert into snapflip.gate_results (refresh_id, dataset, tag, position, gate, index, verdict, summary, actual, limit_, sample_keys)
+    `insert into snapflip.gate_verdicts (refresh_id, dataset, tag, position, gate, index, verdict, summary, actual, limit_, sample_keys)
      select refresh_id, dataset, tag, 99, 'drift', 'other', 'warn', '', '{"compared": 10, "different": 3}', '{}', '{}'
-       from snapflip.gate_results where dataset = $1 limit 1`,
+       from snapflip.gate_verdicts where dataset = $1 limit 1`,
     [dataset],
   )
   const drifted = await scrape()
@@ -120,7 +120,7 @@ it('the gauges say how far the source is ahead, what delays it, what is on hold 
   await world.pool.query('update items set price = price + 1 where id between 10 and 14')
   await world.hold()
   await world.pool.query(
-    `insert into snapflip.refreshes (id, dataset, workflow_id, run_id, requested_by, "full", opened_at)
+    `insert into snapflip.refresh_runs (id, dataset, workflow_id, run_id, requested_by, "full", opened_at)
      values (gen_random_uuid(), $1, 'w', 'r', 'test', false, now() - interval '1 hour')`,
     [dataset],
   )
@@ -139,7 +139,7 @@ it('the gauges say how far the source is ahead, what delays it, what is on hold 
 
   // What two versions share is counted once.
   const former = await world.pointer()
-  await world.pool.query('delete from snapflip.refreshes where closed_at is null')
+  await world.pool.query('delete from snapflip.refresh_runs where closed_at is null')
   await world.resume()
   await world.refresh()
   const read = await store.pointer.read()
@@ -156,7 +156,7 @@ it('the gauges say how far the source is ahead, what delays it, what is on hold 
   await store.pointer.swap((await store.pointer.read())?.token ?? null, former)
   expect(await at(await scrape())).toMatchObject({ changes: 0, seconds: 0 })
   await world.pool.query(
-    `update snapflip.versions set watermark = jsonb_set(watermark, '{system}', '"elsewhere"') where state = 'active'`,
+    `update snapflip.index_versions set watermark = jsonb_set(watermark, '{system}', '"elsewhere"') where state = 'active'`,
   )
   expect(await at(await scrape())).toMatchObject({ changes: undefined, seconds: undefined, delaying: undefined })
 })
@@ -168,7 +168,7 @@ it('what does not answer delays no scrape and leaves out its own gauges alone', 
   const { dataset } = world
   const blocking = await world.pool.connect()
   onTestFinished(() => blocking.release(true))
-  await blocking.query('begin; lock table snapflip.holds in access exclusive mode')
+  await blocking.query('begin; lock table snapflip.dataset_holds in access exclusive mode')
   const { scrape } = measurementsOf(world, { times: { partMs: 200 } })
   const text = await scrape()
   expect(sampleOf(text, 'snapflip_scrape_errors_total', { part: 'registry' })).toBe(1)

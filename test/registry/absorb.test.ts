@@ -61,7 +61,7 @@ test('two rollbacks that were made without the registry become flips, quarantine
   const second = broken(before, before.previous, new Date(Date.now() + 60_000).toISOString())
   const ref1 = (
     await database.pool.query(
-      'select tag, ordinal, digest, manifest_sha256 as manifest from snapflip.versions where tag = $1',
+      'select tag, ordinal, digest, manifest_sha256 as manifest from snapflip.index_versions where tag = $1',
       [v1],
     )
   ).rows[0] as Pointer['active']
@@ -114,8 +114,10 @@ test('nothing is taken over while a flip is open, nor from a store that lacks th
   } as const
   await intendFlip(database.pool, open)
   expect(await take(behind)).toEqual({ outcome: 'openFlip' })
-  await database.pool.query("update snapflip.flips set outcome = 'refused', settled_at = now() where id = $1", [flipId])
-  await database.pool.query("update snapflip.refreshes set closed_at = now(), status = 'FAILED'")
+  await database.pool.query("update snapflip.flip_intents set outcome = 'refused', settled_at = now() where id = $1", [
+    flipId,
+  ])
+  await database.pool.query("update snapflip.refresh_runs set closed_at = now(), status = 'FAILED'")
   await flipped(database.pool, v3)
   expect(await take(behind)).toEqual({ outcome: 'behind' })
   expect(await activeHold(database.pool, DATASET)).toBeNull()

@@ -123,7 +123,7 @@ describe('an approval', () => {
     expect(await last('flip.intended')).toMatchObject({ detail: { flipId, approvalId: row?.approvalId } })
     await expect(flip(asked)).rejects.toMatchObject({ code: 'PREFLIP_REFUSED' })
     await expect(said(as.bo)).rejects.toMatchObject({ code: 'APPROVAL_REFUSED', details: { why: 'used' } })
-    await pool.query('delete from snapflip.flips where id = $1', [flipId]).catch(() => undefined)
+    await pool.query('delete from snapflip.flip_intents where id = $1', [flipId]).catch(() => undefined)
     await verifyHistory(pool)
   })
 
@@ -177,7 +177,7 @@ describe('an approval', () => {
     await close(pool, asked.refreshId)
     asked = await waiting()
     await said(as.bo)
-    await pool.query(`update snapflip.approvals set expires_at = clock_timestamp() where refresh_id = $1`, [
+    await pool.query(`update snapflip.approval_requests set expires_at = clock_timestamp() where refresh_id = $1`, [
       asked.refreshId,
     ])
     await expect(flip()).rejects.toMatchObject({ code: 'PREFLIP_REFUSED' })
@@ -192,7 +192,7 @@ describe('an approval', () => {
       if (decision === 'rejected') await said(as.bo, asked, { decision })
       else {
         await pool.query(
-          "update snapflip.approvals set expires_at = requested_at - interval '1 hour' where refresh_id = $1",
+          "update snapflip.approval_requests set expires_at = requested_at - interval '1 hour' where refresh_id = $1",
           [asked.refreshId],
         )
         await endApproval(pool, asked.refreshId, 'expired')
@@ -214,12 +214,12 @@ describe('an approval', () => {
     const reopened = () => reopenWaived(pool, { dataset: DATASET, refreshId: next.refreshId, parent: null })
     expect(await reopened()).toBeNull()
     // Without those answers it is taken up; but not under another definition.
-    await pool.query(`update snapflip.approvals set decision = 'withdrawn', decided_by = null where tag = $1`, [
+    await pool.query(`update snapflip.approval_requests set decision = 'withdrawn', decided_by = null where tag = $1`, [
       rejected,
     ])
     await pool.query('update snapflip.definitions set applied_at = clock_timestamp() where dataset = $1', [DATASET])
     expect(await reopened()).toBeNull()
-    await pool.query('update snapflip.versions set state_at = clock_timestamp() where dataset = $1', [DATASET])
+    await pool.query('update snapflip.index_versions set state_at = clock_timestamp() where dataset = $1', [DATASET])
     expect(await reopened()).toMatchObject({ tag: rejected })
     await close(pool, next.refreshId)
   })
@@ -265,7 +265,7 @@ describe('an approval', () => {
 
   it('is of what was sealed when it was asked for, whatever the registry says afterwards', async () => {
     await said(as.bo)
-    await pool.query(`update snapflip.versions set digest = repeat('0', 64) where dataset = $1 and tag = $2`, [
+    await pool.query(`update snapflip.index_versions set digest = repeat('0', 64) where dataset = $1 and tag = $2`, [
       DATASET,
       asked.tag,
     ])
@@ -287,12 +287,12 @@ describe('an approval', () => {
       message: expect.stringContaining('against it'),
     })
     await policy('onHold')
-    await pool.query(`update snapflip.gate_results set verdict = 'reject' where tag = $1`, [asked.tag])
+    await pool.query(`update snapflip.gate_verdicts set verdict = 'reject' where tag = $1`, [asked.tag])
     await expect(flip()).rejects.toMatchObject({
       code: 'PREFLIP_REFUSED',
       message: expect.stringContaining('against it'),
     })
-    await pool.query(`update snapflip.gate_results set verdict = 'hold' where tag = $1`, [asked.tag])
+    await pool.query(`update snapflip.gate_verdicts set verdict = 'hold' where tag = $1`, [asked.tag])
     await flip()
     await policy('always')
   })
@@ -330,8 +330,8 @@ describe('an approval', () => {
       await settleFlip(pool, { flipId, outcome: 'confirmed', detail: {} })
       await close(pool, asked.refreshId)
       // As after a rollback and a release.
-      await pool.query(`update snapflip.versions set state = 'retained' where tag = $1`, [tag])
-      await pool.query(`update snapflip.approvals set expires_at = clock_timestamp() where tag = $1`, [tag])
+      await pool.query(`update snapflip.index_versions set state = 'retained' where tag = $1`, [tag])
+      await pool.query(`update snapflip.approval_requests set expires_at = clock_timestamp() where tag = $1`, [tag])
       const forward = await again()
       const { approvalId } = (await approvalOf(pool, asked.refreshId)) ?? {}
       expect(await last('flip.intended')).toMatchObject({ detail: { flipId: forward, approvalId } })
@@ -344,7 +344,7 @@ describe('an approval', () => {
         expect(await version(pool, DATASET, tag)).toMatchObject({ manifestSha256: manifest })
         await settleFlip(pool, { flipId: await again(), outcome: 'refused', detail: {} })
       }
-      await pool.query(`update snapflip.versions set digest = repeat('0', 64) where dataset = $1 and tag = $2`, [
+      await pool.query(`update snapflip.index_versions set digest = repeat('0', 64) where dataset = $1 and tag = $2`, [
         DATASET,
         tag,
       ])
@@ -411,9 +411,9 @@ describe('an approval', () => {
 
   it('and its history are written through their functions alone', async () => {
     for (const statement of [
-      `insert into snapflip.approvals select * from snapflip.approvals`,
-      `update snapflip.approvals set decision = 'approved', decided_by = 'x', decided_at = now()`,
-      `delete from snapflip.approvals`,
+      `insert into snapflip.approval_requests select * from snapflip.approval_requests`,
+      `update snapflip.approval_requests set decision = 'approved', decided_by = 'x', decided_at = now()`,
+      `delete from snapflip.approval_requests`,
       `insert into snapflip.history select * from snapflip.history`,
       `select snapflip.ask_approval(null, null, null, null, null)`,
       `select snapflip.use_approval(null, null, null, null, null)`,

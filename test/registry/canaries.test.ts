@@ -41,7 +41,7 @@ it('only a version that passed every other gate becomes a candidate, while its r
   const good = await passed(pool)
   await hold(pool, { dataset: DATASET, by: 'ana', reason: 'test' })
   await expect(begin(good)).rejects.toMatchObject({ code: 'ON_HOLD' })
-  await pool.query('update snapflip.holds set lifted_at = clock_timestamp(), lifted_by = $1', ['ana'])
+  await pool.query('update snapflip.dataset_holds set lifted_at = clock_timestamp(), lifted_by = $1', ['ana'])
   await close(pool, good.refreshId)
   await expect(begin(good)).rejects.toMatchObject({ code: 'SUPERSEDED' })
   expect(await kinds()).toEqual([])

@@ -76,7 +76,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the history', (postgres) => {
   /** All rows of the registry but the history, and how many entries that has. An alert that is raised again is counted: that is all. */
   async function everything(): Promise<{ changes: unknown[]; entries: number }> {
     const tables =
-      'datasets definitions refreshes versions builds gate_results flips ruled_out_flips holds quarantines approvals canaries waivers pins drills further_stores copies'
+      'datasets definitions refresh_runs index_versions builds gate_verdicts flip_intents ruled_out_flips dataset_holds quarantines approval_requests canaries waivers pins drills further_stores copies'
     const each = tables.split(' ').map((table) => `select '${table}' as of, t::text as row from snapflip.${table} as t`)
     const { rows: changes } = await client.query(
       `${each.join(' union all ')} union all select 'alerts', id::text from snapflip.alerts order by 1, 2`,

@@ -94,7 +94,7 @@ const decided = (decision: 'approved' | 'rejected') =>
     const { digest, manifestSha256 } = await version(db, DATASET, tag)
     if (digest === null || manifestSha256 === null) throw new Error('expected a sealed version')
     // Once decided it is refused, which has an entry of its own.
-    const open = await db.query('select from snapflip.approvals where decision is null')
+    const open = await db.query('select from snapflip.approval_requests where decision is null')
     if (open.rowCount === 1)
       await decideApproval(db, { dataset: DATASET, tag, decision, reason: 'test', digest, manifestSha256 })
   })
@@ -271,7 +271,7 @@ export const EACH_KIND: Record<keyof typeof HISTORY_KINDS, Prepare> = {
   'approval.rejected': decided('rejected'),
   'approval.expired': asked(async (db, { refreshId }) => {
     await db.query(
-      "update snapflip.approvals set expires_at = clock_timestamp() - interval '1 s' where decision is null",
+      "update snapflip.approval_requests set expires_at = clock_timestamp() - interval '1 s' where decision is null",
     )
     await endApproval(db, refreshId, 'expired')
   }),

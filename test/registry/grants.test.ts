@@ -74,7 +74,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
     expect((await lackingGrants(worker, { tables })).lacking).toEqual([])
     for (const [taken, missed] of [
       ['delete on snapflip.changelog', 'delete on snapflip.changelog'],
-      ['update on snapflip.flips', 'update on snapflip.flips'],
+      ['update on snapflip.flip_intents', 'update on snapflip.flip_intents'],
       ['select on snapflip.history', 'select on snapflip.history'],
       ['select on "Odd Shop"."Products"', 'select on "Odd Shop"."Products"'],
       ['update (epoch_registry) on snapflip.datasets', 'update (epoch_registry) on snapflip.datasets'],
@@ -163,10 +163,10 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
       'delete from snapflip.history',
       'truncate snapflip.history',
       'update snapflip.history_head set seq = seq + 1',
-      'delete from snapflip.versions',
-      'delete from snapflip.flips',
-      'delete from snapflip.refreshes',
-      'delete from snapflip.holds',
+      'delete from snapflip.index_versions',
+      'delete from snapflip.flip_intents',
+      'delete from snapflip.refresh_runs',
+      'delete from snapflip.dataset_holds',
       'delete from snapflip.quarantines',
       "update snapflip.definitions set body = '{}'",
       "insert into snapflip.changelog (relid, op) values (1, 't')",
@@ -233,14 +233,21 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
   it('let a viewer read what is documented for reports, and nothing else', async () => {
     const viewer = await loggedInAs('snapflip_viewer')
     await flipped(database.pool, null)
-    for (const table of VIEWER_READS) await viewer.query(`select * from snapflip.${table}`)
+    for (const view of VIEWER_READS) await viewer.query(`select * from snapflip.${view}`)
+    expect((await viewer.query('select tag from snapflip.versions')).rowCount).toBe(1)
     for (const statement of [
       'select from snapflip.changelog',
       'select from snapflip.events',
       'select from snapflip.definitions',
+      'select from snapflip.refresh_runs',
+      'select from snapflip.index_versions',
+      'select from snapflip.gate_verdicts',
+      'select from snapflip.approval_requests',
+      'select from snapflip.flip_intents',
+      'select from snapflip.dataset_holds',
       'select from products',
-      "update snapflip.holds set reason = 'x'",
-      'delete from snapflip.gate_results',
+      "update snapflip.dataset_holds set reason = 'x'",
+      'delete from snapflip.gate_verdicts',
       `select snapflip.record('${DATASET}', 'x', 'hold', null, '{}')`,
     ])
       await expect(viewer.query(statement), statement).rejects.toMatchObject({ code: '42501' })

@@ -60,7 +60,7 @@ describe('what people write with their own connections', () => {
     await database.drop()
   })
   beforeEach(async () => {
-    const { rows } = await database.pool.query('select from snapflip.flips where outcome is null')
+    const { rows } = await database.pool.query('select from snapflip.flip_intents where outcome is null')
     expect(rows).toEqual([])
   })
 
@@ -79,14 +79,14 @@ describe('what people write with their own connections', () => {
     `select snapflip.record('${DATASET}', null, '${kind}', null, '${detail}')`
   const flipId = randomUUID()
   const flip = (kind: string, from: string, to: string, rest: string) =>
-    `insert into snapflip.flips (id, dataset, kind, from_tag, to_tag, epoch, actor, outcome, settled_at)
+    `insert into snapflip.flip_intents (id, dataset, kind, from_tag, to_tag, epoch, actor, outcome, settled_at)
      values ('${flipId}', '${DATASET}', '${kind}', '${from}', '${to}', 1000, session_user, ${rest})`
   const intended = (kind: string) => entry(`${kind}.intended`, `{"flipId": "${flipId}"}`)
   const told = intended('rollback')
   /** All that readers were on: the active version last. */
   async function tags(): Promise<string[]> {
     const { rows } = await database.pool.query<{ tag: string }>(
-      `select tag from snapflip.versions where state in ('active', 'retained') order by state = 'active', ordinal`,
+      `select tag from snapflip.index_versions where state in ('active', 'retained') order by state = 'active', ordinal`,
     )
     return rows.map(({ tag }) => tag)
   }
@@ -109,7 +109,7 @@ describe('what people write with their own connections', () => {
     await raiseAlert(op, { ...alert, ...rest, id: randomUUID() })
     await database.pool.query(
       `insert into snapflip.canaries (id, dataset, tag, refresh_id, epoch, salt, ends_at)
-       select gen_random_uuid(), dataset, tag, refresh_id, 1, '', now() from snapflip.versions where tag = $1`,
+       select gen_random_uuid(), dataset, tag, refresh_id, 1, '', now() from snapflip.index_versions where tag = $1`,
       [rejected],
     )
     const backId = randomUUID()
@@ -134,7 +134,7 @@ describe('what people write with their own connections', () => {
   it('takes readers to no version but an earlier one that they were on, whatever a statement says', async () => {
     const [before = '', other = '', ...rest] = await tags()
     const now = rest.at(-1) ?? ''
-    const state = (to: string, tag: string) => `update snapflip.versions set state = '${to}' where tag = '${tag}'`
+    const state = (to: string, tag: string) => `update snapflip.index_versions set state = '${to}' where tag = '${tag}'`
     await tries('op', flip('rollback', now, before, 'null, null'), told)
     const forbidden = `insert into snapflip.quarantines (dataset, tag, by, reason) values ('${DATASET}', '${before}', 'x', 'x')`
     for (const statements of [
@@ -164,21 +164,21 @@ describe('what people write with their own connections', () => {
       `update snapflip.pins set lifted_at = now(), lifted_by = 'x' where lifted_at is null`,
     )
     const { rows: flips } = await database.pool.query<{ id: string }>(
-      "select id from snapflip.flips where kind = 'rollback'",
+      "select id from snapflip.flip_intents where kind = 'rollback'",
     )
     const { rows: canaries } = await database.pool.query<{ id: string }>('select id from snapflip.canaries')
     const flipped = entry('rollback.confirmed', `{"flipId": "${flips[0]?.id}"}`)
     const ended = entry('canary.ended', `{"canaryId": "${canaries[0]?.id}"}`)
     for (const statements of [
       ...['actor', 'reason', 'to_tag', 'outcome'].map((column) => [
-        `update snapflip.flips set ${column} = 'refused'`,
+        `update snapflip.flip_intents set ${column} = 'refused'`,
         flipped,
       ]),
-      ['update snapflip.flips set settled_at = now()', flipped],
-      ['update snapflip.flips set intended_at = now()', flipped],
-      [`update snapflip.flips set detail = detail || '{"runId": "mine"}'`, flipped],
-      [`update snapflip.holds set dataset = 'other'`, entry('hold')],
-      ['update snapflip.holds set lifted_at = now()', entry('resume')],
+      ['update snapflip.flip_intents set settled_at = now()', flipped],
+      ['update snapflip.flip_intents set intended_at = now()', flipped],
+      [`update snapflip.flip_intents set detail = detail || '{"runId": "mine"}'`, flipped],
+      [`update snapflip.dataset_holds set dataset = 'other'`, entry('hold')],
+      ['update snapflip.dataset_holds set lifted_at = now()', entry('resume')],
       [`update snapflip.quarantines set lifted_by = 'another'`, entry('release')],
       [open, `update snapflip.pins set dataset = 'other' where lifted_at is null`, entry('pin')],
       [open, `update snapflip.pins set tag = '${rejected}' where lifted_at is null`, entry('pin')],
@@ -188,7 +188,7 @@ describe('what people write with their own connections', () => {
       await expect(tries('lead', ...statements), statements.join()).rejects.toMatchObject(refused)
     }
     const cut = `insert into snapflip.canaries (id, dataset, tag, refresh_id, epoch, salt, ends_at)
-                 select gen_random_uuid(), dataset, tag, refresh_id, 2, '', now() from snapflip.versions where tag = '${rejected}'`
+                 select gen_random_uuid(), dataset, tag, refresh_id, 2, '', now() from snapflip.index_versions where tag = '${rejected}'`
     await database.pool.query(cut)
     const unsaid = `update snapflip.canaries set outcome = 'ended', ended_at = now() where outcome is null`
     await expect(tries('op', unsaid)).rejects.toMatchObject(refused)
@@ -199,7 +199,7 @@ describe('what people write with their own connections', () => {
     const [before = '', ...rest] = await tags()
     return {
       held: [
-        `insert into snapflip.holds (dataset, by, reason, since) values ('${DATASET}', 'x', 'x', now())`,
+        `insert into snapflip.dataset_holds (dataset, by, reason, since) values ('${DATASET}', 'x', 'x', now())`,
         entry('hold'),
       ],
       forbidden: [
@@ -232,7 +232,7 @@ describe('what people write with their own connections', () => {
     }
     await database.pool.query(
       `insert into snapflip.copies (dataset, store, tag, manifest_sha256, generation)
-       select dataset, 'file:x', tag, manifest_sha256, generation from snapflip.versions where tag = $1`,
+       select dataset, 'file:x', tag, manifest_sha256, generation from snapflip.index_versions where tag = $1`,
       [rejected],
     )
     for (const statement of [
@@ -247,8 +247,8 @@ describe('what people write with their own connections', () => {
     const lift = (table: string) =>
       `update snapflip.${table} set lifted_at = now(), lifted_by = 'x', lifted_reason = 'x' where lifted_at is null`
     const { held, forbidden } = theirs
-    await expect(tries('op', ...held, lift('holds'), entry('resume'))).rejects.toMatchObject(refused)
-    await tries('lead', ...held, lift('holds'), entry('resume'))
+    await expect(tries('op', ...held, lift('dataset_holds'), entry('resume'))).rejects.toMatchObject(refused)
+    await tries('lead', ...held, lift('dataset_holds'), entry('resume'))
     await expect(tries('op', ...forbidden, lift('quarantines'), entry('release'))).rejects.toMatchObject(refused)
     await tries('lead', ...forbidden, lift('quarantines'), entry('release'))
   })
@@ -258,8 +258,8 @@ describe('what people write with their own connections', () => {
     const unsaid = { ...refused, message: expect.stringContaining('entry of the history') }
     for (const statement of [
       ...Object.values(await rows()).map(([row]) => row),
-      `update snapflip.versions set state = 'quarantined' where tag = '${before}'`,
-      `update snapflip.versions set manifest_sha256 = repeat('0', 64) where tag = '${before}'`,
+      `update snapflip.index_versions set state = 'quarantined' where tag = '${before}'`,
+      `update snapflip.index_versions set manifest_sha256 = repeat('0', 64) where tag = '${before}'`,
       'update snapflip.datasets set epoch_registry = epoch_registry + 1',
     ]) {
       const another = statement.includes('snapflip.alerts') ? 'hold' : 'alert.other'

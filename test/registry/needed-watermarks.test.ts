@@ -25,7 +25,7 @@ async function kept({ gone = false, state = 'retained' } = {}): Promise<string> 
   const mine = seal(tag)
   await sealVersion(pool, mine)
   await close(pool, refreshId, 'FLIPPED', tag)
-  await pool.query('update snapflip.versions set state = $2 where tag = $1', [tag, state])
+  await pool.query('update snapflip.index_versions set state = $2 where tag = $1', [tag, state])
   const { id } = mine.watermark
   if (!gone) await taken(id)
   return id

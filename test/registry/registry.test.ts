@@ -113,7 +113,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
     it('cannot be two open ones even without the lock of the dataset', async () => {
       await open(pool)
       const second = pool.query(
-        `insert into snapflip.refreshes (id, dataset, workflow_id, run_id, requested_by, "full")
+        `insert into snapflip.refresh_runs (id, dataset, workflow_id, run_id, requested_by, "full")
          values (gen_random_uuid(), $1, 'w', 'r', 'x', false)`,
         [DATASET],
       )
@@ -318,7 +318,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
     it('cannot be two active ones, whoever writes', async () => {
       const v1 = await flipped(pool, null)
       await flipped(pool, v1)
-      const second = pool.query(`update snapflip.versions set state = 'active' where tag = $1`, [v1])
+      const second = pool.query(`update snapflip.index_versions set state = 'active' where tag = $1`, [v1])
       await expect(second).rejects.toMatchObject({ constraint: 'versions_one_active' })
     })
 
@@ -585,7 +585,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
 
     it('are refused to a sealed version that a gate spoke against, whoever wrote that', async () => {
       const { refreshId, tag } = await passed(pool)
-      await pool.query(`update snapflip.gate_results set verdict = 'reject' where dataset = $1 and tag = $2`, [
+      await pool.query(`update snapflip.gate_verdicts set verdict = 'reject' where dataset = $1 and tag = $2`, [
         DATASET,
         tag,
       ])
@@ -783,7 +783,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       await intendFlip(pool, again as Parameters<typeof intendFlip>[1])
       await settleFlip(pool, { flipId: refused, outcome: 'refused', detail: {} })
       await pool.query(
-        `update snapflip.flips set bake_until = now(), bake_outcome = 'cutShort', bake_ended_at = now()
+        `update snapflip.flip_intents set bake_until = now(), bake_outcome = 'cutShort', bake_ended_at = now()
           where to_tag = any ($1) or id = $2`,
         [[v3, v4], refused],
       )

@@ -157,7 +157,7 @@ describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => 
     await flipped(pool, first)
     expect(await served()).toMatchObject({ approval: null, needlessBy: null })
     await move(pool, { kind: 'rollback', from: (await served()).version?.tag ?? '', to: first })
-    await pool.query(`update snapflip.flips set detail = '{"adopted": true}' where kind = 'flip'`)
+    await pool.query(`update snapflip.flip_intents set detail = '{"adopted": true}' where kind = 'flip'`)
     expect(await served()).toMatchObject({ version: { tag: first }, needlessBy: null })
   })
 
@@ -168,17 +168,17 @@ describe.each(postgresVersions)('PostgreSQL %s: what was served', (postgres) => 
     const later = { ...aRefresh(), policy: { number: 2, digest: '1'.repeat(64) } }
     await openRefresh(pool, later)
     // As a waiver does, and a window that closed.
-    await pool.query('update snapflip.versions set refresh_id = $1', [later.refreshId])
+    await pool.query('update snapflip.index_versions set refresh_id = $1', [later.refreshId])
     await move(pool, { kind: 'flip', from: null, to: built.tag, refreshId: later.refreshId })
     // Opened when the second policy was in force already, as one is that was planned before.
-    await pool.query('update snapflip.refreshes set opened_at = clock_timestamp() where id = $1', [built.refreshId])
+    await pool.query('update snapflip.refresh_runs set opened_at = clock_timestamp() where id = $1', [built.refreshId])
     const at = await afterwards()
     expect(await servedAt(pool, DATASET, at)).toMatchObject({
       refresh: { refreshId: built.refreshId },
       judgedBy: { refreshId: later.refreshId },
       policy: { number: 1 },
     })
-    await pool.query('update snapflip.refreshes set policy_number = null, policy_digest = null')
+    await pool.query('update snapflip.refresh_runs set policy_number = null, policy_digest = null')
     expect(await servedAt(pool, DATASET, at)).toMatchObject({ policy: { number: 2 } })
   })
 

@@ -138,7 +138,7 @@ export async function move(
 
 export async function states(pool: pg.Pool): Promise<Record<string, string>> {
   const { rows } = await pool.query<{ tag: string; state: string }>(
-    'select tag, state from snapflip.versions where dataset = $1 order by ordinal',
+    'select tag, state from snapflip.index_versions where dataset = $1 order by ordinal',
     [DATASET],
   )
   return Object.fromEntries(rows.map(({ tag, state }) => [tag, state]))

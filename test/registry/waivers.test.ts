@@ -136,15 +136,15 @@ it('good versions are those that readers were on and that are not quarantined, n
   const tags: string[] = []
   for (let n = 0; n < 7; n++) tags.push(await flipped(pool, tags.at(-1) ?? null))
   const counts = (changed: object) => JSON.stringify({ products: { ...evidence, ...whole, ...rest, ...changed } })
-  await pool.query('update snapflip.versions set counts = $1', [counts({})])
+  await pool.query('update snapflip.index_versions set counts = $1', [counts({})])
   for (const [at, changed] of [
     [0, { parentCount: 0 }],
     [1, { build: 'unchanged' }],
     [2, { notCompared: 'damaged' }],
   ] as const)
-    await pool.query('update snapflip.versions set counts = $1 where tag = $2', [counts(changed), tags[at]])
+    await pool.query('update snapflip.index_versions set counts = $1 where tag = $2', [counts(changed), tags[at]])
   const unflipped = await judged([gate('reject', 'drift')])
-  await pool.query('update snapflip.versions set counts = $1 where tag = $2', [counts({}), unflipped.tag])
+  await pool.query('update snapflip.index_versions set counts = $1 where tag = $2', [counts({}), unflipped.tag])
   await quarantine(pool, { dataset: DATASET, tag: tags[4] as string, by: 'ana', reason: 'wrong' })
   const good = (limit: number) => goodVersions(pool, { dataset: DATASET, index: 'products', limit })
   expect((await good(20)).map(({ tag }) => tag)).toEqual([tags[6], tags[5], tags[3]])

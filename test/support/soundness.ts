@@ -13,8 +13,8 @@ import type { World } from './world.ts'
 export async function expectSound(world: World): Promise<void> {
   const { dataset, pool } = world
   const { rows } = await pool.query(
-    `select (select count(*)::integer from snapflip.refreshes where closed_at is null) as refreshes,
-            (select count(*)::integer from snapflip.flips where outcome is null) as flips,
+    `select (select count(*)::integer from snapflip.refresh_runs where closed_at is null) as refreshes,
+            (select count(*)::integer from snapflip.flip_intents where outcome is null) as flips,
             (select count(*)::integer from snapflip.canaries where outcome is null) as canaries`,
   )
   expect(rows).toEqual([{ refreshes: 0, flips: 0, canaries: 0 }])

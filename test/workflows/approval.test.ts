@@ -216,7 +216,7 @@ it('what a gate holds waits for a yes, which vouches for evidence that has grown
     expect(progress).toMatchObject({ step: 'approval', summary: expect.stringContaining('waits for somebody other') })
     await expect(wake(world, 'v20200101-01')).rejects.toThrow()
     // The person looked for longer than evidence may be old.
-    await pool.query(`update snapflip.gate_results set at = at - interval '2 hours'`)
+    await pool.query(`update snapflip.gate_verdicts set at = at - interval '2 hours'`)
     await say(bo.pool, first.row, 'approved')
     await wake(world, first.row.tag)
     expect(await first.refresh).toMatchObject({ status: 'FLIPPED' })
@@ -232,7 +232,7 @@ it('what a gate holds waits for a yes, which vouches for evidence that has grown
     expect(await state(second.row.tag)).toBe('rejected')
 
     const third = await held(3)
-    await pool.query('update snapflip.approvals set expires_at = clock_timestamp() where decision is null')
+    await pool.query('update snapflip.approval_requests set expires_at = clock_timestamp() where decision is null')
     await wake(world, third.row.tag)
     expect(await third.refresh).toMatchObject({ status: 'REJECTED', summary: expect.stringContaining('expired') })
     expect(await historyEntries(pool, { kind: 'approval.expired', version: third.row.tag })).toHaveLength(1)

@@ -135,7 +135,7 @@ it('a flip of which nobody can read whether it was made ends the refresh as fail
   const told = `Whether readers are on ${tag} is not known`
   expect(failureCode(failure)).toBe('STORE_UNREACHABLE')
   expect(failureMessage(failure)).toContain(told)
-  const { rows } = await world.pool.query('select status, summary from snapflip.refreshes order by opened_at desc')
+  const { rows } = await world.pool.query('select status, summary from snapflip.refresh_runs order by opened_at desc')
   expect(rows[0]).toEqual({ status: 'FAILED', summary: failureMessage(failure) })
   expect(alertsOf(world)).toEqual(['COMPENSATION_FAILED'])
   expect(await kindsOf(world)).not.toContain('build.swept')
@@ -240,7 +240,7 @@ it('cancelled while it builds, a refresh ends CANCELLED with nothing staged, and
   const failure = await world.refreshFailure()
   expect(failure).toBeInstanceOf(WorkflowFailedError)
   expect((failure as Error).cause).toMatchObject({ name: 'CancelledFailure' })
-  const { rows } = await world.pool.query('select status from snapflip.refreshes')
+  const { rows } = await world.pool.query('select status from snapflip.refresh_runs')
   expect(rows).toEqual([{ status: 'CANCELLED' }])
   const store = await world.store()
   expect(await store.data.generations()).toEqual([])
@@ -290,7 +290,7 @@ it('where what readers were moved to cannot be read back, it is watched all the 
   expect(await bakes(world)).toMatchObject(running)
 
   const told = () => historyEntries(pool, { dataset, kind: 'bake.unwatched' })
-  const late = 'update snapflip.flips set bake_until = now() where outcome is not null and bake_outcome is null'
+  const late = 'update snapflip.flip_intents set bake_until = now() where outcome is not null and bake_outcome is null'
   const back = world.rollback().catch((error: unknown) => error)
   onTestFinished(() => gate.resolve())
   await arrived.promise
@@ -347,7 +347,7 @@ it.each(['before', 'after'] as const)(
     )
     const outcome = await world.refresh()
     expect(outcome).toMatchObject({ status: 'FLIPPED', active: outcome.tag })
-    const { rows } = await world.pool.query('select outcome from snapflip.flips')
+    const { rows } = await world.pool.query('select outcome from snapflip.flip_intents')
     expect(rows).toEqual([{ outcome: 'confirmed' }])
     expect(await bakes(world)).toMatchObject({ status: { name: 'RUNNING' } })
     expect((await version(world.pool, world.dataset, outcome.tag as string)).state).toBe('active')

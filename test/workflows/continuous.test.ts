@@ -105,7 +105,7 @@ it('continuous mode refreshes as soon as something is new: not while it is pause
 
   // What a gate holds back is not tried again until the source changes.
   const held = async () =>
-    (await world.pool.query(`select id from snapflip.refreshes where status = 'HELD'`)).rowCount ?? 0
+    (await world.pool.query(`select id from snapflip.refresh_runs where status = 'HELD'`)).rowCount ?? 0
   await world.pool.query('delete from items where id > 5')
   await waitUntil('the gate to hold it back', async () => ((await held()) === 1 ? true : undefined))
   await doing('looking for something new')
@@ -117,7 +117,7 @@ it('continuous mode refreshes as soon as something is new: not while it is pause
   // Only the first version was compared with the source; each one after it says when that was.
   const compared = await world.pool.query(
     `select count(*) filter (where actual ? 'compared')::integer as by_itself, count(distinct actual ->> 'comparedAt')::integer as told
-       from snapflip.gate_results where gate = 'drift'`,
+       from snapflip.gate_verdicts where gate = 'drift'`,
   )
   expect(compared.rows).toEqual([{ by_itself: 1, told: 1 }])
 
@@ -155,7 +155,7 @@ it('a new run of continuous mode goes on where the one before stopped; what a pe
   const opened = async (count: number) =>
     waitUntil(`${count} refreshes`, async () => {
       const { rows } = await pool.query(
-        'select status, requested_via as via from snapflip.refreshes where closed_at is not null order by opened_at',
+        'select status, requested_via as via from snapflip.refresh_runs where closed_at is not null order by opened_at',
       )
       return rows.length < count ? undefined : rows
     })
@@ -223,7 +223,7 @@ it.each(['wait', 'end'] as const)(
         const { rows } = await pool.query(
           `select bake_outcome as bake, lead(opened_at) over (order by epoch) > bake_ended_at as "isWaitedFor",
                   opened_at as "openedAt"
-           from snapflip.flips join snapflip.refreshes on refreshes.id = refresh_id
+           from snapflip.flip_intents join snapflip.refresh_runs on refresh_runs.id = refresh_id
           where outcome = 'confirmed' order by epoch`,
         )
         return rows.length < count ? undefined : rows

@@ -36,8 +36,8 @@ function onceBefore(operation: StoreOperation) {
 /** How many flips were ever asked for, and whether the last refresh came to asking. */
 async function flips(world: World): Promise<{ intended: number; cameToFlip: boolean }> {
   const { rows } = await world.pool.query<{ intended: number; flip: boolean }>(
-    `select (select count(*)::integer from snapflip.flips) as intended, durations ? 'flip' as flip
-       from snapflip.refreshes order by opened_at desc limit 1`,
+    `select (select count(*)::integer from snapflip.flip_intents) as intended, durations ? 'flip' as flip
+       from snapflip.refresh_runs order by opened_at desc limit 1`,
   )
   return { intended: rows[0]?.intended ?? 0, cameToFlip: rows[0]?.flip ?? false }
 }

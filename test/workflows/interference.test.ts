@@ -347,7 +347,9 @@ it('a hold that only the store has is lifted with a history entry; of two person
   const first = await refreshed(world)
   await refreshed(world)
   await world.hold()
-  await world.pool.query('update snapflip.holds set lifted_at = now(), lifted_by = $1, lifted_reason = $1', ['a test'])
+  await world.pool.query('update snapflip.dataset_holds set lifted_at = now(), lifted_by = $1, lifted_reason = $1', [
+    'a test',
+  ])
   await world.resume()
   expect((await world.pointer()).hold).toBeNull()
   const [latest] = await historyEntries(world.pool, { dataset: world.dataset })
@@ -529,7 +531,7 @@ it('a rollback does not wait for the builds of other datasets', async () => {
   )
   await expect.poll(() => building, { timeout: 30_000 }).toBe(2)
   await expect
-    .poll(async () => (await world.pool.query('select from snapflip.refreshes')).rowCount, { timeout: 30_000 })
+    .poll(async () => (await world.pool.query('select from snapflip.refresh_runs')).rowCount, { timeout: 30_000 })
     .toBe(2 + others.length)
   expect(await world.rollback()).toMatchObject({ to: first })
   expect(building).toBe(2)

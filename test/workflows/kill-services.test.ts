@@ -96,8 +96,8 @@ async function holds(world: World, { isSound }: { isSound: boolean }): Promise<v
   const manifest = decodeManifest((await data.readManifest(tag)) ?? new Uint8Array(), { dataset, tag })
   expect((await verifyVersion(data, manifest, { signal: AbortSignal.timeout(60_000) })).problems).toEqual([])
   const open = await pool.query(
-    `select (select count(*)::integer from snapflip.refreshes where closed_at is null) as refreshes,
-            (select count(*)::integer from snapflip.flips where outcome is null) as flips`,
+    `select (select count(*)::integer from snapflip.refresh_runs where closed_at is null) as refreshes,
+            (select count(*)::integer from snapflip.flip_intents where outcome is null) as flips`,
   )
   expect(open.rows).toEqual([{ refreshes: 0, flips: 0 }])
   await verifyHistory(pool)

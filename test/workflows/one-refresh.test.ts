@@ -21,7 +21,7 @@ async function typed(world: World, workflowType: string, workflowId: string, ...
 
 async function statuses(world: World): Promise<(string | null)[]> {
   const { rows } = await world.pool.query<{ status: string | null }>(
-    'select status from snapflip.refreshes order by opened_at',
+    'select status from snapflip.refresh_runs order by opened_at',
   )
   return rows.map((row) => row.status)
 }
@@ -91,7 +91,7 @@ it('a run that was terminated is taken over by the next, and what is left of it 
 
   const outcome = await world.refresh()
   expect(outcome).toMatchObject({ status: 'FLIPPED', active: outcome.tag })
-  const { rows } = await world.pool.query('select status, summary from snapflip.refreshes order by opened_at')
+  const { rows } = await world.pool.query('select status, summary from snapflip.refresh_runs order by opened_at')
   expect(rows).toMatchObject([
     { status: 'FAILED', summary: expect.stringContaining('ended without closing its refresh') },
     { status: 'FLIPPED' },

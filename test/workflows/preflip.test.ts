@@ -22,7 +22,7 @@ async function makeCandidate() {
     return plain
   })
   await world.refresh()
-  await world.pool.query(`update snapflip.versions set state = 'sealed'`)
+  await world.pool.query(`update snapflip.index_versions set state = 'sealed'`)
   const { active, epoch } = await world.pointer()
   if (active === null) throw new Error('nothing is active')
   const request: PreflipRequest = { dataset: world.dataset, from: { tag: active.tag, epoch }, version: active }
@@ -54,19 +54,19 @@ it.each<[string, (candidate: Candidate) => Promise<unknown>, string, RegExp]>([
   ],
   [
     'no longer sealed',
-    ({ world }) => world.pool.query(`update snapflip.versions set state = 'rejected'`),
+    ({ world }) => world.pool.query(`update snapflip.index_versions set state = 'rejected'`),
     'PREFLIP_REFUSED',
     /expected a sealed version, found it rejected/,
   ],
   [
     'without evidence',
-    ({ world }) => world.pool.query('delete from snapflip.gate_results'),
+    ({ world }) => world.pool.query('delete from snapflip.gate_verdicts'),
     'PREFLIP_REFUSED',
     /expected the evidence of its gates, found none/,
   ],
   [
     'that a gate spoke against',
-    ({ world }) => world.pool.query(`update snapflip.gate_results set verdict = 'reject' where gate = 'drift'`),
+    ({ world }) => world.pool.query(`update snapflip.gate_verdicts set verdict = 'reject' where gate = 'drift'`),
     'PREFLIP_REFUSED',
     /expected gates that passed, found reject/,
   ],

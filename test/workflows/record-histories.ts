@@ -98,7 +98,7 @@ it('records what begins by itself', async () => {
     args: [{ dataset: waiting.dataset }],
   })
   expect(run).toMatchObject({ status: 'NOTHING_NEW' })
-  expect((await waiting.pool.query(`select from snapflip.refreshes where status = 'FAILED'`)).rowCount).toBe(1)
+  expect((await waiting.pool.query(`select from snapflip.refresh_runs where status = 'FAILED'`)).rowCount).toBe(1)
   await record(waiting, 'scheduled-refresh', scheduled)
   await record(waiting, 'scheduled-run', WORKFLOW_ID.scheduledRun(waiting.dataset))
 

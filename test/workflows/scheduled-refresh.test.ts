@@ -99,7 +99,7 @@ it('a scheduled refresh that fails is tried again as declared, each time as a re
   const rows = async (sql: string) => (await world.pool.query(sql)).rows
   const failure = scheduled(world, '2026-05-18T02:00:00Z').catch((error: unknown) => error)
   await waitUntil('the first attempt to fail', async () =>
-    (await rows(`select from snapflip.refreshes where status = 'FAILED'`)).length > 0 ? true : undefined,
+    (await rows(`select from snapflip.refresh_runs where status = 'FAILED'`)).length > 0 ? true : undefined,
   )
   // Another comes due before the second: they would try again in each other's way.
   const between = await scheduled(world, '2026-05-18T02:01:00Z')
@@ -113,7 +113,7 @@ it('a scheduled refresh that fails is tried again as declared, each time as a re
     { actor: `temporal:${WORKFLOW_ID.scheduled(world.dataset)}-2026-05-18T02:01:00Z`, reason: between.summary },
   ])
   expect(failureCode(await failure)).toBe('PRIVILEGE_MISSING')
-  expect(await rows('select status from snapflip.refreshes')).toEqual([{ status: 'FAILED' }, { status: 'FAILED' }])
+  expect(await rows('select status from snapflip.refresh_runs')).toEqual([{ status: 'FAILED' }, { status: 'FAILED' }])
   expect(
     await rows('select kind, summary, sink from snapflip.alerts join snapflip.alert_deliveries on alert = id'),
   ).toEqual([{ kind: 'REFRESH_FAILING', sink: 'night', summary: expect.stringContaining('2 attempts are used up') }])
@@ -171,11 +171,11 @@ it('of the runs that come due while one is at work, or during an outage, one ref
   const before = await ended(3)
   expect(await skips()).toHaveLength(before - 1)
   expect((await skips())[0]).toEqual({ reason: expect.stringContaining('running already') })
-  const refreshes = async () => (await pool.query('select status from snapflip.refreshes order by opened_at')).rows
+  const refreshes = async () => (await pool.query('select status from snapflip.refresh_runs order by opened_at')).rows
   expect(await refreshes()).toEqual([{ status: 'FLIPPED' }])
 
   // What Temporal makes up for after an outage: due at their times, and begun now.
-  await pool.query("update snapflip.refreshes set opened_at = opened_at - interval '1 hour'")
+  await pool.query("update snapflip.refresh_runs set opened_at = opened_at - interval '1 hour'")
   await pool.query('update items set n = n + 1')
   const end = new Date()
   await schedule.backfill({ start: new Date(end.getTime() - 8_000), end, overlap: 'ALLOW_ALL' })

@@ -56,7 +56,7 @@ it('a version that the registry retired and the pointer still needs stays, and k
   const first = await refreshAfter(world)
   await refreshAfter(world)
   expect((await world.pointer()).previous?.tag).toBe(first)
-  await world.pool.query("update snapflip.versions set state = 'retired' where tag = $1", [first])
+  await world.pool.query("update snapflip.index_versions set state = 'retired' where tag = $1", [first])
   Object.assign(world.config.datasets[world.dataset] ?? {}, { evidenceMaxAgeMs: 1 })
   await world.apply()
   await world.pool.query('update products set price = 0 where id = 7')

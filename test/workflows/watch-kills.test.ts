@@ -46,7 +46,7 @@ describe.concurrent('a worker that is killed in a canary or a bake', () => {
     expect(await world.pointer()).toMatchObject({ candidate: null, bake: null })
     const { rows } = await world.pool.query(
       `select (select array_agg(outcome) from snapflip.canaries) as canaries,
-              (select array_agg(bake_outcome order by epoch) from snapflip.flips) as bakes`,
+              (select array_agg(bake_outcome order by epoch) from snapflip.flip_intents) as bakes`,
     )
     expect(rows).toEqual([{ canaries: ['flipped'], bakes: ['baked', 'baked'] }])
     await expectSound(world)

@@ -34,7 +34,7 @@ it('outside its windows a refresh is skipped or waits, as declared; a person may
     tag: null,
     summary: expect.stringContaining('windows are closed'),
   })
-  expect(await rows(world, 'select status, summary from snapflip.refreshes')).toEqual([
+  expect(await rows(world, 'select status, summary from snapflip.refresh_runs')).toEqual([
     { status: 'SKIPPED', summary: skipped.summary },
   ])
 
@@ -52,7 +52,7 @@ it('outside its windows a refresh is skipped or waits, as declared; a person may
     (await handle.query(progressQuery)).summary.includes('waits: its windows are closed until') ? true : undefined,
   )
   // Nothing is opened: what waits keeps neither versions nor changes.
-  expect(await rows(world, 'select id from snapflip.refreshes where closed_at is null')).toEqual([])
+  expect(await rows(world, 'select id from snapflip.refresh_runs where closed_at is null')).toEqual([])
   await handle.cancel()
   expect(await waiting).toMatchObject({ cause: { name: 'CancelledFailure' } })
 })
@@ -110,12 +110,14 @@ it('a window that closes under way lets the refresh finish, or keeps what it sea
   duringBuild = closing('keepCandidate')
   const kept = await world.refresh()
   expect(kept).toMatchObject({ status: 'KEPT', active: first.tag, summary: expect.stringContaining('window closed') })
-  expect(await rows(world, `select tag from snapflip.versions where state = 'sealed'`)).toEqual([{ tag: kept.tag }])
+  expect(await rows(world, `select tag from snapflip.index_versions where state = 'sealed'`)).toEqual([
+    { tag: kept.tag },
+  ])
 
   // Of any dataset: the changes since the kept version's watermark stay until it was taken up.
   const [{ id } = { id: '' }] = await rows(
     world,
-    `select watermark ->> 'id' as id from snapflip.versions where state = 'sealed'`,
+    `select watermark ->> 'id' as id from snapflip.index_versions where state = 'sealed'`,
   )
   expect(await neededWatermarks(world.pool)).toContain(id)
 
@@ -131,7 +133,7 @@ it('a window that closes under way lets the refresh finish, or keeps what it sea
   expect(taken).toMatchObject({ status: 'FLIPPED', tag: kept.tag, active: kept.tag })
   expect(await rows(world, 'select count(*) from snapflip.builds')).toEqual(begun)
   // Judged anew: the source it was compared with has moved on since.
-  const judgedBy = `select distinct refresh_id as id from snapflip.gate_results where tag = '${kept.tag}'`
+  const judgedBy = `select distinct refresh_id as id from snapflip.gate_verdicts where tag = '${kept.tag}'`
   expect(await rows(world, judgedBy)).toEqual([{ id: taken.refreshId }])
 
   // While some readers have it: they go back, and it is a candidate anew in the next window.
@@ -161,6 +163,6 @@ it('a window that closes under way lets the refresh finish, or keeps what it sea
   const newer = await world.refresh()
   expect(newer).toMatchObject({ status: 'FLIPPED' })
   expect(newer.tag).not.toBe(old.tag)
-  const parents = `select parent from snapflip.versions where tag = '${newer.tag}'`
+  const parents = `select parent from snapflip.index_versions where tag = '${newer.tag}'`
   expect(await rows(world, parents)).toEqual([{ parent: compared.tag }])
 })

@@ -11,13 +11,13 @@ create table snapflip.waivers (
   reason text not null check (btrim(reason) <> ''),
   since timestamptz not null default clock_timestamp(),
   until timestamptz not null,
-  foreign key (dataset, tag) references snapflip.versions (dataset, tag),
+  foreign key (dataset, tag) references snapflip.index_versions (dataset, tag),
   check (until > since)
 );
 create index waivers_by_content on snapflip.waivers (dataset, digest, gate);
 
 -- What let a result that speaks against the version pass. The verdict stays as it was judged.
-alter table snapflip.gate_results add column waiver bigint references snapflip.waivers (id);
+alter table snapflip.gate_verdicts add column waiver bigint references snapflip.waivers (id);
 
 -- Security definer: nobody has the right to insert, so that `by` is always who is connected, never an argument. Whom the policy lets: snapflip.may
 -- comes with 0010, before anybody can call this.
@@ -33,11 +33,11 @@ begin
   perform from snapflip.datasets where name = p_dataset for update;
   insert into snapflip.waivers (dataset, tag, digest, gate, by, reason, until)
   select dataset, tag, digest, p_gate, session_user, btrim(p_reason), p_until
-    from snapflip.versions
+    from snapflip.index_versions
    where dataset = p_dataset and tag = p_tag
      and exists (
-       select from snapflip.gate_results
-        where gate_results.dataset = p_dataset and gate_results.tag = p_tag and gate = p_gate
+       select from snapflip.gate_verdicts
+        where gate_verdicts.dataset = p_dataset and gate_verdicts.tag = p_tag and gate = p_gate
           and gate <> 'integrity' and verdict in ('hold', 'reject')
      )
   returning id into waiver;

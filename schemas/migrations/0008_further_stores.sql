@@ -1,4 +1,4 @@
--- Publishing to several stores. What a dataset's first store holds is told by snapflip.versions; here is what the further ones hold.
+-- Publishing to several stores. What a dataset's first store holds is told by snapflip.index_versions; here is what the further ones hold.
 
 create table snapflip.further_stores (
   dataset text not null references snapflip.datasets (name),
@@ -27,9 +27,9 @@ create table snapflip.copies (
   generation text not null check (generation ~ '^[0-9a-f]{32}$'),
   copied_at timestamptz not null default clock_timestamp(),
   primary key (dataset, store, tag),
-  foreign key (dataset, tag) references snapflip.versions (dataset, tag)
+  foreign key (dataset, tag) references snapflip.index_versions (dataset, tag)
 );
 
 -- A version that was copied back into the first store, or whose further store took the first's place, has another manifest there: then this is the one
 -- that it was sealed and approved with. Null: it has that still.
-alter table snapflip.versions add column sealed_manifest_sha256 text check (sealed_manifest_sha256 ~ '^[0-9a-f]{64}$');
+alter table snapflip.index_versions add column sealed_manifest_sha256 text check (sealed_manifest_sha256 ~ '^[0-9a-f]{64}$');

@@ -5,7 +5,7 @@ create table snapflip.canaries (
   id uuid primary key,
   dataset text not null references snapflip.datasets (name),
   tag text not null,
-  refresh_id uuid not null references snapflip.refreshes (id),
+  refresh_id uuid not null references snapflip.refresh_runs (id),
   -- Of the same numbers as the flips' epochs.
   epoch bigint not null check (epoch > 0),
   -- Null: no reader is asked, the candidate is only probed, and the pointer stays as it is.
@@ -18,14 +18,14 @@ create table snapflip.canaries (
   -- flipped: readers are all on it. refused: by the verdict. ended: by something else.
   outcome text check (outcome in ('flipped', 'refused', 'ended')),
   ended_at timestamptz,
-  foreign key (dataset, tag) references snapflip.versions (dataset, tag),
+  foreign key (dataset, tag) references snapflip.index_versions (dataset, tag),
   unique (dataset, epoch),
   check ((outcome is null) = (ended_at is null))
 );
 create unique index canaries_one_open on snapflip.canaries (dataset) where outcome is null;
 
 -- Null: no bake was declared. cutShort: another flip or a rollback came before its end, or the watch could not go on.
-alter table snapflip.flips
+alter table snapflip.flip_intents
   add column bake_until timestamptz,
   add column bake_outcome text check (bake_outcome in ('baked', 'failed', 'cutShort')),
   add column bake_ended_at timestamptz,

@@ -1,10 +1,10 @@
 -- A rollback that was made without the registry has the second part of its epoch from the clock; a drill is a flip of its own kind.
-alter table snapflip.flips add column if not exists epoch_break_glass bigint not null default 0 check (epoch_break_glass >= 0);
-alter table snapflip.flips drop constraint if exists flips_dataset_epoch_key;
-alter table snapflip.flips drop constraint if exists flips_epoch_once;
-alter table snapflip.flips add constraint flips_epoch_once unique (dataset, epoch, epoch_break_glass);
-alter table snapflip.flips drop constraint if exists flips_kind_check;
-alter table snapflip.flips add constraint flips_kind_check check (kind in ('flip', 'rollback', 'drill'));
+alter table snapflip.flip_intents add column if not exists epoch_break_glass bigint not null default 0 check (epoch_break_glass >= 0);
+alter table snapflip.flip_intents drop constraint if exists flips_dataset_epoch_key;
+alter table snapflip.flip_intents drop constraint if exists flips_epoch_once;
+alter table snapflip.flip_intents add constraint flips_epoch_once unique (dataset, epoch, epoch_break_glass);
+alter table snapflip.flip_intents drop constraint if exists flips_kind_check;
+alter table snapflip.flip_intents add constraint flips_kind_check check (kind in ('flip', 'rollback', 'drill'));
 
 -- What an operator keeps readers on. One a dataset; the pointer has it too.
 create table if not exists snapflip.pins (
@@ -18,7 +18,7 @@ create table if not exists snapflip.pins (
   lifted_at timestamptz,
   lifted_by text,
   lifted_reason text,
-  foreign key (dataset, tag) references snapflip.versions (dataset, tag),
+  foreign key (dataset, tag) references snapflip.index_versions (dataset, tag),
   check ((lifted_at is null) = (lifted_by is null))
 );
 create unique index if not exists pins_one_active on snapflip.pins (dataset) where lifted_at is null;
@@ -38,8 +38,8 @@ create table if not exists snapflip.drills (
   outcome text check (outcome in ('DONE', 'OVERTAKEN', 'FAILED')),
   -- Milliseconds, by what they are of.
   times jsonb,
-  foreign key (dataset, from_tag) references snapflip.versions (dataset, tag),
-  foreign key (dataset, to_tag) references snapflip.versions (dataset, tag),
+  foreign key (dataset, from_tag) references snapflip.index_versions (dataset, tag),
+  foreign key (dataset, to_tag) references snapflip.index_versions (dataset, tag),
   check ((ended_at is null) = (outcome is null))
 );
 create unique index if not exists drills_one_open on snapflip.drills (dataset) where ended_at is null;
