@@ -13,8 +13,6 @@ export interface ContinuousState {
   /** Newest first. */
   runs: ContinuousRun[]
   doing: string
-  /** Of persons who triggered it, and wait for their run. */
-  tickets: string[]
 }
 
 /** Persons who wait for a run of their own; another is told to try again. */
@@ -28,6 +26,6 @@ export interface ContinuousRequest {
   runs?: ContinuousRun[]
   /** Null: refresh first, then look. `since`: changes up to this snapshot were refused by a gate. */
   look?: { since: string | null } | null
-  /** As in the state. */
+  /** Of persons who triggered it, and wait for their run. */
   tickets?: string[]
 }

@@ -47,7 +47,7 @@ export async function continuous({
   look = null,
   tickets = [],
 }: ContinuousRequest): Promise<void> {
-  const state: ContinuousState = { paused, runs, doing: 'beginning', tickets }
+  const state: ContinuousState = { paused, runs, doing: 'beginning' }
   let triggered = look === null
   // A ticket is for one run: whoever sees it here cannot have it count again.
   const seen = new Set(tickets)

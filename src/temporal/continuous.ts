@@ -3,12 +3,13 @@ import { type ContinuousRequest, type ContinuousState, TRIGGERED_MAX } from '../
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { pendingActivity } from './pending-activity.ts'
 import { type ScheduleState, startTriggered, type Trigger, type Triggered } from './schedules.ts'
+import { waitingTickets } from './waiting-tickets.ts'
 
 /** A query is answered by a worker: without one it would wait for its deadline. */
 const QUERY_TIMEOUT_MS = 5_000
 
 /** It runs, and only a worker can say more. */
-const UNANSWERED: ContinuousState = { paused: null, runs: [], doing: 'no worker answers', tickets: [] }
+const UNANSWERED: ContinuousState = { paused: null, runs: [], doing: 'no worker answers' }
 
 const handleOf = (client: Client, dataset: string) => client.workflow.getHandle(WORKFLOW_ID.continuous(dataset))
 
@@ -38,7 +39,7 @@ export async function removeContinuous(client: Client, dataset: string): Promise
   const handle = handleOf(client, dataset)
   const taskQueue = await runningOn(handle)
   if (taskQueue === null) return
-  const { tickets } = await stateOf(client, dataset)
+  const tickets = await waitingTickets(handle)
   await handle.terminate('the definition asks for no continuous mode any more')
   for (const ticket of tickets) await startTriggered(client, { dataset, ticket, taskQueue })
 }
@@ -73,13 +74,14 @@ export async function unpauseContinuous(client: Client, dataset: string): Promis
 }
 
 export async function triggerContinuous(client: Client, { dataset, ticket }: Trigger): Promise<Triggered> {
-  const workflowId = WORKFLOW_ID.continuous(dataset)
-  const waiting = (await stateOf(client, dataset)).tickets?.length ?? 0
+  const handle = handleOf(client, dataset)
+  const { workflowId } = handle
+  const waiting = (await waitingTickets(handle)).length
   if (waiting >= TRIGGERED_MAX) {
     const summary = `${waiting} runs that were triggered wait already, the most that do; try again when some of them are over`
     return { workflowId, status: 'SKIPPED', summary }
   }
-  await handleOf(client, dataset).signal('trigger', ticket)
+  await handle.signal('trigger', ticket)
   return {
     workflowId,
     status: null,

@@ -137,7 +137,7 @@ it('a new run of continuous mode goes on where the one before stopped; what a pe
   const { client, dataset, pool } = world
   let failing = 1
   let busy: Promise<void> | undefined
-  await world.worker((deps) => ({
+  const worker = await world.worker((deps) => ({
     ...deps,
     builder: async () => {
       if (failing-- > 0) throw new SnapflipError('PRIVILEGE_MISSING', 'a test')
@@ -189,9 +189,12 @@ it('a new run of continuous mode goes on where the one before stopped; what a pe
     triggerContinuous(client, { dataset, ticket: await issueTicket(pool, triggering(dataset)), taskQueue: '' })
   await trigger()
   await waitUntil('its refresh', async () => (await openRefreshOf(pool, dataset)) ?? undefined)
+  // Also where no worker answers, it is known who waits.
+  worker.shutdown()
   for (let n = 0; n < 10; n++) expect(await trigger()).toMatchObject({ status: null })
   expect(await trigger()).toMatchObject({ status: 'SKIPPED', summary: expect.stringMatching(/^10 runs .* try again/) })
   await removeContinuous(client, dataset)
+  await world.worker()
   // Whoever waited is told in the history.
   const skipped = await waitUntil('ten that are skipped', async () => {
     const entries = await historyEntries(pool, { dataset, kind: 'refresh.skipped' })
