@@ -195,8 +195,8 @@ export interface FlipToOutcome {
 export const WORKFLOW_ID = {
   refresh: (dataset: string) => `refresh:${dataset}`,
   rollback: (dataset: string) => `rollback:${dataset}`,
-  /** Of the version that this flip made active, while another rollback is at work. */
-  rollbackBeside: (dataset: string, flipId: string) => `rollback:${dataset}:${flipId}`,
+  /** While another rollback is at work: of the version that this flip made active, or to the version of this tag. */
+  rollbackBeside: (dataset: string, about: string) => `rollback:${dataset}:${about}`,
   /** One a flip: that of the flip before may not have heard yet that it is over. */
   bake: (dataset: string, flipId: string) => `bake:${dataset}:${flipId}`,
   continuous: (dataset: string) => `continuous:${dataset}`,

@@ -24,7 +24,7 @@ export function rollback(program: Command): void {
       ['snapflip rollback shop --to v20260518-01 --reason "last good one"', 'to a version by its tag'],
       ['snapflip rollback shop --direct --reason "prices are off"', 'from here, with Temporal or PostgreSQL down'],
     ],
-    more: 'No build, source or gate is needed. The hold keeps the next refresh from bringing the bad data back; `snapflip resume` lifts it. Refused are a version that is gone, quarantined or damaged, the one readers are on, and one that is newer (`snapflip flip` goes forward; with PostgreSQL down, this by --to). A worker does it, or with --direct this process.',
+    more: 'No build, source or gate is needed. The hold keeps the next refresh from bringing the bad data back; `snapflip resume` lifts it. Refused are a version that is gone, quarantined or damaged, the one readers are on, and one that is newer (`snapflip flip` goes forward; with PostgreSQL down, this by --to). While one still reads what it took readers back to, another goes further back by --to. A worker does it, or with --direct this process.',
     ends: ['UNKNOWN_VERSION', 'VERSION_RETIRED', 'VERSION_QUARANTINED', 'CONFLICT', 'VERIFY_FAILED', 'FORBIDDEN'],
   })
     .option('--to <tag>', 'the version to go to; without it the one that was active before')
@@ -55,23 +55,20 @@ async function byWorkflow(
   session: Session,
   { dataset, reason, to }: { dataset: string; reason: string; to: string | undefined },
 ): Promise<Answer> {
-  const workflowId = WORKFLOW_ID.rollback(dataset)
-  const { client, handle } = await startWorkflow(
-    session,
-    'rollback',
-    workflowId,
-    await ticketed(session, 'rollback', {
-      dataset,
-      reason,
-      ...(to === undefined ? {} : { to }),
-    }),
-    {
+  const request = await ticketed(session, 'rollback', { dataset, reason, ...(to === undefined ? {} : { to }) })
+  const start = (workflowId: string) =>
+    startWorkflow(session, 'rollback', workflowId, request, {
       code: 'CONFLICT',
-      message: `Expected no open rollback of ${dataset}, found workflow ${workflowId} at work. \`snapflip status ${dataset}\` shows where readers are; where they must go further back before it ends, add --direct.`,
-    },
-  )
+      message: `Expected no open rollback of ${dataset}, found workflow ${workflowId} at work. \`snapflip status ${dataset}\` shows where readers are: once it has taken them back, --to takes them to an older version without waiting for its end; where no worker is there to do it, --direct does.`,
+    })
+  const { client, handle } = await start(WORKFLOW_ID.rollback(dataset)).catch((error: unknown) => {
+    // It has moved readers, and reads its version whole, which may take hours. Only by name: two that say the same mean one step back, not two.
+    if (to === undefined || !isSnapflipError(error, 'CONFLICT') || error.details.step !== 'verify') throw error
+    return start(WORKFLOW_ID.rollbackBeside(dataset, to))
+  })
   const outcome = await follow<RollbackOutcome>(session, client, handle)
   if (outcome === DETACHED) {
+    const { workflowId } = handle
     session.note(`Detached; ${workflowId} goes on: \`snapflip status ${dataset}\` shows where readers are.`)
     return { json: { dataset, workflowId, detached: true }, text: '', detached: true }
   }

@@ -8,7 +8,7 @@ import { temporalFailure } from './temporal.ts'
 /**
  * Starts a workflow under its dataset's fixed id: one at a time, as often as one likes one after the other.
  *
- * @throws SnapflipError `running` when one is open, TEMPORAL_UNREACHABLE.
+ * @throws SnapflipError `running` when one is open, with the `step` that it is at; TEMPORAL_UNREACHABLE.
  */
 export async function startWorkflow(
   session: Session,
@@ -34,15 +34,14 @@ export async function startWorkflow(
     return { client, handle, runId: handle.firstExecutionRunId }
   } catch (error) {
     if (error instanceof WorkflowExecutionAlreadyStartedError) {
-      const doing = await progressOf(client, client.workflow.getHandle(workflowId)).then(
-        ({ step, summary }) => ` It is at ${step}: ${summary}.`,
-        // Nobody is there to tell.
-        () => '',
-      )
+      // Null: nobody is there to tell.
+      const progress = await progressOf(client, client.workflow.getHandle(workflowId)).catch(() => null)
+      const step = progress?.step ?? null
+      const doing = progress === null ? ' No worker says what it is at.' : ` It is at ${step}: ${progress.summary}.`
       throw new SnapflipError(
         running.code,
         `${running.message}${doing}`,
-        { dataset: request.dataset, workflowId },
+        { dataset: request.dataset, workflowId, step },
         error,
       )
     }

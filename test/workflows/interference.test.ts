@@ -122,6 +122,7 @@ it('a rollback that names what it leaves is refused when readers are elsewhere',
 it('no number of bakes keeps a rollback back, nor does another that still reads its version whole', async () => {
   const world = await makeWorld(SHOP)
   const damage = damagingFlips(world)
+  const moving = Promise.withResolvers<void>()
   const reading = Promise.withResolvers<void>()
   let readings = 0
   let baking = 0
@@ -138,6 +139,10 @@ it('no number of bakes keeps a rollback back, nor does another that still reads 
         await beating(Context.current().cancelled.catch(() => undefined))
         return { outcome: 'left', summary: 'cancelled' }
       },
+      async flipBack(asked) {
+        await beating(moving.promise)
+        return activities.flipBack(asked)
+      },
       async verifyRollback(asked) {
         if (readings++ === 0) await beating(reading.promise)
         return activities.verifyRollback(asked)
@@ -152,32 +157,47 @@ it('no number of bakes keeps a rollback back, nor does another that still reads 
     ),
   )
   onTestFinished(async () => {
+    moving.resolve()
     reading.resolve()
     for (const bake of bakes) await bake.terminate().catch(() => undefined)
   })
   await waitUntil('every bake', async () => baking === bakes.length || undefined)
 
+  const oldest = await refreshed(world)
   const first = await refreshed(world)
   await refreshed(world)
   const byHand = world.rollback()
+  const file = join((await testFolder()).path, 'snapflip.config.json')
+  await writeFile(file, JSON.stringify(config))
+  const again = (...more: string[]) =>
+    snapflip(['rollback', dataset, '--reason', 'still off', '--json', '--config', file, ...more])
+  // While it is about to move readers itself, another would have it go back from where that one took them.
+  expect(json(await again('--to', oldest))).toMatchObject({
+    code: 'CONFLICT',
+    message: expect.stringContaining('It is at flip: taking'),
+  })
+  moving.resolve()
   await waitUntil(
     'a rollback',
     async () => ((await world.pointer()).active?.tag === first && readings > 0) || undefined,
   )
-  const file = join((await testFolder()).path, 'snapflip.config.json')
-  await writeFile(file, JSON.stringify(config))
-  const twice = await snapflip(['rollback', dataset, '--reason', 'still off', '--json', '--config', file])
-  expect(json(twice)).toMatchObject({
+  // Two that ask for a step back mean the same one; who names a version means it.
+  expect(json(await again())).toMatchObject({
     code: 'CONFLICT',
-    message: expect.stringMatching(new RegExp(`add --direct\\. It is at verify: reading ${first} back`)),
+    message: expect.stringMatching(new RegExp(`--to takes them .* It is at verify: reading ${first} back`)),
   })
+  expect(json(await again('--to', oldest))).toMatchObject({ status: 'ROLLED_BACK', from: first, to: oldest })
   await world.resume()
   await world.pool.query('update products set price = price + 1')
   damage.armed = true
-  expect(await world.refresh()).toMatchObject({ status: 'ROLLED_BACK', active: first })
+  expect(await world.refresh()).toMatchObject({ status: 'ROLLED_BACK', active: oldest })
   expect(alertsOf(world)).toEqual(['VERIFY_FAILED'])
   reading.resolve()
-  expect(await byHand).toMatchObject({ status: 'ROLLED_BACK', to: first })
+  expect(await byHand).toMatchObject({
+    status: 'ROLLED_BACK',
+    to: first,
+    summary: expect.stringContaining(`${first} was left for ${oldest} before it was read back`),
+  })
 })
 
 it('taken back to a version that does not read back either, a refresh says where readers are', async () => {
