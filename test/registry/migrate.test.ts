@@ -1,11 +1,33 @@
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { describe, expect, it } from 'vitest'
 import { connectRegistry } from '../../src/registry/connect.ts'
 import { migrate, migrationsPending, requireMigrated } from '../../src/registry/migrate.ts'
 import { openRefreshOf } from '../../src/registry/open-refresh-of.ts'
 import { transaction } from '../../src/registry/transaction.ts'
+import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { postgresVersions, testDatabase, uniqueName } from '../support/services.ts'
+import { applyShop, close, flipped, open } from './shop.ts'
+
+/** Migrations that databases out there have run. */
+const RELEASED = ['0001_registry', '0002_changelog', '0003_alerts']
+
+/** What such a database may have in the tables that later migrations change: a version that readers are on, another that is being built, a hold. */
+const ROWS_OF_THEN = `
+  insert into snapflip.datasets (name, epoch_registry) values ('shop', 1);
+  insert into snapflip.refreshes (id, dataset, workflow_id, run_id, requested_by, "full", closed_at, status, tag)
+  values ('0196e1f0-0000-7000-8000-000000000001', 'shop', 'w', 'r', 'ana', false, now(), 'FLIPPED', 'v20260517-01'),
+         ('0196e1f0-0000-7000-8000-000000000002', 'shop', 'w', 'r', 'ana', false, null, null, null);
+  insert into snapflip.versions (dataset, tag, ordinal, day, state, refresh_id, digest, manifest_sha256, generation, watermark, sealed_at)
+  values ('shop', 'v20260517-01', 1, '2026-05-17', 'active', '0196e1f0-0000-7000-8000-000000000001', repeat('a', 64), repeat('b', 64), repeat('c', 32), '{}', now()),
+         ('shop', 'v20260517-02', 2, '2026-05-17', 'building', '0196e1f0-0000-7000-8000-000000000002', null, null, null, null, null);
+  insert into snapflip.gate_results (refresh_id, dataset, tag, position, gate, verdict, summary, actual, limit_, sample_keys)
+  values ('0196e1f0-0000-7000-8000-000000000001', 'shop', 'v20260517-01', 1, 'integrity', 'pass', 'whole', '{}', '{}', '{}');
+  insert into snapflip.flips (id, dataset, kind, to_tag, epoch, refresh_id, actor, outcome, settled_at)
+  values ('0196e1f0-0000-7000-8000-000000000003', 'shop', 'flip', 'v20260517-01', 1, '0196e1f0-0000-7000-8000-000000000001', 'ana', 'confirmed', now());
+  insert into snapflip.holds (dataset, by, reason, since, lifted_at, lifted_by) values ('shop', 'ana', 'stocktaking', now(), now(), 'ana');
+  select snapflip.record('shop', 'ana', 'hold', null, '{"reason": "stocktaking"}')`
 
 describe.each(postgresVersions)('PostgreSQL %s: migrating', (version) => {
   it('once, twice and by five at once runs each migration once', async () => {
@@ -18,6 +40,30 @@ describe.each(postgresVersions)('PostgreSQL %s: migrating', (version) => {
     await requireMigrated(pool)
     const { rows } = await pool.query('select name from snapflip.migrations order by id')
     expect(rows.map((row) => row.name)).toEqual(pending)
+  })
+
+  it('brings the rows of a released registry along: reports see them, and refreshes go on from them', async () => {
+    const { url, pool } = await testDatabase({ version, migrated: false })
+    for (const name of RELEASED) {
+      await pool.query(await readFile(new URL(`../../schemas/migrations/${name}.sql`, import.meta.url), 'utf8'))
+    }
+    await pool.query(`${ROWS_OF_THEN};
+      create table snapflip.migrations (id serial primary key, name varchar(255) not null, run_on timestamp not null);
+      insert into snapflip.migrations (name, run_on) select unnest('{${RELEASED}}'::text[]), now()`)
+    const pending = await migrationsPending(pool)
+    expect(await migrate(url)).toEqual(pending)
+    for (const [view, rows] of Object.entries({ refreshes: 2, versions: 2, gate_results: 1, flips: 1, holds: 1 })) {
+      expect((await pool.query(`select from snapflip.${view} where dataset = 'shop'`)).rowCount, view).toBe(rows)
+    }
+    await applyShop(pool)
+    await expect(open(pool)).rejects.toMatchObject({ code: 'REFRESH_RUNNING' })
+    await close(pool, '0196e1f0-0000-7000-8000-000000000002', 'CANCELLED')
+    const tag = await flipped(pool, 'v20260517-01')
+    const { rows } = await pool.query(
+      `select tag, ordinal, epoch::integer from snapflip.versions join snapflip.flips using (dataset) where state = 'active' and to_tag = tag`,
+    )
+    expect(rows).toEqual([{ tag, ordinal: 3, epoch: 2 }])
+    expect((await verifyHistory(pool)).entries).toBeGreaterThan(1)
   })
 
   it('that was not done yet is named, with what to do', async () => {
