@@ -2,14 +2,20 @@
 -- at all: what the policy lets them, never twice, and never without the entry of the history. Workers and the owner pass: a worker's activities have
 -- asked.
 
+create function snapflip.refuse(p_expected text, p_found text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception 'expected %, found %', p_expected, p_found using errcode = 'insufficient_privilege';
+end
+$$;
+
 create function snapflip.require_any(p_dataset text, p_actions text[]) returns void
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
   if not exists (
     select from unnest(p_actions) as action where (snapflip.may(p_dataset, action, session_user::text)).allowed
   ) then
-    raise exception 'expected somebody who may % %, found %', array_to_string(p_actions, ' or '), p_dataset, session_user
-      using errcode = 'insufficient_privilege';
+    perform snapflip.refuse(format('somebody who may %s %s', array_to_string(p_actions, ' or '), p_dataset), session_user);
   end if;
 end
 $$;
@@ -45,8 +51,8 @@ begin
     ) as latest
      where actor = session_user and at >= transaction_timestamp() and kind ~ tg_argv[0]
   ) then
-    raise exception 'expected an entry of the history with each change of snapflip.%, found none by %: expected the verbs of snapflip', tg_table_name, session_user
-      using errcode = 'insufficient_privilege';
+    perform snapflip.refuse(
+      format('the verbs of snapflip, with an entry of the history for each change of snapflip.%s', tg_table_name), 'none by ' || session_user);
   end if;
   return null;
 end
@@ -67,8 +73,7 @@ declare
   rewritten constant text := snapflip.rewritten(to_jsonb(old), to_jsonb(new), tg_argv);
 begin
   if rewritten is not null then
-    raise exception 'expected the end of a row of snapflip.% to be written, once, found a change of %', tg_table_name, rewritten
-      using errcode = 'insufficient_privilege';
+    perform snapflip.refuse(format('the end of a row of snapflip.%s to be written, once', tg_table_name), 'a change of ' || rewritten);
   end if;
   return new;
 end
@@ -125,8 +130,9 @@ begin
   ) or (select ordinal from snapflip.index_versions where dataset = new.dataset and tag = new.to_tag)
      > (select ordinal from snapflip.index_versions where dataset = new.dataset and tag = new.from_tag)
   then
-    raise exception 'expected a rollback of % to an earlier version that readers were on and that is not quarantined, found % from % to %',
-      new.dataset, new.kind, new.from_tag, new.to_tag using errcode = 'insufficient_privilege';
+    perform snapflip.refuse(
+      format('a rollback of %s to an earlier version that readers were on and that is not quarantined', new.dataset),
+      format('%s from %s to %s', new.kind, new.from_tag, new.to_tag));
   end if;
   return new;
 end
@@ -149,8 +155,7 @@ begin
     rewritten := 'bake_outcome';
   end if;
   if rewritten is not null then
-    raise exception 'expected the end of flip % to be written, once, found a change of %', old.id, rewritten
-      using errcode = 'insufficient_privilege';
+    perform snapflip.refuse(format('the end of flip %s to be written, once', old.id), 'a change of ' || rewritten);
   end if;
   return new;
 end
@@ -186,8 +191,7 @@ begin
     when 'retained' then moved
     else false
   end) then
-    raise exception 'expected a worker to make % of % %, which is %, found %', new.tag, new.dataset, new.state, old.state, session_user
-      using errcode = 'insufficient_privilege';
+    perform snapflip.refuse(format('a worker to make %s of %s %s, which is %s', new.tag, new.dataset, new.state, old.state), session_user);
   end if;
   return new;
 end
@@ -204,8 +208,8 @@ create function snapflip.guard_epoch() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   if new.epoch_registry - old.epoch_registry > 1000000 then
-    raise exception 'expected the epoch of % to rise by a million at most, found % after %', new.name, new.epoch_registry, old.epoch_registry
-      using errcode = 'insufficient_privilege';
+    perform snapflip.refuse(
+      format('the epoch of %s to rise by a million at most', new.name), format('%s after %s', new.epoch_registry, old.epoch_registry));
   end if;
   return new;
 end
@@ -228,11 +232,11 @@ create function snapflip.guard_alert() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   if tg_op = 'INSERT' and new.kind not in ('STORE_REBOUND', 'STORE_DEGRADED', 'HISTORY_BROKEN') then
-    raise exception 'expected a worker to raise %, found %', new.kind, session_user using errcode = 'insufficient_privilege';
+    perform snapflip.refuse('a worker to raise ' || new.kind, session_user);
   end if;
   -- Raised again it is counted, and nothing else.
   if tg_op = 'UPDATE' and to_jsonb(new) - '{times,last_at}'::text[] is distinct from to_jsonb(old) - '{times,last_at}'::text[] then
-    raise exception 'expected alert % to be counted alone, found another change', old.id using errcode = 'insufficient_privilege';
+    perform snapflip.refuse(format('alert %s to be counted alone', old.id), 'another change');
   end if;
   return new;
 end
@@ -244,6 +248,7 @@ create trigger guard before insert or update on snapflip.alerts
 create constraint trigger told after insert on snapflip.alerts deferrable initially deferred
   for each row when (not snapflip.is_worker()) execute function snapflip.told('^alert\.');
 
+revoke all on function snapflip.refuse(text, text) from public;
 revoke all on function snapflip.verbs() from public;
 revoke all on function snapflip.require_any(text, text[]) from public;
 revoke all on function snapflip.asked() from public;
