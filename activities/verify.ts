@@ -16,6 +16,7 @@ import { type Deps, datasetOf, storeUrl } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { nextGood } from './next-good.ts'
 import { parentOf, readManifest } from './parent.ts'
+import { repair } from './reconcile.ts'
 
 /** Entries of each index that are read back through the SDK, of those this version wrote; all of them where there are no more. */
 const ENTRIES_MAX = 10_000
@@ -31,6 +32,8 @@ export interface ReadBack {
   isActive: boolean
   /** Where an operator's pin keeps readers on another version than the one that was read back. */
   pinned?: string
+  /** No flip took readers elsewhere: the store had lost the version, and this came of that. */
+  lost?: 'ROLLED_BACK' | 'FAILED'
 }
 
 /** Reads the version back as readers do, once it is active. What does not read back is told, and thrown as VERIFY_FAILED. */
@@ -61,11 +64,34 @@ export const verifyRollback =
       return { ...read, summary: `${read.summary}, every block is whole. ${readers.summary}` }
     })
 
+type Kind = Extract<Alert['kind'], 'VERIFY_FAILED' | 'ROLLBACK_UNHEALTHY'>
+
+/**
+ * A pointer that names another version may have lost the flip, as after a failover: the store is repaired then, which may make the version active again.
+ */
 async function readBack(
   deps: Deps,
   dataset: string,
   version: VersionRef,
-  kind: Extract<Alert['kind'], 'VERIFY_FAILED' | 'ROLLBACK_UNHEALTHY'>,
+  kind: Kind,
+  tell: (progress: string) => void,
+  signal: AbortSignal,
+): Promise<ReadBack> {
+  const read = await readOnce(deps, dataset, version, kind, tell, signal)
+  if (read.isActive) return read
+  const repaired = await repair(deps, await deps.store(dataset), { dataset, tell, signal })
+  if (repaired === null) return read
+  const again = await readOnce(deps, dataset, version, kind, tell, signal)
+  const { outcome, summary } = repaired
+  if (again.isActive || outcome === 'asserted' || outcome === 'restored') return again
+  return { summary, isActive: false, lost: outcome === 'moved' ? 'ROLLED_BACK' : 'FAILED' }
+}
+
+async function readOnce(
+  deps: Deps,
+  dataset: string,
+  version: VersionRef,
+  kind: Kind,
   tell: (progress: string) => void,
   signal: AbortSignal,
 ): Promise<ReadBack> {

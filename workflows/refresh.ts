@@ -118,6 +118,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     const read = await steps.take('verify', `reading ${version.tag} back`, () =>
       CancellationScope.nonCancellable(() => long.verify({ dataset, version })),
     )
+    if (read.lost !== undefined) return await end(read.lost, `${built.summary}; ${read.summary}`)
 
     const baked = watched === undefined || !read.isActive ? null : await watch(watched)
     if (baked?.status === 'ROLLED_BACK' || baked?.status === 'FAILED') return await end(baked.status, baked.summary)

@@ -8,9 +8,10 @@ import type { World } from './world.ts'
 
 /**
  * What must hold once a dataset has come to rest, whatever happened to its workers: nothing is open, registry and pointer agree, every kept
- * version is whole, nothing in the store belongs to none of them, no build left files behind, and the history's chain verifies.
+ * version is whole, nothing in the store belongs to none of them, no build left files behind, and the history's chain verifies. Of a version
+ * that the store has lost its quarantine is left.
  */
-export async function expectSound(world: World): Promise<void> {
+export async function expectSound(world: World, { hasLost = false } = {}): Promise<void> {
   const { dataset, pool } = world
   const { rows } = await pool.query(
     `select (select count(*)::integer from snapflip.refresh_runs where closed_at is null) as refreshes,
@@ -25,7 +26,8 @@ export async function expectSound(world: World): Promise<void> {
   expect(pointer.candidate).toBeNull()
 
   const { data } = await world.store()
-  const kept = known.filter((row) => !['building', 'retired', 'swept'].includes(row.state))
+  const gone = ['building', 'retired', 'swept', ...(hasLost ? ['quarantined'] : [])]
+  const kept = known.filter((row) => !gone.includes(row.state))
   const used = new Set<string>()
   for (const tag of await data.listManifests()) {
     const manifest = decodeManifest((await data.readManifest(tag)) ?? new Uint8Array(), { dataset, tag })
