@@ -1,8 +1,9 @@
 import type { ErrorCode } from '../src/core/errors.ts'
 import { afterFailure as decide } from '../src/core/retries.ts'
 import { lastGoodRefresh } from '../src/registry/last-good-refresh.ts'
-import { type Deps, datasetOf } from './deps.ts'
+import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
+import { definitionOf } from './under-policy.ts'
 
 export interface FailedRefresh {
   dataset: string
@@ -17,7 +18,7 @@ export const afterFailure =
   (deps: Deps) =>
   ({ dataset, code, message, attempt }: FailedRefresh): Promise<{ retryInMs: number | null }> =>
     asActivity(async () => {
-      const { retries } = datasetOf(deps.config, dataset)
+      const { retries } = await definitionOf(deps, dataset)
       const next = decide(retries, { code, attempt })
       if (next.retryInMs !== null) {
         deps.log.warn({ dataset, step: 'retry', code, attempt, retryInMs: next.retryInMs }, message)

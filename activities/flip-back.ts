@@ -23,6 +23,7 @@ import { requesterOf } from './requester.ts'
 import { requireEarlier } from './require-earlier.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 import { throughRestarts } from './through-restarts.ts'
+import { definitionOf } from './under-policy.ts'
 
 export interface FlipBackRequest {
   flipId: string
@@ -92,12 +93,13 @@ async function takeBackOnce(
   const { flipId } = asked
   const request = parseRequest(rollbackRequestSchema, asked.request, 'a rollback')
   const { dataset } = request
+  datasetOf(deps.config, dataset)
+  // First of all: a ticket that is not used up by its run is good for another one.
+  const actor = await asked.actor(request)
   const {
     bake,
     stores: [, ...stores],
-  } = datasetOf(deps.config, dataset)
-  // First of all: a ticket that is not used up by its run is good for another one.
-  const actor = await asked.actor(request)
+  } = await definitionOf(deps, dataset)
   const store = await deps.store(dataset)
   await requireStore(deps.pool, { dataset, url: store.url })
   const made = async (): Promise<FlipRow | null> => {
@@ -109,7 +111,7 @@ async function takeBackOnce(
   let repaired: string | null = null
   if (flip === null) {
     try {
-      repaired = await move(deps, store, { request, flipId, actor, tell, signal })
+      repaired = await move(deps, store, { request, flipId, actor, bakeMs: bake?.forMs, tell, signal })
       flip = await made()
     } catch (error) {
       // Another attempt, paused until now, may have come first: then this one has nothing left to do.
@@ -140,12 +142,14 @@ async function move(
     request: { dataset, reason, to, from: leaves },
     flipId,
     actor,
+    bakeMs,
     tell,
     signal,
   }: {
     request: RollbackRequest
     flipId: string
     actor: string
+    bakeMs: number | undefined
     tell: (progress: string) => void
     signal: AbortSignal
   },
@@ -182,7 +186,6 @@ async function move(
   // One in any other state is refused for that.
   if (earlier === null && pointer.active !== null && row.state === 'retained')
     requireEarlier(dataset, pointer.active, row)
-  const bakeMs = datasetOf(deps.config, dataset).bake?.forMs
   const ref = await retainedRef(deps, store, { dataset, tell, signal }, row)
   await makeFlip(deps, store, {
     intent: { flipId, dataset, kind: 'rollback', from, to: target, reason, actor, ...(bakeMs && { bakeMs }) },

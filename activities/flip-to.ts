@@ -7,7 +7,7 @@ import { requireFree } from '../src/registry/intend-flip.ts'
 import { refOf } from '../src/registry/known-pointer.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { absorbBreakGlass } from './absorb.ts'
-import { type Deps, datasetOf } from './deps.ts'
+import type { Deps } from './deps.ts'
 import { asActivity, notBeside } from './failure.ts'
 import { makeFlip } from './flip.ts'
 import { followAll } from './follow.ts'
@@ -18,6 +18,7 @@ import { repair } from './reconcile.ts'
 import { requesterOf } from './requester.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 import { throughRestarts } from './through-restarts.ts'
+import { definitionOf } from './under-policy.ts'
 
 /** A flip forward as it will be made, looked up before anything is changed. */
 export interface FlipToPlan {
@@ -40,7 +41,7 @@ export const planFlipTo =
     asActivity(async (tell, signal) => {
       const request = parseRequest(flipRequestSchema, asked.request, 'a flip, with "to": the tag')
       const { dataset, reason, to } = request
-      const { bake } = datasetOf(deps.config, dataset)
+      const { bake } = await definitionOf(deps, dataset)
       const { actor } = await requesterOf(deps, { ...asked, action: 'flip', request })
       const store = await deps.store(dataset)
       await requireStore(deps.pool, { dataset, url: store.url })

@@ -1,6 +1,7 @@
 import { refreshedSince } from '../src/registry/refreshed-since.ts'
-import { type Deps, datasetOf } from './deps.ts'
+import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
+import { definitionOf } from './under-policy.ts'
 
 /**
  * Whether a run of a schedule that begins late has nothing left to do: after an outage all that came due meanwhile begin at once, and the first
@@ -11,7 +12,7 @@ export const madeUpFor =
   ({ dataset, lateMs }: { dataset: string; lateMs: number }): Promise<{ reason: string | null }> =>
     asActivity(async () => {
       // When it is due is told without its jitter.
-      const { jitterMs = 0 } = datasetOf(deps.config, dataset).schedule ?? {}
+      const { jitterMs = 0 } = (await definitionOf(deps, dataset)).schedule ?? {}
       const withinMs = lateMs - jitterMs
       const refreshed = withinMs <= 0 ? null : await refreshedSince(deps.pool, { dataset, withinMs })
       if (refreshed === null) return { reason: null }

@@ -16,7 +16,7 @@ import { damageOf } from './damage.ts'
 import { type Deps, datasetOf, storeUrl } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { type FlipFrom, parentOf, readManifest, requireStillActive } from './parent.ts'
-import { underPolicy } from './under-policy.ts'
+import { underApplied, underPolicy } from './under-policy.ts'
 
 export interface PreflipRequest {
   /** Left out by refreshes from before there were approvals. */
@@ -33,7 +33,9 @@ export const preflip =
   (own: Deps) =>
   ({ refreshId, dataset, from, version, isAgain = false }: PreflipRequest): Promise<void> =>
     asActivity(async (tell, signal) => {
-      const deps = refreshId === undefined ? own : await underPolicy(own, { dataset, refreshId })
+      const deps = await (refreshId === undefined
+        ? underApplied(own, dataset)
+        : underPolicy(own, { dataset, refreshId }))
       const todo = isAgain ? `\`snapflip versions ${dataset}\` lists the others.` : 'Refresh again.'
       const refuse = (expected: string, found: string) =>
         new SnapflipError(

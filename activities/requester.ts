@@ -5,7 +5,8 @@ import type { RequestedVia } from '../src/registry/open-refresh-of.ts'
 import { type TicketFor, triggering, useTicket } from '../src/registry/ticket.ts'
 import { scheduleId } from '../src/temporal/schedules.ts'
 import type { Starter } from '../src/temporal/starter.ts'
-import { type Deps, datasetOf } from './deps.ts'
+import type { Deps } from './deps.ts'
+import { definitionOf } from './under-policy.ts'
 
 /** Who started the workflow, and what that is worth. */
 export interface Requester {
@@ -68,9 +69,9 @@ async function isOurs(
   { dataset, action, starter }: { dataset: string; action: string; starter: Starter },
 ): Promise<boolean> {
   const { parents, schedule } = starter
-  const declared = datasetOf(deps.config, dataset).schedule
   if (parents.length === 0 || (action !== 'refresh' && action !== 'rollback')) return false
   if (action === 'rollback') return isKnownRun(deps.pool, { dataset, runs: parents })
+  const declared = (await definitionOf(deps, dataset)).schedule
   if (declared?.continuous !== undefined) return isContinuous(dataset, starter)
   return declared !== undefined && schedule === scheduleId(dataset)
 }

@@ -6,9 +6,10 @@ import { retire as retireVersion } from '../src/registry/retire.ts'
 import { versions } from '../src/registry/versions.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { Looking } from './damage.ts'
-import { type Deps, datasetOf } from './deps.ts'
+import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { firstPlace, mark, type Swept, sweepFirst, sweepFurther } from './sweep.ts'
+import { definitionOf } from './under-policy.ts'
 import { removeFinishedWork } from './work-folder.ts'
 
 export interface Retired extends Swept {
@@ -20,7 +21,7 @@ export const retire =
   (deps: Deps) =>
   ({ dataset }: { dataset: string }): Promise<Retired> =>
     asActivity(async (tell, signal) => {
-      const { keep, retireAfterMs } = datasetOf(deps.config, dataset)
+      const { keep, retireAfterMs } = await definitionOf(deps, dataset)
       const store = await deps.store(dataset)
       const retired = await retirable(deps.pool, { dataset, keep, olderThanMs: retireAfterMs })
       for (const tag of retired)

@@ -7,9 +7,10 @@ import { SnapflipError } from '../src/core/errors.ts'
 import { dueAt } from '../src/core/time-bound.ts'
 import { activeHold } from '../src/registry/active-hold.ts'
 import { openRefreshOf } from '../src/registry/open-refresh-of.ts'
-import { type Deps, datasetOf } from './deps.ts'
+import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { readManifest } from './parent.ts'
+import { definitionOf } from './under-policy.ts'
 import { outsideWindow } from './window.ts'
 
 /** One look-up in an index each; what it finds is refreshed this much later at most. */
@@ -46,7 +47,7 @@ export const somethingNew = (deps: Deps) => {
   const known = new Map<string, { sources: Source[]; at: number }>()
   return ({ dataset, since, refusedAt }: Look): Promise<Found> =>
     asActivity(async (tell, signal) => {
-      const definition = datasetOf(deps.config, dataset)
+      const definition = await definitionOf(deps, dataset)
       const atMostEveryMs = requireContinuous(dataset, definition)
       const begun = Date.now()
       let looksUpAt = 0
@@ -82,7 +83,7 @@ function requireContinuous(dataset: string, { schedule }: DatasetDefinition): nu
   if (schedule?.continuous !== undefined) return schedule.continuous.atMostEveryMs
   throw new SnapflipError(
     'NOT_APPLIED',
-    `Expected \`schedule.continuous\` in this worker's definition of ${dataset}, found none. Start the worker with the definition that was applied.`,
+    `Expected \`schedule.continuous\` in the definition of ${dataset} that was applied last, found none. Declare it, then \`snapflip apply ${dataset}\`.`,
     { dataset },
   )
 }

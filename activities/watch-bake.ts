@@ -24,6 +24,7 @@ import { parseRequest } from './parse-request.ts'
 import { repair } from './reconcile.ts'
 import { reportsOf } from './reports.ts'
 import { throughRestarts } from './through-restarts.ts'
+import { underApplied, underPolicy } from './under-policy.ts'
 
 /** How the watch ended. */
 export interface Baked {
@@ -40,12 +41,13 @@ const POLL_MS = 2_000
  * thrown as BAKE_FAILED where a rollback is to follow; a rollback's own target is only told of, with the version to go to next.
  */
 export const watchBake =
-  (deps: Deps) =>
+  (own: Deps) =>
   (asked: BakeRequest): Promise<Baked> =>
     asActivity(async (tell, signal) => {
-      // Typed by hand it may be anything: so what is watched, and by which limits, is the registry's and the definition's to say.
+      // Typed by hand it may be anything: so what is watched, and by which limits, is the registry's to say.
       const request = parseRequest(bakeRequestSchema, asked, 'a bake, with "flipId" and "tag"')
       const { dataset, flipId, tag } = request
+      const deps = await underPolicyOf(own, request)
       const policy = datasetOf(deps.config, dataset).bake
       const store = await deps.store(dataset)
       const looking = { dataset, tell, signal }
@@ -79,6 +81,12 @@ export const watchBake =
       deps.log.info({ dataset, version: tag, step: 'bake', flipId }, judged.summary)
       return { outcome: 'baked', summary: `baked: ${judged.summary}` }
     })
+
+/** As the refresh was declared that flipped; as is applied now, for a flip that a person or a compensation made. */
+async function underPolicyOf(own: Deps, { dataset, flipId }: BakeRequest): Promise<Deps> {
+  const refreshId = (await flipOf(own.pool, flipId))?.refreshId ?? null
+  return refreshId === null ? underApplied(own, dataset) : underPolicy(own, { dataset, refreshId })
+}
 
 /** Not that readers left it: it is told, and recorded as cut short. */
 function cannotGoOn({ dataset, flipId, tag }: BakeRequest, expected: string, found: string): SnapflipError {

@@ -1,7 +1,8 @@
 import type { DatasetDefinition } from '../schemas/config.ts'
 import { windowState } from '../src/core/windows.ts'
-import { type Deps, datasetOf } from './deps.ts'
+import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
+import { definitionOf } from './under-policy.ts'
 
 /** Why a refresh may not begin now. */
 export interface OutsideWindow {
@@ -33,7 +34,7 @@ export const windowClosed =
   (deps: Deps) =>
   ({ dataset, tag }: { dataset: string; tag: string }): Promise<string | null> =>
     asActivity(async () => {
-      const outside = outsideWindow(datasetOf(deps.config, dataset))
+      const outside = outsideWindow(await definitionOf(deps, dataset))
       if (outside === null) return null
       return `${tag} is sealed and kept for the next refresh: its window closed before readers were moved`
     })

@@ -138,7 +138,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
       }))
     if (served) closers.unshift(() => served.close())
     const deps = options.decorate?.(plain) ?? plain
-    const expiry = new ExpiryWatch(deps)
+    const expiry = new ExpiryWatch(plain)
     closers.unshift(() => expiry.close())
     const plainActivities = metrics.around(createActivities(deps))
     const activities = options.decorateActivities?.(plainActivities) ?? plainActivities

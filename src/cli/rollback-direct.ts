@@ -7,7 +7,6 @@ import { type LookedAfter, lookAfter } from '../../activities/look-after.ts'
 import type { Config } from '../../schemas/config.ts'
 import { type BakeRequest, WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { isSnapflipError, type SnapflipError } from '../core/errors.ts'
-import { own } from '../core/own.ts'
 import { formatEpoch } from '../core/pointer.ts'
 import { authorize } from '../registry/authorize.ts'
 import { connectRegistry } from '../registry/connect.ts'
@@ -30,6 +29,8 @@ interface Made {
   epoch: string
   actor: string
   rebound: boolean
+  /** Whether what readers are on now is to be watched; absent where the registry could not say. */
+  bakes?: boolean
   /** Of break-glass: the further stores whose readers stay where they are. */
   behind?: Array<{ store: string; url: string; why: string }>
   summary: string
@@ -51,7 +52,7 @@ export async function rollbackDirect(session: Session, request: Request): Promis
   const { dataset } = request
   const flipId = randomUUID()
   const looking = { tell: nowAndThen(session), signal: new AbortController().signal }
-  const made = await byRegistry(session, request, flipId, looking).catch(async (error: unknown) => {
+  const { bakes, ...made } = await byRegistry(session, request, flipId, looking).catch(async (error: unknown) => {
     if (!isDown(error)) throw error
     session.note(`PostgreSQL does not answer: ${dataset} is taken back in the store alone (break-glass).`)
     return inStoreAlone(session, request, flipId, looking)
@@ -59,7 +60,7 @@ export async function rollbackDirect(session: Session, request: Request): Promis
   session.note(
     `${dataset} is back from ${made.from} at ${made.to} (epoch ${made.epoch}); looking at what readers have now.`,
   )
-  const watch = await watched(session, { dataset, tag: made.to, flipId: made.by === 'registry' ? flipId : null })
+  const watch = await watched(session, { dataset, tag: made.to, flipId: made.by === 'registry' ? flipId : null, bakes })
   const after = await afterwards(session, dataset, made.to, looking)
   const json = {
     status: 'ROLLED_BACK',
@@ -77,13 +78,14 @@ export async function rollbackDirect(session: Session, request: Request): Promis
  * Starts the bake of what readers are on now, where one is declared: a workflow's, so where Temporal is down nobody keeps that watch, and this says so.
  *
  * @param flipId null: the registry does not know of it yet.
+ * @param bakes undefined: as far as the file says.
  */
 async function watched(
   session: Session,
-  { dataset, tag, flipId }: { dataset: string; tag: string; flipId: string | null },
+  { dataset, tag, flipId, bakes }: { dataset: string; tag: string; flipId: string | null; bakes: boolean | undefined },
 ): Promise<{ watched: boolean; note: string } | undefined> {
-  const { datasets } = await session.config()
-  if (own(datasets, dataset)?.bake === undefined) return undefined
+  const isDeclared = bakes ?? (await session.dataset(dataset)).bake !== undefined
+  if (!isDeclared) return undefined
   if (flipId === null)
     return { watched: false, note: `${tag} should bake, and nobody watches it: the registry does not know of it yet.` }
   const bake: BakeRequest = { dataset, flipId, tag }
@@ -128,11 +130,12 @@ async function byRegistry(session: Session, request: Request, flipId: string, lo
   const deps = { ...changeDeps(session, pool), config }
   const { actor } = await authorize(pool, { dataset, action: 'rollback', reason: request.reason })
   const asked = { flipId, request, actor: async () => actor }
-  const { from, to, epoch, summary } = await takeBack(deps, asked, looking)
+  const { from, to, epoch, summary, bake } = await takeBack(deps, asked, looking)
   await followAll(deps, { dataset, ...looking }).catch((error: unknown) => {
     session.note(`The further stores of ${dataset} follow with the next refresh or rollback: ${messageOf(error)}`)
   })
-  return { by: 'registry', from, to, epoch: formatEpoch(epoch), actor, rebound: false, summary: `${summary}.` }
+  const bakes = bake !== undefined
+  return { by: 'registry', from, to, epoch: formatEpoch(epoch), actor, rebound: false, bakes, summary: `${summary}.` }
 }
 
 /** The registry, each of whose statements fails after a while instead of being waited for. */

@@ -57,7 +57,8 @@ const CONTINUOUS: typeof BY_TIME = {
 }
 
 async function run(session: Session, options: Options, dataset: string): Promise<Answer> {
-  const { windows, schedule } = await session.dataset(dataset)
+  // What was applied is what runs.
+  const { windows, schedule } = await session.appliedDataset(dataset)
   const way = schedule?.continuous === undefined ? BY_TIME : CONTINUOUS
   const client = await session.temporal()
   try {

@@ -52,12 +52,19 @@ export class Session {
 
   /** As the file has it; else, as it was applied last: what happened to it can be asked for after it was dropped. @throws what `dataset` and `registry` throw */
   async recordedDataset(name: string): Promise<DatasetDefinition> {
-    if (own((await this.config()).datasets, name) === undefined) {
-      const { currentDefinition } = await import('../registry/current-definition.ts')
-      const applied = await currentDefinition(await this.registry(), name)
-      if (applied !== null) return applied.definition
-    }
-    return this.dataset(name)
+    const isInFile = own((await this.config()).datasets, name) !== undefined
+    return (isInFile ? null : await this.#applied(name)) ?? this.dataset(name)
+  }
+
+  /** A dataset of the file as it was applied last: what was edited since counts for nothing yet. @throws what `dataset` and `registry` throw */
+  async appliedDataset(name: string): Promise<DatasetDefinition> {
+    const inFile = await this.dataset(name)
+    return (await this.#applied(name)) ?? inFile
+  }
+
+  async #applied(name: string): Promise<DatasetDefinition | null> {
+    const { currentDefinition } = await import('../registry/current-definition.ts')
+    return (await currentDefinition(await this.registry(), name))?.definition ?? null
   }
 
   /** The registry, whether its tables are there or not. */

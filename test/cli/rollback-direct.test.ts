@@ -128,6 +128,8 @@ it('a rollback from the command line bakes where that is declared, and says wher
     tags.push((await world.refresh()).tag as string)
   }
   const request = { dataset, reason: 'prices are off' }
+  // Edited, and not applied.
+  delete world.config.datasets[dataset]?.bake
   const { json } = await rollbackDirect(await session(world), { ...request, to: tags[2] as string })
   expect(json).toMatchObject({ status: 'ROLLED_BACK', watched: true })
   const { rows } = await pool.query<{ id: string }>("select id from snapflip.flip_intents where kind = 'rollback'")

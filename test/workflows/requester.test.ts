@@ -44,7 +44,8 @@ function asks(
 ) {
   const deps = {
     pool: database.pool,
-    config: { datasets: { [DATASET]: declared } },
+    // What is declared is what was applied, whatever the file says.
+    config: { datasets: { [DATASET]: datasetSchema.parse(definition()) } },
     starter: async () => ({ identity: 'mal', parents, schedule }),
     log: { warn() {} },
   } as unknown as Deps

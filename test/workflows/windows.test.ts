@@ -18,10 +18,10 @@ const OPEN = { open: [{ from: hour(-1), to: hour(2) }] }
 const CLOSED = { open: [{ from: hour(2), to: hour(3) }] }
 
 const definitionOf = (world: World) => world.config.datasets[world.dataset] as DatasetDefinition
-/** As of now, for a worker that runs; a refresh that is planned after it needs `apply`. */
-function declare(world: World, windows: object): void {
+function declare(world: World, windows: object): Promise<void> {
   const { windows: parsed } = datasetSchema.parse({ ...definitionOf(world), windows })
   Object.assign(definitionOf(world), { windows: parsed })
+  return world.apply()
 }
 const rows = async (world: World, sql: string) => (await world.pool.query(sql)).rows
 
@@ -44,8 +44,7 @@ it('outside its windows a refresh is skipped or waits, as declared; a person may
   const opened = `select detail ->> 'reason' as reason, detail -> 'outsideWindow' as outside from snapflip.history where kind = 'refresh.opened' order by seq desc limit 1`
   expect(await rows(world, opened)).toEqual([{ reason: 'wrong prices', outside: true }])
 
-  declare(world, { ...CLOSED, outside: 'wait' })
-  await world.apply()
+  await declare(world, { ...CLOSED, outside: 'wait' })
   const waiting = world.refresh().catch((error: unknown) => error)
   const handle = world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset))
   await waitUntil('the refresh to wait', async () =>
@@ -72,14 +71,14 @@ it('a window that closes under way lets the refresh finish, or keeps what it sea
     schema: SCHEMA,
     dataset: { indexes, windows: { ...OPEN, onClose: 'keepCandidate' } },
   })
-  let duringBuild = () => {}
-  let duringCanary = () => {}
+  let duringBuild = async () => {}
+  let duringCanary = async () => {}
   let plans = 0
   await world.worker(
     (deps) => ({
       ...deps,
       builder: async () => {
-        duringBuild()
+        await duringBuild()
         return deps.builder()
       },
     }),
@@ -89,7 +88,7 @@ it('a window that closes under way lets the refresh finish, or keeps what it sea
         plan: async (request) => (plans++ === 0 ? { waitMs: 50, summary: 'waits' } : activities.plan(request)),
         watchCanary: async (request) => {
           expect((await world.pointer()).candidate).not.toBeNull()
-          duringCanary()
+          await duringCanary()
           return activities.watchCanary(request)
         },
       }),
@@ -97,9 +96,8 @@ it('a window that closes under way lets the refresh finish, or keeps what it sea
   )
   const closing = (onClose: string) => () => declare(world, { ...CLOSED, onClose })
   const reopened = async (onClose: string) => {
-    duringBuild = () => {}
-    declare(world, { ...OPEN, onClose })
-    await world.apply()
+    duringBuild = async () => {}
+    await declare(world, { ...OPEN, onClose })
   }
   const first = await world.refresh()
   expect(first).toMatchObject({ status: 'FLIPPED' })
@@ -123,7 +121,7 @@ it('a window that closes under way lets the refresh finish, or keeps what it sea
 
   // A refresh that fails in between discards what failed ones left, and not this.
   await reopened('keepCandidate')
-  duringBuild = () => {
+  duringBuild = async () => {
     throw new SnapflipError('PRIVILEGE_MISSING', 'a test')
   }
   expect(failureCode(await world.refreshFailure())).toBe('PRIVILEGE_MISSING')
@@ -145,7 +143,7 @@ it('a window that closes under way lets the refresh finish, or keeps what it sea
   const compared = await world.refresh()
   expect(compared).toMatchObject({ status: 'KEPT', active: kept.tag })
   expect((await world.pointer()).candidate).toBeNull()
-  duringCanary = () => {}
+  duringCanary = async () => {}
   await reopened('keepCandidate')
   expect(await world.refresh()).toMatchObject({ status: 'FLIPPED', tag: compared.tag })
   const canaries = `select outcome from snapflip.canaries where tag = '${compared.tag}' order by epoch`
