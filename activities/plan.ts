@@ -48,6 +48,8 @@ export interface Plan {
   stopsAtClose?: true
   /** Outside its window: opened to be closed again as SKIPPED. */
   skip?: string
+  /** What ends without a flip retires what it makes needless too. */
+  freesRoom?: true
   /** When a person has to say yes; left out where nobody is asked. */
   approval?: { when: 'onHold' | 'always'; beforeFlip: boolean }
 }
@@ -112,6 +114,7 @@ async function planRefresh(
     from,
     summary,
     searchable: deps.searchable,
+    freesRoom: true,
     ...watches,
     ...(approval === null ? {} : { approval }),
     ...publishedTo(definition),

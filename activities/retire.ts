@@ -21,18 +21,18 @@ export const retire =
   (deps: Deps) =>
   ({ dataset }: { dataset: string }): Promise<Retired> =>
     asActivity(async (tell, signal) => {
-      const { keep, retireAfterMs } = await definitionOf(deps, dataset)
       const store = await deps.store(dataset)
-      const retired = await retirable(deps.pool, { dataset, keep, olderThanMs: retireAfterMs })
-      for (const tag of retired)
-        await retireOne(deps, store, { dataset, tell, signal }, tag, `beyond the ${keep} that are kept`)
+      const retired = await retireOlder(deps, store, { dataset, tell, signal })
       const swept = await sweepFirst(deps, store, { dataset, tell, signal })
       await sweepFurther(deps, { dataset, tell, signal })
       await pruneChangelog(deps, signal)
       return { retired, ...swept }
     })
 
-/** What is left of refreshes that failed: their versions are retired at once, their generations deleted. */
+/**
+ * What is left of refreshes that failed: their versions are retired at once, their generations deleted. Older ones that nothing needs too: what
+ * failed may have lacked the room.
+ */
 export const discard =
   (deps: Deps) =>
   ({ dataset }: { dataset: string }): Promise<Retired> =>
@@ -44,10 +44,21 @@ export const discard =
         if (await retireOne(deps, store, { dataset, tell, signal }, row.tag, 'its refresh failed'))
           retired.push(row.tag)
       }
+      retired.push(...(await retireOlder(deps, store, { dataset, tell, signal })))
       const swept = await sweepFirst(deps, store, { dataset, tell, signal })
       await sweepFurther(deps, { dataset, tell, signal })
       return { retired, ...swept }
     })
+
+/** Of good versions and of others, as many stay as are kept. */
+async function retireOlder(deps: Deps, store: Store, looking: Looking): Promise<string[]> {
+  const { dataset } = looking
+  const { keep, retireAfterMs } = await definitionOf(deps, dataset)
+  const retired: string[] = []
+  for (const tag of await retirable(deps.pool, { dataset, keep, olderThanMs: retireAfterMs }))
+    if (await retireOne(deps, store, looking, tag, `beyond the ${keep} that are kept`)) retired.push(tag)
+  return retired
+}
 
 /** Marks it in the registry, then in the pointer: from there on no flip, rollback or new lease takes it. False: it is needed. */
 async function retireOne(deps: Deps, store: Store, looking: Looking, tag: string, why: string): Promise<boolean> {

@@ -38,12 +38,14 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   let stores: Published | undefined
   let watched: BakePolicy | undefined
   let isWatched = false
+  let freesRoom = false
 
   try {
     const plan = await planInWindow()
     planned = true
     let { from } = plan
     stores = plan.stores
+    freesRoom = plan.freesRoom ?? false
     steps.searchable = plan.searchable
     steps.tell({ snapflipDataset: plan.dataset })
     if (plan.skip) return await end('SKIPPED', plan.skip)
@@ -177,10 +179,18 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
     // What a further store lacks is brought there now: for the time being no version will be.
     const isBehind = status === 'NOTHING_NEW' || status === 'HELD' || status === 'REJECTED' || status === 'KEPT'
     if (isBehind) await followEach(dataset, stores?.names)
+    if (isBehind && freesRoom && tag !== null) await retireOlder()
     const outcome = await quick.finish({ refreshId, dataset, status, tag, summary, durationsMs: steps.durationsMs })
     steps.progress = { ...steps.progress, step: 'done', summary }
     steps.tell({ snapflipOutcome: status })
     return outcome
+  }
+
+  /** Without it a row of versions that readers never see fills the store. How the refresh ended stands. */
+  async function retireOlder(): Promise<void> {
+    await steps.take('retire', 'retiring what is no longer needed', () =>
+      CancellationScope.nonCancellable(() => reported(undone, () => long.retire({ dataset }))),
+    )
   }
 
   /** Takes back what this refresh did, by how far it came, and says how it ended. */

@@ -33,9 +33,15 @@ export async function retirable(
   return rows.map((row) => row.tag)
 }
 
-/** Tags of dataset $1 that are needed whatever their age: by an open refresh, an open flip, a pin, the next refresh or the next rollback. */
+/**
+ * Tags of dataset $1 that are needed whatever their age: by an open refresh, an open flip, a pin, the next refresh (which takes up what was kept or
+ * waived) or the next rollback.
+ */
 export const NEEDED = `
   select tag from (${KEPT}) as kept where dataset = $1
+  union all
+  select index_versions.tag from snapflip.index_versions join snapflip.waivers using (dataset, digest)
+   where dataset = $1 and state in ('held', 'rejected') and until > clock_timestamp()
   union all
   select builds.parent from snapflip.builds join snapflip.refresh_runs on refresh_runs.id = builds.refresh_id
    where builds.dataset = $1 and builds.parent is not null and refresh_runs.closed_at is null

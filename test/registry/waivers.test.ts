@@ -6,6 +6,7 @@ import { goodVersions } from '../../src/registry/good-versions.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
 import { quarantine } from '../../src/registry/quarantine.ts'
 import { reopenWaived } from '../../src/registry/reopen-waived.ts'
+import { retirable } from '../../src/registry/retirable.ts'
 import { sealVersion } from '../../src/registry/seal-version.ts'
 import { standingRefusal } from '../../src/registry/standing-refusal.ts'
 import { version } from '../../src/registry/version.ts'
@@ -45,6 +46,19 @@ const flipTo = (tag: string, refreshId: string) =>
     actor: null,
     refreshId,
   })
+
+it('what is waived stays until the waiver ends: the next refresh takes it up', async () => {
+  const { refreshId, tag } = await judged(refusedBy)
+  await close(database.pool, refreshId, 'REJECTED', tag)
+  const beyond = () => retirable(database.pool, { dataset: DATASET, keep: 0, olderThanMs: 0 })
+  expect(await beyond()).toEqual([tag])
+  await forAnHour(tag, 'drift')
+  expect(await beyond()).toEqual([])
+  await database.pool.query(
+    "update snapflip.waivers set since = now() - interval '2 hours', until = now() - interval '1 hour'",
+  )
+  expect(await beyond()).toEqual([tag])
+})
 
 it('a waiver is for one gate: the others still refuse the version', async () => {
   const { refreshId, tag } = await judged(refusedBy)

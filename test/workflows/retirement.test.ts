@@ -1,14 +1,19 @@
 import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, stat, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { Context } from '@temporalio/activity'
 import { Redis } from 'ioredis'
 import { expect, it } from 'vitest'
 import { pinDataset, unpinDataset } from '../../activities/pin.ts'
+import type { DatasetDefinition } from '../../schemas/config.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { SnapflipError } from '../../src/core/errors.ts'
+import { failureCode } from '../../src/core/failure.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { knownPointer } from '../../src/registry/known-pointer.ts'
 import { version } from '../../src/registry/version.ts'
 import { LEASE_TTL_MAX_MS } from '../../src/stores/unreadable-lease.ts'
+import type { StoreOperation } from '../stores/faults.ts'
 import { testRedis } from '../support/services.ts'
 import { expectSound } from '../support/soundness.ts'
 import { around, makeWorld, type World } from '../support/world.ts'
@@ -115,6 +120,51 @@ it('what an operator pins is not retired until the pin is lifted or expires; a r
     .map(({ kind }) => kind)
     .filter((kind) => kind.endsWith('pin'))
   expect(kinds).toEqual(['unpin', 'pin', 'unpin', 'pin'])
+  await expectSound(world)
+})
+
+it('of versions that are refused as many stay as are kept, though nothing flips; a build that fails makes room too', async () => {
+  const gates = { changeVolume: { updated: { percent: 50, atLeast: 10, verdict: 'reject' } } } as const
+  const world = await makeWorld({ ...SHOP, dataset: { ...SHOP.dataset, gates, keep: 3 } })
+  let failing: { activity: string; operation: StoreOperation } | null = null
+  await world.worker(
+    around({
+      async run(operation, call) {
+        const isHere = operation === failing?.operation && Context.current().info.activityType === failing.activity
+        if (isHere) throw new SnapflipError('STORE_FULL', 'no room')
+        return call()
+      },
+    }),
+  )
+  const first = await refreshAfter(world, 'select')
+  const refused = async () => {
+    await world.pool.query(EVERYTHING)
+    const { status, tag } = await world.refresh()
+    expect(status).toBe('REJECTED')
+    return tag as string
+  }
+  const kept = async () => (await (await world.store()).data.listManifests()).sort()
+  const [one, two, three] = [await refused(), await refused(), await refused()]
+  expect(await kept()).toEqual([first, one, two, three])
+
+  const definition = world.config.datasets[world.dataset] as DatasetDefinition
+  world.config.datasets[world.dataset] = { ...definition, keep: 2 }
+  await world.apply()
+  failing = { activity: 'build', operation: 'data.putManifest' }
+  await world.pool.query(EVERYTHING)
+  expect(failureCode(await world.refreshFailure())).toBe('STORE_FULL')
+  expect(await kept()).toEqual([first, two, three])
+
+  failing = { activity: 'retire', operation: 'pointer.swap' }
+  const four = await refused()
+  expect(await kept()).toEqual([first, two, three, four])
+  const told = await historyEntries(world.pool, { dataset: world.dataset, kind: 'alert.compensation_failed' })
+  expect(told).toHaveLength(1)
+  failing = null
+  const five = await refused()
+  expect(await kept()).toEqual([first, four, five])
+
+  await refreshAfter(world, 'update products set price = id where id <> 7')
   await expectSound(world)
 })
 
