@@ -1,7 +1,7 @@
 import type { ErrorCode } from '../src/core/errors.ts'
 import { afterFailure as decide } from '../src/core/retries.ts'
 import { lastGoodRefresh } from '../src/registry/last-good-refresh.ts'
-import type { Deps } from './deps.ts'
+import { type Deps, datasetOf } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { definitionOf } from './under-policy.ts'
 
@@ -18,7 +18,8 @@ export const afterFailure =
   (deps: Deps) =>
   ({ dataset, code, message, attempt }: FailedRefresh): Promise<{ retryInMs: number | null }> =>
     asActivity(async () => {
-      const { retries } = await definitionOf(deps, dataset)
+      // A registry that is down may be why it failed: that is told all the same, as far as the file says whom.
+      const { retries } = await definitionOf(deps, dataset).catch(() => datasetOf(deps.config, dataset))
       const next = decide(retries, { code, attempt })
       if (next.retryInMs !== null) {
         deps.log.warn({ dataset, step: 'retry', code, attempt, retryInMs: next.retryInMs }, message)

@@ -62,6 +62,9 @@ it("limits and rules are those that were applied, or a refresh's own, whatever a
   expect(await run(windowClosed(closed), { dataset, tag: third })).toBeNull()
   const failed = { dataset, code: 'STORE_UNREACHABLE' as const, message: 'a test', attempt: 1 }
   expect(await run(afterFailure(closed), failed)).toEqual({ retryInMs: 7 })
+  const down = { query: () => Promise.reject(new Error('a test')) } as unknown as Deps['pool']
+  const alone = { ...edited({ retries: { attempts: 3, initialMs: 9 } }), pool: down }
+  expect(await run(afterFailure(alone), failed)).toEqual({ retryInMs: 9 })
   expect(await run(madeUpFor(closed), { dataset, lateMs: HOUR_MS })).toEqual({ reason: null })
   await world.pool.query('update items set n = 0 where id = 1')
   expect(await run(somethingNew(closed), { dataset, since: null })).toMatchObject({ atMostEveryMs: 123 })
