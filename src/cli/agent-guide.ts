@@ -1,4 +1,5 @@
 import type { Config, DatasetDefinition } from '../../schemas/config.ts'
+import { declaredOptions } from './definition-defaults.ts'
 import { policyLines } from './policy-lines.ts'
 
 /** What an assistant that works in the user's repository must know of snapflip: the one source of CLAUDE.md's section and Cursor's rules. */
@@ -43,5 +44,14 @@ function policy([name, dataset]: [string, DatasetDefinition]): string {
   return [
     `- **${name}** (${Object.keys(dataset.indexes).join(', ')})`,
     ...policyLines(dataset).map((line) => `  - ${line}`),
+    ...rulesOf(dataset).map(({ path, after }) => `  - \`${path}: ${JSON.stringify(after)}\``),
   ].join('\n')
+}
+
+/** Of each index: what it holds. All else that is declared is a rule. */
+const HOLDS = /^indexes\.[^.]+\.(from|key|value|where|many|order|events)$/
+
+/** By path, as `plan` shows them: the sentences name the main ones alone. */
+function rulesOf(dataset: DatasetDefinition) {
+  return declaredOptions(dataset).filter(({ path }) => path !== 'stores' && !HOLDS.test(path))
 }

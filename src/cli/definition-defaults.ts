@@ -1,4 +1,5 @@
 import { type DatasetDefinition, datasetSchema, eventsIndexSchema, tableIndexSchema } from '../../schemas/config.ts'
+import { type DefinitionChange, definitionChanges } from '../core/definition-changes.ts'
 
 /** What holds of a dataset, and of each of its indexes, where the definition says nothing. What it has to say is not there. */
 export function definitionDefaults({ stores, indexes }: DatasetDefinition) {
@@ -11,4 +12,10 @@ export function definitionDefaults({ stores, indexes }: DatasetDefinition) {
       Object.entries(indexes).map(([name, index]) => [name, 'events' in index ? ofEvents : ofTable]),
     ),
   }
+}
+
+/** All that a dataset declares beyond what holds by itself, by path. */
+export function declaredOptions(definition: DatasetDefinition): DefinitionChange[] {
+  // As the registry keeps it: JSON.
+  return definitionChanges(definitionDefaults(definition), JSON.parse(JSON.stringify(definition)))
 }

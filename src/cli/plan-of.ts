@@ -19,7 +19,7 @@ import { appliedStore } from '../registry/applied-store.ts'
 import { currentDefinition } from '../registry/current-definition.ts'
 import { furtherStores } from '../registry/further-stores.ts'
 import type { Db } from '../registry/transaction.ts'
-import { definitionDefaults } from './definition-defaults.ts'
+import { declaredOptions } from './definition-defaults.ts'
 import { nextParent } from './next-parent.ts'
 import { policyLines } from './policy-lines.ts'
 import type { Session } from './session.ts'
@@ -84,7 +84,7 @@ export async function planOf(
   const applied = await currentDefinition(registry, dataset)
   // As the registry keeps it: JSON.
   const wanted = JSON.parse(JSON.stringify(definition))
-  const changes = definitionChanges(applied?.definition ?? definitionDefaults(definition), wanted)
+  const changes = applied === null ? declaredOptions(definition) : definitionChanges(applied.definition, wanted)
   const store = await session.store(dataset)
   const { name } = await session.storeUrl(dataset)
   const { manifest: parent, lost } = await nextParent(applied === null ? null : registry, store, dataset)

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
 import { type ConfigInput, datasetSchema } from '../../schemas/config.ts'
-import { definitionDefaults } from '../../src/cli/definition-defaults.ts'
-import { changeText, definitionChanges } from '../../src/core/definition-changes.ts'
+import { agentGuide } from '../../src/cli/agent-guide.ts'
+import { declaredOptions } from '../../src/cli/definition-defaults.ts'
+import { changeText } from '../../src/core/definition-changes.ts'
 
 /** Each option of a dataset, as nothing says it by itself. */
 const ALL = {
@@ -47,8 +48,7 @@ const ALL = {
 } satisfies ConfigInput['datasets'][string]
 
 const shownOf = (declared: unknown) => {
-  const definition = datasetSchema.parse(declared)
-  return definitionChanges(definitionDefaults(definition), definition).map(changeText)
+  return declaredOptions(datasetSchema.parse(declared)).map(changeText)
 }
 
 const isObject = (value: unknown): value is object =>
@@ -68,6 +68,18 @@ test('of a new dataset every option that it declares is shown, by path', () => {
   }
   expect(shown).toContain('gates.changeVolume.deleted.atLeast: 1000 → 4003')
   expect(shown).toContain('retireAfterMs: 60000 → 4017')
+})
+
+test("an assistant's guide names every rule that a dataset declares", () => {
+  const guide = agentGuide({ datasets: { shop: datasetSchema.parse(ALL) } }, { runbook: 'incident.md' })
+  const { stores, indexes, ...rules } = ALL
+  const { from, key, value, ...ofRates } = indexes.rates
+  for (const [name, declared] of leavesOf({ ...rules, ofRates })) {
+    const found = guide.split('\n').some((line) => line.includes(name) && line.includes(JSON.stringify(declared)))
+    expect(found, `${name} ${declared}`).toBe(true)
+  }
+  expect(guide).toContain('  - `ttl: {"budgetMs":4016,"beyond":"refuse"}`')
+  expect(guide).not.toContain('public.rates')
 })
 
 test('what holds by itself is not shown', () => {
