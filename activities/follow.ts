@@ -87,7 +87,8 @@ export async function followAll(deps: FollowDeps, looking: Looking): Promise<voi
   }
 }
 
-async function bringUp(deps: FollowDeps, further: FurtherStore, looking: Looking): Promise<void> {
+/** Copies what it lacks of what readers are on and may go back to, and sets its pointer. */
+export async function bringUp(deps: FollowDeps, further: FurtherStore, looking: Looking): Promise<void> {
   const { dataset } = looking
   const from = await deps.store(dataset)
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
@@ -250,7 +251,7 @@ async function requireOurs(
   )
 }
 
-async function leaveBehind(
+export async function leaveBehind(
   deps: FollowDeps,
   dataset: string,
   { name, store }: FurtherStore,

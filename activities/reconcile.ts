@@ -30,6 +30,8 @@ export type ReconcileDeps = Pick<Deps, 'pool' | 'log' | 'alert' | 'furtherStores
 export interface Reconciling extends Looking {
   /** The flip or canary that found the store restarted, and is made after the repair. */
   madeAfter?: string
+  /** Where no version is whole: nothing is written, it is only told. A wrong server behind the right address looks so too. */
+  leavesLost?: boolean
   /** How a rollback is recorded, should one be needed: a person's, or the refresh's own. */
   rollback: { flipId: string; actor: string | null; reason: string | null; hold: Hold | null; to: string | null }
 }
@@ -262,6 +264,7 @@ async function startAnew(
   const isLeft = (await store.data.listManifests()).includes(active.tag)
   const summary = `${foundOf(fault, store)}; ${active.tag} is not whole there (${damage}), nor is any other version of ${dataset}; the next refresh builds from the source`
   await told(deps, asked, fault, 'lost', isLeft ? active.tag : null, summary)
+  if (asked.leavesLost) return { outcome: 'lost', summary }
   await loseVersions(deps.pool, { dataset, lost })
   const { claimed } = fault
   const next: Pointer = {

@@ -12,6 +12,7 @@ import {
 import type { Deps } from '../activities/deps.ts'
 import { datasetOf, storeUrl } from '../activities/deps.ts'
 import { type Activities, createActivities } from '../activities/index.ts'
+import { mendStore } from '../activities/mend-store.ts'
 import type { Config } from '../schemas/config.ts'
 import { connectBuilder } from './changelog/session.ts'
 import { SnapflipError } from './core/errors.ts'
@@ -22,6 +23,7 @@ import { ExpiryWatch } from './observe/expiry-watch.ts'
 import { createLog, type Logger } from './observe/log.ts'
 import { Measurements } from './observe/measurements.ts'
 import { type MetricsAddress, serveMetrics } from './observe/metrics-server.ts'
+import { StoreWatch } from './observe/store-watch.ts'
 import { openTraces } from './observe/traces.ts'
 import { WorkerMetrics } from './observe/worker-metrics.ts'
 import { connectRegistry } from './registry/connect.ts'
@@ -50,6 +52,8 @@ export interface WorkerOptions {
   /** Decorates what activities use of the world; tests put their faults in here. */
   decorate?: (deps: Deps) => Deps
   decorateActivities?: (activities: Activities) => Activities
+  /** Between two looks at the stores. */
+  lookEveryMs?: number
   /** Where to serve metrics; nowhere without it. */
   metrics?: MetricsAddress
   /** Collector of OpenTelemetry (OTLP over HTTP) that is sent the spans; none are made without it. */
@@ -83,7 +87,10 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
   }
   const alerts = new Alerts({ pool, config: config.alerts, log })
   const metrics = new WorkerMetrics(Object.keys(config.datasets))
-  const closers: Array<() => Promise<unknown>> = [() => alerts.close(), () => pool.end()]
+  const closeStores = async () => {
+    for (const store of stores.values()) await (await store).close()
+  }
+  const closers: Array<() => Promise<unknown>> = [closeStores, () => alerts.close(), () => pool.end()]
   try {
     const traces = options.traces === undefined ? null : await openTraces(options.traces)
     if (traces !== null) closers.push(() => traces.close())
@@ -139,7 +146,15 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
     if (served) closers.unshift(() => served.close())
     const deps = options.decorate?.(plain) ?? plain
     const expiry = new ExpiryWatch(plain)
-    closers.unshift(() => expiry.close())
+    const watch = new StoreWatch({
+      ...deps,
+      mend: (finding, signal) => mendStore(deps, finding, signal),
+      ...(options.lookEveryMs === undefined ? {} : { everyMs: options.lookEveryMs }),
+    })
+    closers.unshift(
+      () => expiry.close(),
+      () => watch.close(),
+    )
     const plainActivities = metrics.around(createActivities(deps))
     const activities = options.decorateActivities?.(plainActivities) ?? plainActivities
     const { taskQueue } = config.temporal
@@ -174,13 +189,13 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
     )
     alerts.start()
     expiry.start()
+    watch.start()
     const shutdown = () => {
       for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown()
     }
     // One that fails takes the other along: half a worker would leave refreshes waiting.
     const runs = workers.map((worker) => worker.run().finally(shutdown))
     const run = Promise.allSettled(runs).then(async () => {
-      for (const store of stores.values()) await (await store).close()
       for (const close of closers) await close()
       await Promise.all(runs)
     })

@@ -8,7 +8,7 @@ import { forbidding } from './forbidden.ts'
  * that is as high says nothing: a fence, a repair or a break-glass rollback may have raised it after the flip was undone. The flips that the
  * pointer remembers do.
  */
-export function isBehind(stored: Pointer | null, known: Pointer): boolean {
+export function isBehind(stored: Pointer | null, known: Pick<Pointer, 'flipId' | 'epoch'>): boolean {
   if (stored === null) return true
   const hasLast = known.flipId === null || stored.flips.some(({ flipId }) => flipId === known.flipId)
   return !hasLast || compareEpoch(stored.epoch, known.epoch) < 0

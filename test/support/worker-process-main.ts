@@ -2,7 +2,7 @@ import { writeSync } from 'node:fs'
 import { createLog } from '../../src/observe/log.ts'
 import { quietTemporalRuntime, startWorker } from '../../src/worker.ts'
 import { type Between, faultyStore } from '../stores/faults.ts'
-import { OPTIONS_VARIABLE, type WorkerProcessOptions } from './worker-process.ts'
+import { NO_LOOKS_MS, OPTIONS_VARIABLE, type WorkerProcessOptions } from './worker-process.ts'
 
 const options = JSON.parse(process.env[OPTIONS_VARIABLE] ?? '') as WorkerProcessOptions
 const { fault } = options
@@ -42,6 +42,7 @@ await startWorker(options.config, {
   log,
   workDir: options.workDir,
   workflowBundle: options.workflowBundle,
+  lookEveryMs: NO_LOOKS_MS,
   decorate: (deps) => ({ ...deps, store: async (dataset) => faultyStore(await deps.store(dataset), between) }),
   decorateActivities: (activities) =>
     Object.fromEntries(

@@ -20,6 +20,9 @@ export interface WorkerProcessOptions {
   fault?: ProcessFault
 }
 
+/** A worker that looks at the stores by itself would repair what a test wants to be found by something else. */
+export const NO_LOOKS_MS = 2 ** 31 - 1
+
 export const OPTIONS_VARIABLE = 'SNAPFLIP_TEST_WORKER'
 const MAIN = fileURLToPath(new URL('./worker-process-main.ts', import.meta.url))
 

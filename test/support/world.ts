@@ -20,7 +20,7 @@ import type { Store } from '../../src/stores/ports.ts'
 import { quietTemporalRuntime, type RunningWorker, startWorker, type WorkerOptions } from '../../src/worker.ts'
 import { type Between, faultyStore } from '../stores/faults.ts'
 import { testDatabase, testFolder, testTemporal, uniqueName, workflowBundle } from './services.ts'
-import { type ProcessFault, WorkerProcess } from './worker-process.ts'
+import { NO_LOOKS_MS, type ProcessFault, WorkerProcess } from './worker-process.ts'
 
 /** A dataset of its own on real services: database, store, Temporal task queue, and a worker when asked for. */
 export interface World {
@@ -160,6 +160,7 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
         workDir: world.workDir,
         workflowBundle: await workflowBundle(),
         ...(decorate ? { decorate } : {}),
+        lookEveryMs: NO_LOOKS_MS,
         ...options,
       })
       closers.push(async () => {

@@ -1,0 +1,112 @@
+import { requireStore } from '../src/registry/apply-store.ts'
+import { openCanary } from '../src/registry/canaries.ts'
+import { openFlips } from '../src/registry/flips.ts'
+import type { LastInStore } from '../src/registry/last-in-stores.ts'
+import { absorbBreakGlass } from './absorb.ts'
+import type { Looking } from './damage.ts'
+import { type Deps, datasetOf } from './deps.ts'
+import { bringUp, followAll, furtherStoreOf, leaveBehind } from './follow.ts'
+import { repair } from './reconcile.ts'
+
+/** What a look at a store found, against what the registry knows of it. */
+export interface StoreFinding {
+  dataset: string
+  /** As the definition calls the store. */
+  store: string
+  found: 'missing' | 'rebound' | 'behind' | 'unabsorbed'
+  last: LastInStore
+}
+
+/** `elsewhere`: another does it. `lost`: no version is whole there, and nothing was written. */
+export type Mended = 'done' | 'elsewhere' | 'lost'
+
+/** Whoever intended a flip or canary less long ago makes it: when the store restarted meanwhile, that repairs it. A repair from here would keep it from being made. */
+const MAKERS_MS = 60_000
+
+/**
+ * What the worker's look at the stores does about what it found: the same repair as that of a refresh, without one. One worker at a time for each
+ * dataset: each would read it whole, or copy it back.
+ */
+export async function mendStore(deps: Deps, finding: StoreFinding, signal: AbortSignal): Promise<Mended> {
+  const { dataset } = finding
+  if (await isBeingMade(deps, dataset)) return 'elsewhere'
+  const looking: Looking = {
+    dataset,
+    tell: (progress) => deps.log.debug({ dataset, step: 'reconcile' }, progress),
+    signal,
+  }
+  // Not one of the pool's: it is kept for as long as the repair takes, and that needs those.
+  const client = await deps.builder()
+  try {
+    const { rows } = await client.query<{ isMine: boolean }>(LOCK, [`snapflip: the stores of ${dataset}`])
+    if (rows[0]?.isMine !== true) return 'elsewhere'
+    return await (finding.store === datasetOf(deps.config, dataset).stores[0]
+      ? mendFirst(deps, looking)
+      : mendFurther(deps, looking, finding))
+  } finally {
+    await client.end()
+  }
+}
+
+/** It ends with the connection. */
+const LOCK = 'select pg_try_advisory_lock(hashtextextended($1, 0)) as "isMine"'
+
+async function isBeingMade({ pool }: Deps, dataset: string): Promise<boolean> {
+  const flips = await openFlips(pool, dataset)
+  if (flips.some(({ intendedAt }) => Date.now() - intendedAt.getTime() < MAKERS_MS)) return true
+  return ((await openCanary(pool, dataset))?.elapsedMs ?? MAKERS_MS) < MAKERS_MS
+}
+
+async function mendFirst(deps: Deps, looking: Looking): Promise<Mended> {
+  if (!(await repairFirst(deps, looking))) return 'lost'
+  await followAll(deps, looking)
+  return 'done'
+}
+
+/** False: there is nothing to bring it back to. */
+async function repairFirst(deps: Deps, looking: Looking): Promise<boolean> {
+  const { dataset } = looking
+  const store = await deps.store(dataset)
+  await requireStore(deps.pool, { dataset, url: store.url })
+  const repaired = await repair(deps, store, { ...looking, leavesLost: true })
+  if (repaired?.outcome === 'lost') return false
+  await absorbBreakGlass(deps, store, dataset)
+  return true
+}
+
+/** A further store takes over what the first one says, which may have been on the same server: that is looked at before. */
+async function mendFurther(deps: Deps, looking: Looking, { store: name, found, last }: StoreFinding): Promise<Mended> {
+  const { dataset } = looking
+  const further = await furtherStoreOf(deps, dataset, name)
+  const { store } = further
+  const read = await store.pointer.read()
+  const stored = read?.pointer
+  if (!(await repairFirst(deps, looking))) return 'lost'
+  const isRecorded = await deps.alert({
+    kind: 'STORE_REBOUND',
+    dataset,
+    version: stored?.active?.tag ?? null,
+    incident: `${store.url}: ${found}, flip ${last.flipId}, ${read?.token ?? 'no pointer'}`,
+    summary: `${name} (${store.url}) ${FOUND[found]}; it takes over what the first store of ${dataset} says, and what it lost is copied there`,
+    evidence: {
+      store: store.url,
+      found,
+      outcome: 'follows',
+      confirmed: { epoch: last.epoch },
+      stored: stored === undefined ? null : { tag: stored.active?.tag ?? null, epoch: stored.epoch },
+    },
+  })
+  if (!isRecorded) return 'elsewhere'
+  await bringUp(deps, further, looking).catch(async (error: unknown) => {
+    looking.signal.throwIfAborted()
+    await leaveBehind(deps, dataset, further, error instanceof Error ? error.message : String(error))
+  })
+  return 'done'
+}
+
+const FOUND: Record<StoreFinding['found'], string> = {
+  missing: 'came back without a pointer',
+  rebound: 'restarted or failed over',
+  behind: 'came back older',
+  unabsorbed: 'holds what the registry has not',
+}

@@ -1,0 +1,151 @@
+import { randomUUID } from 'node:crypto'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, it } from 'vitest'
+import type { Deps } from '../../activities/deps.ts'
+import { mendStore, type StoreFinding } from '../../activities/mend-store.ts'
+import type { Config } from '../../schemas/config.ts'
+import { connectBuilder } from '../../src/changelog/session.ts'
+import { StoreWatch } from '../../src/observe/store-watch.ts'
+import { flips } from '../../src/registry/flips.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
+import { intendFlip } from '../../src/registry/intend-flip.ts'
+import { settleFlip } from '../../src/registry/settle-flip.ts'
+import type { Store } from '../../src/stores/ports.ts'
+import { applyShop, DATASET, definition, flipped } from '../registry/shop.ts'
+import { testDatabase, testFolder } from '../support/services.ts'
+import type { World } from '../support/world.ts'
+import { repairsOf, setBack, worldOnRedis } from '../support/world-on-redis.ts'
+
+const LOOKS = { lookEveryMs: 100 }
+const PATIENCE = { timeout: 20_000 }
+
+async function refreshWith(world: World, price: number): Promise<string> {
+  await world.pool.query('update products set price = $1 where id <= 20', [price])
+  const outcome = await world.refresh()
+  expect(outcome).toMatchObject({ status: 'FLIPPED' })
+  return outcome.tag as string
+}
+
+/** As a reader finds it that comes now. */
+async function priceNow(world: World): Promise<unknown> {
+  const reader = await world.reader()
+  return ((await reader.get('products', 7)) as { price: number } | undefined)?.price
+}
+
+const toldOf = (world: World) => world.logged.flatMap(({ alert }) => (alert === 'STORE_REBOUND' ? [alert] : []))
+
+it('a store that lost something is found and repaired without any workflow, and told once', async () => {
+  const archive = await testFolder()
+  const at = join(archive.path, 'versions')
+  const { world, redis, restart } = await worldOnRedis({}, { furtherStores: { archive: `file:${at}` } })
+  await world.worker(undefined, LOOKS)
+  const older = await refreshWith(world, 1).then(() => world.pointer())
+  const tag = await refreshWith(world, 2)
+
+  await setBack(world, redis, older)
+  await expect.poll(async () => (await world.pointer()).active?.tag, PATIENCE).toBe(tag)
+  await restart({ empty: true })
+  await expect.poll(() => priceNow(world).catch(() => 'nothing'), PATIENCE).toBe(2)
+  expect(await repairsOf(world)).toEqual(['missing, restored', 'behind, asserted'])
+  expect(toldOf(world)).toEqual(['STORE_REBOUND', 'STORE_REBOUND'])
+
+  // Nothing to bring it back to: that is told, and nothing is put into what may be the wrong server.
+  await rm(at, { recursive: true })
+  await restart({ empty: true })
+  await expect.poll(() => repairsOf(world), PATIENCE).toHaveLength(3)
+  expect((await repairsOf(world))[0]).toBe('missing, lost')
+  expect(await (await world.store()).pointer.read()).toBeNull()
+  expect(await historyEntries(world.pool, { dataset: world.dataset, kind: 'quarantine' })).toEqual([])
+  expect(await world.refresh()).toMatchObject({ status: 'FLIPPED' })
+  expect(await priceNow(world)).toBe(2)
+})
+
+it('a further store that came back empty gets back what it lost, without any workflow', async () => {
+  const { world, restart } = await worldOnRedis({}, { redisAs: 'copy' })
+  await world.worker(undefined, LOOKS)
+  const tag = await refreshWith(world, 1)
+  await restart({ empty: true })
+  await expect.poll(async () => (await world.pointer('copy').catch(() => null))?.active?.tag, PATIENCE).toBe(tag)
+  expect(await repairsOf(world)).toEqual(['missing, follows'])
+  expect(toldOf(world)).toEqual(['STORE_REBOUND'])
+})
+
+it('a store that does not answer holds up the look at no other, and one that was made elsewhere is not looked at', async () => {
+  const { pool, drop } = await testDatabase()
+  await applyShop(pool)
+  await flipped(pool, null)
+  const config = {
+    stores: { hot: 'file:./hot', cold: 'file:./cold', warm: 'file:./warm', other: 'file:./other' },
+    datasets: { [DATASET]: { ...definition(), stores: ['hot', 'cold', 'warm', 'other'] } },
+  } as unknown as Config
+  const found: StoreFinding[] = []
+  const empty = { read: async () => null, isBound: async () => true }
+  const hangs = { read: () => new Promise(() => undefined), isBound: async () => true }
+  const [last] = await flips(pool, DATASET)
+  const asConfirmed = {
+    epoch: { registry: last?.epoch, breakGlass: 0 },
+    flips: [{ flipId: last?.flipId }],
+    breakGlass: [],
+  }
+  const restarted = { read: async () => ({ pointer: asConfirmed, token: 't' }), isBound: async () => false }
+  await pool.query(
+    `insert into snapflip.further_stores (dataset, store, name, state, flip_id)
+     select $1, url, url, 'current', id::text from snapflip.flips, unnest(array['hot', 'cold', 'warm']) as url`,
+    [DATASET],
+  )
+  const named = (url: string, of: object) => ({ name: url, store: { url, pointer: of } as unknown as Store })
+  const watch = new StoreWatch({
+    config,
+    pool,
+    store: async () => named('hot', hangs).store,
+    furtherStores: async () => [named('cold', empty), named('warm', restarted), named('other', empty)],
+    mend: async (finding) => {
+      found.push(finding)
+      return 'done'
+    },
+    log: { warn: () => undefined } as never,
+    everyMs: 10,
+  })
+  watch.start()
+  const findings = () => [...new Set(found.map((one) => `${one.store} ${one.found}`))].sort()
+  await expect.poll(findings, PATIENCE).toEqual(['cold missing', 'warm rebound'])
+  await watch.close()
+  await drop()
+})
+
+it('a store is left alone while another worker mends it, or a flip is on its way that would', async () => {
+  const { pool, url, drop } = await testDatabase()
+  await applyShop(pool)
+  const active = await flipped(pool, null)
+  const [last] = await flips(pool, DATASET)
+  const config = { datasets: { [DATASET]: definition() } }
+  const touched = async () => {
+    throw new Error('the store was touched')
+  }
+  const deps = { pool, config, store: touched, builder: () => connectBuilder(url) } as unknown as Deps
+  const finding = { dataset: DATASET, store: 'hot', found: 'missing', last } as unknown as StoreFinding
+  const mend = () => mendStore(deps, finding, new AbortController().signal)
+  await expect(mend()).rejects.toThrow('touched')
+
+  const another = await connectBuilder(url)
+  await another.query(`select pg_advisory_lock(hashtextextended('snapflip: the stores of ${DATASET}', 0))`)
+  expect(await mend()).toBe('elsewhere')
+  await another.end()
+  await expect(mend()).rejects.toThrow('touched')
+
+  const flipId = randomUUID()
+  await intendFlip(pool, {
+    flipId,
+    dataset: DATASET,
+    kind: 'drill',
+    from: active,
+    to: active,
+    reason: 'a test',
+    actor: null,
+  })
+  expect(await mend()).toBe('elsewhere')
+  await settleFlip(pool, { flipId, outcome: 'refused', detail: {} })
+  await expect(mend()).rejects.toThrow('touched')
+  await drop()
+})
