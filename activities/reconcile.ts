@@ -19,6 +19,7 @@ import { buildBack } from './build-back.ts'
 import { contradictedBy } from './contradicted.ts'
 import { damageOf, type Looking } from './damage.ts'
 import type { Deps } from './deps.ts'
+import { requireEarlier } from './require-earlier.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 
 /** Another reconciler, or what it let through, came first: each time the store is looked at anew. */
@@ -145,6 +146,9 @@ async function mend(deps: ReconcileDeps, store: Store, asked: Reconciling, fault
 
   const rows = await versions(deps.pool, dataset)
   const lost: Array<{ tag: string; why: string }> = []
+  const named = rows.find((row) => row.tag === asked.rollback.to)
+  // One in any other state is refused for that.
+  if (named?.state === 'retained') requireEarlier(dataset, active, named)
   if (rows.some((row) => row.tag === active.tag)) {
     for (const row of candidates(rows, fault.claimed, asked.rollback.to)) {
       const to = refOf(row)

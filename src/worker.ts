@@ -33,6 +33,7 @@ import { backlogOf } from './temporal/backlog.ts'
 import { temporalTarget } from './temporal/connection.ts'
 import { isRunning } from './temporal/is-running.ts'
 import { registerSearchAttributes } from './temporal/search-attributes.ts'
+import { startBake } from './temporal/start-bake.ts'
 import { starterOf } from './temporal/starter.ts'
 
 /** Bound by CPU and memory. */
@@ -149,6 +150,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
     const watch = new StoreWatch({
       ...deps,
       mend: (finding, signal) => mendStore(deps, finding, signal),
+      startBake: (bake) => startBake(connection, { ...target, taskQueue: config.temporal.taskQueue }, bake),
       ...(options.lookEveryMs === undefined ? {} : { everyMs: options.lookEveryMs }),
     })
     closers.unshift(

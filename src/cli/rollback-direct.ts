@@ -77,7 +77,7 @@ export async function rollbackDirect(session: Session, request: Request): Promis
 /**
  * Starts the bake of what readers are on now, where one is declared: a workflow's, so where Temporal is down nobody keeps that watch, and this says so.
  *
- * @param flipId null: the registry does not know of it yet.
+ * @param flipId null: the registry does not know of it yet. Once it does, a worker starts that watch.
  * @param bakes undefined: as far as the file says.
  */
 async function watched(
@@ -87,7 +87,12 @@ async function watched(
   const isDeclared = bakes ?? (await session.dataset(dataset)).bake !== undefined
   if (!isDeclared) return undefined
   if (flipId === null)
-    return { watched: false, note: `${tag} should bake, and nobody watches it: the registry does not know of it yet.` }
+    return {
+      watched: false,
+      note:
+        `${tag} should bake, and nobody watches it yet: a worker does, for what is left of the time, when PostgreSQL is back. ` +
+        `Until then look at its readers yourself.`,
+    }
   const bake: BakeRequest = { dataset, flipId, tag }
   try {
     await startWorkflow(session, 'bake', WORKFLOW_ID.bake(dataset, flipId), bake, {

@@ -1,7 +1,9 @@
 import type { Pool } from 'pg'
 import type { Deps } from '../../activities/deps.ts'
 import type { Mended, StoreFinding } from '../../activities/mend-store.ts'
+import type { BakeRequest } from '../../schemas/refresh.ts'
 import { isBehind } from '../core/asserted-pointer.ts'
+import { absorbedBakes } from '../registry/bakes.ts'
 import { type LastInStore, lastInStores } from '../registry/last-in-stores.ts'
 import type { Store } from '../stores/ports.ts'
 import type { Logger } from './log.ts'
@@ -14,13 +16,15 @@ const LOST_EVERY_MS = 300_000
 export interface StoreWatchOptions extends Pick<Deps, 'config' | 'store' | 'furtherStores'> {
   pool: Pool
   mend(finding: StoreFinding, signal: AbortSignal): Promise<Mended>
+  startBake(request: BakeRequest): Promise<void>
   log: Logger
   everyMs?: number
 }
 
 /**
  * Looks at the pointers in all stores against what the registry knows was made there, and has those mended that lost something: a Redis that restarted
- * or failed over, a store that came back empty or older. Without a refresh or rollback that would find out. Every worker looks.
+ * or failed over, a store that came back empty or older. A rollback that was made without the registry is taken over, and watched for what is left of its
+ * bake. Without a refresh or rollback that would find out. Every worker looks.
  */
 export class StoreWatch {
   readonly #options: StoreWatchOptions
@@ -56,8 +60,14 @@ export class StoreWatch {
   /** The registry first: what it knows to be made was in the store before, so a pointer read later without it has lost it. */
   async #lookOnce(): Promise<void> {
     const { config, pool, log } = this.#options
+    const datasets = Object.keys(config.datasets)
     try {
-      const last = await lastInStores(pool, Object.keys(config.datasets))
+      for (const bake of await absorbedBakes(pool, datasets)) await this.#options.startBake(bake)
+    } catch (error) {
+      log.warn({ err: error }, 'what was rolled back without the registry could not be watched')
+    }
+    try {
+      const last = await lastInStores(pool, datasets)
       for (const name of Object.keys(config.stores)) {
         if (this.#busy.has(name)) continue
         this.#busy.add(name)

@@ -3,6 +3,7 @@ import type { BreakGlassEntry, Pointer } from '../../schemas/pointer.ts'
 import { isBehind } from '../core/asserted-pointer.ts'
 import { formatEpoch } from '../core/epoch.ts'
 import { breakGlassActor } from '../core/flip.ts'
+import { currentDefinition } from './current-definition.ts'
 import { lockDataset } from './dataset-lock.ts'
 import { flipOf, openFlips } from './flips.ts'
 import { knownPointer } from './known-pointer.ts'
@@ -67,7 +68,8 @@ async function takeOverOne(
       why: 'a break-glass rollback went to it',
     })
   const leaves = rows.some((row) => row.tag === from) ? from : null
-  const values = [flipId, dataset, leaves, to, epoch.registry, epoch.breakGlass, reason, actor, at]
+  const bakeMs = (await currentDefinition(client, dataset))?.definition.bake?.forMs ?? null
+  const values = [flipId, dataset, leaves, to, epoch.registry, epoch.breakGlass, reason, actor, at, bakeMs]
   await client.query(TAKE_OVER, values)
   await record(client, {
     dataset,
@@ -81,6 +83,8 @@ async function takeOverOne(
   await settleFlip(client, { flipId, outcome: 'confirmed', detail, hold: { by: actor, reason, at }, at })
 }
 
+/** Its bake is counted from when it was made: what is over by now nobody can watch any more. */
 const TAKE_OVER = `
-  insert into snapflip.flip_intents (id, dataset, kind, from_tag, to_tag, epoch, epoch_break_glass, reason, actor, intended_at)
-  values ($1, $2, 'rollback', $3, $4, $5, $6, $7, $8, $9)`
+  insert into snapflip.flip_intents (id, dataset, kind, from_tag, to_tag, epoch, epoch_break_glass, reason, actor, intended_at, bake_until)
+  select $1, $2, 'rollback', $3, $4, $5, $6, $7, $8, $9::timestamptz, case when until > clock_timestamp() then until end
+    from (select $9::timestamptz + make_interval(secs => $10 / 1000.0) as until) as bake`

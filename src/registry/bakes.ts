@@ -36,3 +36,18 @@ export async function bakeOf(db: Db, flipId: string): Promise<Bake | null> {
   const { flipBefore, canaryBefore, ...bake } = row
   return { ...bake, watchesBefore: [flipBefore, canaryBefore].filter((id) => id !== null) }
 }
+
+/** Flips that were made without the registry, which knows of them by now, and whose bake is not over: no workflow made them, so none has started it. */
+export async function absorbedBakes(
+  db: Db,
+  datasets: readonly string[],
+): Promise<Array<{ dataset: string; flipId: string; tag: string }>> {
+  return select(
+    db,
+    `select dataset, id as "flipId", to_tag as tag
+       from snapflip.flip_intents
+      where dataset = any ($1) and epoch_break_glass > 0 and outcome = 'confirmed'
+        and bake_until > clock_timestamp() and bake_outcome is null`,
+    [datasets],
+  )
+}

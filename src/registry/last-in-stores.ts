@@ -17,7 +17,7 @@ export async function lastInStores(db: Db, datasets: readonly string[]): Promise
     `select name as dataset, coalesce(store, detail ->> 'store') as url, id as "flipId", epoch as registry, epoch_break_glass as "breakGlass"
        from snapflip.datasets cross join lateral (
          select id, epoch, epoch_break_glass, detail
-           from snapflip.flips
+           from snapflip.flip_intents
           where dataset = name and outcome = 'confirmed'
           order by epoch desc, epoch_break_glass desc
           limit 1
@@ -25,7 +25,7 @@ export async function lastInStores(db: Db, datasets: readonly string[]): Promise
       where name = any ($1) and detached_at is null and epoch > store_epoch
       union all
      select dataset, further.store, id, epoch, epoch_break_glass
-       from snapflip.further_stores as further join snapflip.flips using (dataset)
+       from snapflip.further_stores as further join snapflip.flip_intents using (dataset)
       where dataset = any ($1) and further.state <> 'removed' and id = further.flip_id::uuid`,
     [datasets],
   )

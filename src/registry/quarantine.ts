@@ -31,8 +31,9 @@ export async function quarantine(
       )
     }
     await requireNoOpenFlip(client, dataset, tag)
-    await changeState(client, { dataset, tag, to: 'quarantined' })
-    if (await putQuarantine(client, { dataset, tag, by, reason })) {
+    const from = await changeState(client, { dataset, tag, to: 'quarantined' })
+    // Its state may have gone elsewhere meanwhile, by what its store said: that it goes back is a change too.
+    if ((await putQuarantine(client, { dataset, tag, by, reason })) || from !== 'quarantined') {
       await record(client, { dataset, actor: by, kind: 'quarantine', version: tag, detail: { reason, from: state } })
     }
   })

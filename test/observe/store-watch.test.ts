@@ -2,11 +2,13 @@ import { randomUUID } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
+import { breakGlass } from '../../activities/break-glass.ts'
 import type { Deps } from '../../activities/deps.ts'
 import { mendStore, type StoreFinding } from '../../activities/mend-store.ts'
 import type { Config } from '../../schemas/config.ts'
 import { connectBuilder } from '../../src/changelog/session.ts'
 import { StoreWatch } from '../../src/observe/store-watch.ts'
+import { bakeOf } from '../../src/registry/bakes.ts'
 import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
@@ -61,14 +63,24 @@ it('a store that lost something is found and repaired without any workflow, and 
   expect(await priceNow(world)).toBe(2)
 })
 
-it('a further store that came back empty gets back what it lost, without any workflow', async () => {
-  const { world, restart } = await worldOnRedis({}, { redisAs: 'copy' })
+it('a further store that came back empty gets back what it lost, without any workflow; what was rolled back without the registry is baked', async () => {
+  const bake = { forMs: 3_000, whileBaking: 'end', drift: { sample: 0 } } as const
+  const { world, restart } = await worldOnRedis({ bake }, { redisAs: 'copy' })
   await world.worker(undefined, LOOKS)
   const tag = await refreshWith(world, 1)
+  await refreshWith(world, 2)
+  const { dataset } = world
+  const looking = { dataset, tell: () => undefined, signal: new AbortController().signal }
+  const made = { flipId: randomUUID(), to: null, by: 'ana@desk', reason: 'bad', at: new Date().toISOString() }
+  expect(await breakGlass(await world.store(), { ...made, ...looking })).toMatchObject({ to: tag })
+  await expect.poll(async () => (await world.pointer('copy')).active?.tag, PATIENCE).toBe(tag)
   await restart({ empty: true })
   await expect.poll(async () => (await world.pointer('copy').catch(() => null))?.active?.tag, PATIENCE).toBe(tag)
   expect(await repairsOf(world)).toEqual(['missing, follows'])
   expect(toldOf(world)).toEqual(['STORE_REBOUND'])
+  const ended = async () => (await bakeOf(world.pool, made.flipId))?.outcome
+  await expect.poll(ended, PATIENCE).toBe('baked')
+  expect(await historyEntries(world.pool, { dataset, kind: 'rollback.absorbed' })).toHaveLength(1)
 })
 
 it('a store that does not answer holds up the look at no other, and one that was made elsewhere is not looked at', async () => {
@@ -100,6 +112,7 @@ it('a store that does not answer holds up the look at no other, and one that was
     pool,
     store: async () => named('hot', hangs).store,
     furtherStores: async () => [named('cold', empty), named('warm', restarted), named('other', empty)],
+    startBake: async () => undefined,
     mend: async (finding) => {
       found.push(finding)
       return 'done'

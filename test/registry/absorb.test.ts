@@ -1,9 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { beforeEach, expect, test } from 'vitest'
 import type { BreakGlassEntry, Pointer } from '../../schemas/pointer.ts'
+import { bakePolicySchema } from '../../schemas/watch.ts'
 import { applyChange } from '../../src/core/pointer.ts'
 import { absorb } from '../../src/registry/absorb.ts'
 import { activeHold } from '../../src/registry/active-hold.ts'
+import { applyDefinition } from '../../src/registry/apply-definition.ts'
+import { absorbedBakes, bakeOf } from '../../src/registry/bakes.ts'
 import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
@@ -12,7 +15,7 @@ import { retire } from '../../src/registry/retire.ts'
 import { servedAt } from '../../src/registry/served-at.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { type TestDatabase, testDatabase } from '../support/services.ts'
-import { applyShop, DATASET, flipped, passed, states } from './shop.ts'
+import { applyShop, DATASET, definition, flipped, passed, states } from './shop.ts'
 
 let database: TestDatabase
 let v1: string
@@ -129,4 +132,26 @@ test('a version whose retirement had not reached the pointer is active again whe
   await retire(database.pool, { dataset: DATASET, tag: v1, why: 'age' })
   expect(await take(broken(before, ref1, new Date().toISOString()))).toMatchObject({ outcome: 'absorbed' })
   expect(await states(database.pool)).toEqual({ [v1]: 'active', [v2]: 'retained', [v3]: 'quarantined' })
+})
+
+test('a rollback that was made without the registry bakes for what is left of the time, counted from when it was made', async () => {
+  const forMs = 3_600_000
+  const declared = { ...definition(), bake: bakePolicySchema.parse({ forMs }) }
+  await applyDefinition(database.pool, { dataset: DATASET, definition: declared })
+  const made = async (agoMs: number) => {
+    const at = new Date(Date.now() - agoMs)
+    const before = await known()
+    const pointer = broken(before, before.previous, at.toISOString())
+    await take(pointer)
+    const [flip] = await flips(database.pool, DATASET, 1)
+    expect(flip).toMatchObject({ flipId: pointer.flipId, kind: 'rollback' })
+    return { flipId: pointer.flipId, until: flip?.bakeUntil, due: new Date(at.getTime() + forMs) }
+  }
+  const ahead = await made(forMs / 2)
+  expect(ahead.until).toEqual(ahead.due)
+  expect(await absorbedBakes(database.pool, [DATASET])).toEqual([{ dataset: DATASET, flipId: ahead.flipId, tag: v2 }])
+  expect((await bakeOf(database.pool, ahead.flipId as string))?.elapsedMs).toBeGreaterThanOrEqual(forMs / 2)
+  const past = await made(forMs)
+  expect(past.until).toBeNull()
+  expect(await absorbedBakes(database.pool, [DATASET])).toEqual([])
 })

@@ -8,6 +8,7 @@ import { closeRefresh } from '../../src/registry/close-refresh.ts'
 import { currentDefinition, requireApplied } from '../../src/registry/current-definition.ts'
 import { flips, openFlips } from '../../src/registry/flips.ts'
 import { gateResults } from '../../src/registry/gate-results.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
 import { hold } from '../../src/registry/hold.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
 import { journalledGenerations } from '../../src/registry/journalled-generations.ts'
@@ -729,6 +730,23 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       await settleFlip(pool, { flipId, outcome: 'failed', detail: {} })
       await setVersionState(pool, { dataset: DATASET, tag, to: 'retired', why: '' })
     })
+  })
+
+  it('a version that is quarantined already changes nothing, and whatever changes has its entry', async () => {
+    const v1 = await flipped(pool, null)
+    await flipped(pool, v1)
+    const again = async () => {
+      await quarantine(pool, { dataset: DATASET, tag: v1, by: 'ana', reason: 'bad' })
+      const { rows } = await pool.query('select state, state_at from snapflip.index_versions where tag = $1', [v1])
+      const entries = await historyEntries(pool, { dataset: DATASET, kind: 'quarantine' })
+      return { version: rows[0], froms: entries.map(({ detail }) => detail.from) }
+    }
+    const first = await again()
+    expect(first).toMatchObject({ version: { state: 'quarantined' }, froms: ['retained'] })
+    expect(await again()).toEqual(first)
+    // As a store that a dataset moves to leaves it: its word for the state, beside what had been forbidden.
+    await pool.query(`update snapflip.index_versions set state = 'retained' where tag = $1`, [v1])
+    expect(await again()).toMatchObject({ version: { state: 'quarantined' }, froms: ['retained', 'retained'] })
   })
 
   it('the active version is left by a rollback, not by a quarantine', async () => {

@@ -4,6 +4,7 @@ import type { Redis } from 'ioredis'
 import pg from 'pg'
 import { expect, it, onTestFinished } from 'vitest'
 import type { Deps } from '../../activities/deps.ts'
+import { releaseVersion } from '../../activities/quarantine.ts'
 import { reconcile } from '../../activities/reconcile.ts'
 import type { VersionRef } from '../../schemas/pointer.ts'
 import { connectBuilder } from '../../src/changelog/session.ts'
@@ -201,21 +202,29 @@ it('where blocks are damaged, the newest version that is whole is asserted, told
   await verifyHistory(world.pool)
 })
 
-it('a rollback from a damaged version goes to the newest that is whole, once', async () => {
+it('a rollback from a damaged version goes to the newest that is whole before it, once, and never forward', async () => {
   const { world, redis, restart } = await worldOnRedis()
   await world.worker()
-  await refreshWith(world, 1)
+  const first = await refreshWith(world, 1)
   const second = await refreshWith(world, 2)
   const third = await refreshWith(world, 3)
-  await damage(world, redis, third)
+  expect(await world.rollback()).toMatchObject({ from: third, to: second })
+  const by = { dataset: world.dataset, by: 'test', reason: 'it was another one' }
+  expect(await releaseVersion(world.changeDeps, { ...by, tag: third })).toEqual({ released: true })
+  await damage(world, redis, second)
   await restart()
-  expect(await world.rollback({ reason: 'prices are off' })).toMatchObject({ from: third, to: second })
+  const forward = await world.rollback({ to: third }).catch((error: unknown) => error)
+  expect(failureCode(forward)).toBe('CONFLICT')
+  expect(failureMessage(forward)).toMatch(/older than .*snapflip flip/)
+  expect((await world.pointer()).active?.tag).toBe(second)
+
+  expect(await world.rollback({ reason: 'prices are off' })).toMatchObject({ from: second, to: first })
   expect(await world.pointer()).toMatchObject({
-    active: { tag: second },
-    quarantined: [third],
+    active: { tag: first },
+    quarantined: [second],
     hold: { reason: 'prices are off' },
   })
-  expect((await version(world.pool, world.dataset, third)).state).toBe('quarantined')
+  expect((await version(world.pool, world.dataset, second)).state).toBe('quarantined')
 })
 
 it('what is left of the only version stays readable until a build from the source replaces it', async () => {
