@@ -18,7 +18,10 @@ export function servedAt(program: Command): void {
     usage: 'served-at <dataset> <time>',
     summary:
       'what readers got at a moment: which version, how it got there, from what it was built, with which evidence',
-    examples: [['snapflip served-at shop 2026-05-18T09:30:00Z', 'for an audit, or after an incident']],
+    examples: [
+      ['snapflip served-at shop 2026-05-18T09:30:00Z', 'for an audit, or after an incident'],
+      ['snapflip served-at shop now', 'in one'],
+    ],
   }).action(act<CommonOptions, [string, string]>(run))
 }
 

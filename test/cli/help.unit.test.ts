@@ -76,11 +76,14 @@ function parsed(words: string[]): string | null {
   }
 }
 
-test('a time on the command line is a day, or has its zone', () => {
+test('a time on the command line is a day, or has its zone, or is now', () => {
   expect(moment('2026-05-18').toISOString()).toBe('2026-05-18T00:00:00.000Z')
   expect(moment('2026-05-18T09:30+02:00').toISOString()).toBe('2026-05-18T07:30:00.000Z')
   expect(moment(formatTime('2026-05-18T09:30:00Z') as string).toISOString()).toBe('2026-05-18T09:30:00.000Z')
-  for (const text of ['5', '2026-05-18T09:30', '2026-05-18 09:30', '2026-02-30', 'May 2026'])
+  const before = Date.now()
+  const now = moment('now').getTime()
+  expect(now >= before && now <= Date.now()).toBe(true)
+  for (const text of ['5', 'NOW', 'now Z', '2026-05-18T09:30', '2026-05-18 09:30', '2026-02-30', 'May 2026'])
     expect(() => moment(text)).toThrow(/Expected a time such as .*with its zone/)
 })
 
