@@ -1,6 +1,8 @@
+import { createHash } from 'node:crypto'
 import type { RefreshOutcome, RefreshStatus } from '../schemas/refresh.ts'
 import { isAgainst } from '../src/core/judgement.ts'
 import { closeRefresh } from '../src/registry/close-refresh.ts'
+import { confirmedFlips } from '../src/registry/flips.ts'
 import { gateResults, type KeptGateResult } from '../src/registry/gate-results.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
@@ -37,7 +39,10 @@ export const finish =
       }
     })
 
-/** Nobody may be looking at night; whoever asked at the prompt has a colleague. Once a version. */
+/**
+ * Nobody may be looking at night; whoever asked at the prompt has a colleague. One incident until readers are moved, however many versions the same
+ * gates refuse of a source that goes on changing.
+ */
 async function tellRefused(
   deps: Deps,
   { dataset, tag, summary }: { dataset: string; tag: string; summary: string },
@@ -46,11 +51,13 @@ async function tellRefused(
   const against = gates
     .filter(isAgainst)
     .map(({ gate, index, verdict, actual, limit }) => ({ gate, index, verdict, actual, limit }))
+  const [moved] = await confirmedFlips(deps.pool, dataset, 1)
+  const cause = against.map(({ gate, index, verdict }) => JSON.stringify([gate, index, verdict])).toSorted()
   await deps.alert({
     kind: 'GATE_REFUSED',
     dataset,
     version: tag,
-    incident: tag,
+    incident: `since ${moved?.flipId ?? 'the beginning'}, by ${createHash('sha256').update(cause.join()).digest('hex').slice(0, 16)}`,
     summary,
     evidence: { gates: against },
   })

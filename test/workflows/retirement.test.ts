@@ -123,7 +123,7 @@ it('what an operator pins is not retired until the pin is lifted or expires; a r
   await expectSound(world)
 })
 
-it('of versions that are refused as many stay as are kept, though nothing flips; a build that fails makes room too', async () => {
+it('a row of refused versions is one incident, and as many stay as are kept, though nothing flips; a build that fails makes room too', async () => {
   const gates = { changeVolume: { updated: { percent: 50, atLeast: 10, verdict: 'reject' } } } as const
   const world = await makeWorld({ ...SHOP, dataset: { ...SHOP.dataset, gates, keep: 3 } })
   let failing: { activity: string; operation: StoreOperation } | null = null
@@ -164,8 +164,17 @@ it('of versions that are refused as many stay as are kept, though nothing flips;
   const five = await refused()
   expect(await kept()).toEqual([first, four, five])
 
+  const incidents = async () =>
+    (
+      await world.pool.query(
+        "select version, times from snapflip.alerts where kind = 'GATE_REFUSED' order by raised_at",
+      )
+    ).rows
+  expect(await incidents()).toEqual([{ version: one, times: 5 }])
   await refreshAfter(world, 'update products set price = id where id <> 7')
   await expectSound(world)
+  const anew = await refused()
+  expect((await incidents()).slice(1)).toEqual([{ version: anew, times: 1 }])
 })
 
 it('after many refreshes every kept version is whole, and a folder is as large as it was', async () => {
