@@ -66,10 +66,7 @@ export async function buildVersion(
   try {
     return await withParent(store, { ...request, inFull }, async (parent) => {
       const kept = inFull ? null : await keptStillNew(deps, store, client, { dataset, refreshId, parent })
-      if (kept !== null) {
-        const summary = `${kept.tag}, kept when its window closed: nothing changed since`
-        return { changed: true, summary, version: kept }
-      }
+      if (kept !== null) return { changed: true, ...kept }
       const { indexes, lineageBroken, attached } = await planIndexes(client, {
         dataset,
         definition,

@@ -15,7 +15,7 @@ import { type Deps, datasetOf } from './deps.ts'
 import { type Parent, readManifest } from './parent.ts'
 
 /**
- * What an earlier refresh sealed and could not flip to because its window closed, where a build would make the same now: the same definition,
+ * What an earlier refresh sealed and could not flip to, because its window closed or nobody answered in time, where a build would make the same now: the same definition,
  * every change since its watermark captured, and there is none. It is this refresh's from here on. Null: there is no such version, and a build goes on from what is active.
  */
 export async function keptStillNew(
@@ -23,7 +23,7 @@ export async function keptStillNew(
   store: Store,
   client: Client,
   { dataset, refreshId, parent }: { dataset: string; refreshId: string; parent: Parent | null },
-): Promise<VersionRef | null> {
+): Promise<{ summary: string; version: VersionRef } | null> {
   const row = await keptCandidate(deps.pool, dataset)
   const ref = row === null ? null : refOf(row)
   if (row === null || ref === null || row.parent !== (parent?.ref.tag ?? null)) return null
@@ -43,7 +43,9 @@ export async function keptStillNew(
     if (sources.some((source) => whyFull(source, manifest.indexes[source.index] ?? null, found) !== null)) return null
     const looked = sources.filter((source) => !young.has(source.index))
     if (!(await isEmptyWindow(client, looked, { from: manifest.watermark, to: now }))) return null
-    return (await takeKept(deps.pool, { dataset, tag: ref.tag, refreshId })) ? ref : null
+    if (!(await takeKept(deps.pool, { dataset, tag: ref.tag, refreshId }))) return null
+    const why = row.state === 'rejected' ? 'which nobody approved in time' : 'kept when its window closed'
+    return { summary: `${ref.tag}, ${why}: nothing changed since`, version: ref }
   } catch (error) {
     // The build that follows meets the same, and says so; or it does without this version.
     if (isSnapflipError(error, 'SOURCE_CHANGED') || isSnapflipError(error, 'LINEAGE_BROKEN')) return null

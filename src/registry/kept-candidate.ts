@@ -1,18 +1,23 @@
 import { lockDataset } from './dataset-lock.ts'
 import { requireOpenRefresh } from './require-open-refresh.ts'
+import { changeState } from './set-version-state.ts'
 import { takeOver } from './take-over.ts'
 import { type Db, select, transaction } from './transaction.ts'
 import { VERSION_COLUMNS, type VersionRow } from './version.ts'
 
 /**
- * What a refresh whose window closed has left for the next one, of each dataset: sealed, built upon what is active (or the first), and not tried
- * since by a refresh that failed. The one that takes it up makes it its own: it is found by its tag. Rows of `dataset, tag`.
+ * What a refresh has left for the next one, of each dataset: sealed when its window closed, or rejected because nobody answered in time; built upon
+ * what is active (or the first), and not tried since by a refresh that failed. The one that takes it up makes it its own: it is found by its tag.
+ * Rows of `dataset, tag`.
  */
 export const KEPT = `
   select distinct on (kept.dataset) kept.dataset, kept.tag
     from snapflip.index_versions as kept join snapflip.refresh_runs as by
-       on by.dataset = kept.dataset and by.tag = kept.tag and by.status = 'KEPT'
-   where kept.state = 'sealed'
+       on by.dataset = kept.dataset and by.tag = kept.tag
+   where (kept.state = 'sealed' or (kept.state = 'rejected' and by.id = kept.refresh_id))
+     and (by.status = 'KEPT' or exists (
+       select from snapflip.approval_requests as asked where asked.refresh_id = by.id and asked.decision = 'expired'
+     ))
      and kept.parent is not distinct from (
        select tag from snapflip.index_versions as active where active.dataset = kept.dataset and active.state = 'active'
      )
@@ -52,7 +57,8 @@ export async function takeKept(
       [dataset, tag, refreshId],
     )
     if (rowCount === 0) return false
-    await takeOver(client, { dataset, tag, refreshId, from: 'sealed' })
+    const from = await changeState(client, { dataset, tag, to: 'sealed' })
+    await takeOver(client, { dataset, tag, refreshId, from })
     return true
   })
 }

@@ -39,7 +39,7 @@ export async function standingRefusal(
         )
         and not exists (
           select from snapflip.approval_requests
-           where approval_requests.dataset = $1 and approval_requests.tag = index_versions.tag and decision = 'expired'
+           where approval_requests.refresh_id = index_versions.refresh_id and decision = 'expired'
         )
       order by ordinal desc
       limit 1`,

@@ -204,6 +204,19 @@ describe('an approval', () => {
     }
     const expired = await ended('expired')
     expect(await standing()).not.toBe(expired)
+    expect(await keptCandidate(pool, DATASET)).toMatchObject({ tag: expired })
+    const again = { ...aRefresh(), requestedBy: logins.ana, requestedVia: 'login' as const }
+    await openRefresh(pool, again)
+    const { refreshId } = again
+    expect(await takeKept(pool, { dataset: DATASET, tag: expired, refreshId })).toBe(true)
+    expect(await last('version.reopened')).toMatchObject({ version: expired, detail: { from: 'rejected', refreshId } })
+    const manifestSha256 = (await version(pool, DATASET, expired)).manifestSha256 as string
+    await askApproval(pool, { refreshId, tag: expired, manifestSha256, why: 'look', validForMs: 60_000 })
+    await said(as.bo, { refreshId, tag: expired }, { decision: 'rejected' })
+    await setVersionState(pool, { dataset: DATASET, tag: expired, to: 'rejected', why: 'no' })
+    await close(pool, refreshId, 'REJECTED', expired)
+    expect(await keptCandidate(pool, DATASET)).toBeNull()
+    expect(await standing()).toBe(expired)
     const rejected = await ended('rejected')
     expect(await standing()).toBe(rejected)
     const until = new Date(Date.now() + 3_600_000)

@@ -238,10 +238,21 @@ it('what a gate holds waits for a yes, which vouches for evidence that has grown
     expect(await historyEntries(pool, { kind: 'approval.expired', version: third.row.tag })).toHaveLength(1)
     expect(await state(third.row.tag)).toBe('rejected')
 
+    // Asked about again: it is the same, and nothing is built for it.
+    const again = byLogin(world)
+    expect(await waiting(world)).toMatchObject({ tag: third.row.tag, manifestSha256: third.row.manifestSha256 })
+    await say(bo.pool, await waiting(world), 'approved')
+    await wake(world, third.row.tag)
+    expect(await again).toMatchObject({
+      status: 'FLIPPED',
+      tag: third.row.tag,
+      summary: expect.stringContaining('which nobody approved in time: nothing changed since'),
+    })
+
     // By whoever calls themselves something in Temporal: it ends held, as where nobody is asked.
     await pool.query('delete from items where id % 20 = 4')
     expect(await world.refresh()).toMatchObject({ status: 'HELD' })
-    expect(await active()).toBe(first.row.tag)
+    expect(await active()).toBe(third.row.tag)
     await verifyHistory(pool)
   } finally {
     for (const close of closers) await close()
