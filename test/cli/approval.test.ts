@@ -3,6 +3,7 @@ import { ERRORS } from '../../src/core/errors.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
 import { uniqueName } from '../support/services.ts'
 import { type Project, testProject } from './project.ts'
+import { expectRefused } from './refused.ts'
 import { json, type Ran, type startSnapflip } from './run.ts'
 
 /** People with logins of their own, in the role that `doctor --grants` makes for them; the owner of the tables applies and runs the worker. */
@@ -39,7 +40,7 @@ async function become(person: Person): Promise<void> {
   await project.define((definition) => {
     const dataset = definition.datasets[project.dataset]
     if (dataset !== undefined) {
-      dataset.roles = { viewer: [login.cy], operator: [login.ana], approver: [login.dana], admin: [owner] }
+      dataset.roles = { viewer: [login.cy], approver: [login.ana, login.dana], admin: [owner] }
       dataset.approval = { when: 'always', expiresAfterMs: 3_600_000 }
     }
     return { ...definition, database: url.href }
@@ -71,18 +72,22 @@ test('a refresh waits for a yes, and status says so', async () => {
   expect((await as('cy', 'status', project.dataset)).stdout).toMatch(new RegExp(`approval.*${tag}.*${login.ana}`))
 })
 
+/** As that person: one clear error, and nothing changed. */
+async function refused(person: Person, code: keyof typeof ERRORS, expected: RegExp, ...args: string[]): Promise<void> {
+  await become(person)
+  await expectRefused(project, args, { code, exit: ERRORS[code].exit, expected })
+}
+const yes = (...options: string[]) => ['approve', project.dataset, tag, ...options]
+
 test('neither who asked for it nor who has not the role can give it, and without a reason nobody', async () => {
-  const own = await as('ana', 'approve', project.dataset, tag, '--reason', 'mine')
-  expect(own.code).toBe(ERRORS.FORBIDDEN.exit)
-  const viewer = await as('cy', 'approve', project.dataset, tag, '--reason', 'looks fine')
-  expect(viewer.code).toBe(ERRORS.FORBIDDEN.exit)
-  const unreasoned = await as('dana', 'approve', project.dataset, tag)
-  expect(unreasoned).toMatchObject({ code: 2, stderr: expect.stringContaining('--reason') })
-  expect((await as('cy', 'cancel', project.dataset)).code).toBe(ERRORS.FORBIDDEN.exit)
+  await refused('ana', 'FORBIDDEN', /somebody other than ana_\w+ to approve v/, ...yes('--reason', 'mine'))
+  await refused('cy', 'FORBIDDEN', /Expected approver .* for approve, found cy_\w+/, ...yes('--reason', 'looks fine'))
+  await refused('dana', 'USAGE', /--reason <text>/, ...yes())
+  await refused('cy', 'FORBIDDEN', /Expected operator .* for refresh, found cy_/, 'cancel', project.dataset)
 })
 
 test('another may, and readers get the version; who approved is shown afterwards', async () => {
-  const approved = await as('dana', 'approve', project.dataset, tag, '--reason', 'checked the counts', '--json')
+  const approved = await as('dana', ...yes('--reason', 'checked the counts', '--json'))
   expect(json(approved)).toMatchObject({ decision: 'approved', woken: true, approval: { decidedBy: login.dana } })
   const ended = await refresh.ended
   expect(json(ended)).toMatchObject({ status: 'FLIPPED', tag, active: tag })
@@ -90,8 +95,19 @@ test('another may, and readers get the version; who approved is shown afterwards
   expect((await as('cy', 'show', project.dataset, tag)).stdout).toContain(login.dana)
   const served = await as('cy', 'served-at', project.dataset, new Date().toISOString())
   expect(served.stdout).toContain(login.dana)
-  const twice = await as('dana', 'approve', project.dataset, tag, '--reason', 'again')
-  expect(twice.code).toBe(ERRORS.APPROVAL_REFUSED.exit)
+})
+
+test('a second yes is refused: it was used up, or given, or the time for it is over', async () => {
+  const again = yes('--reason', 'again')
+  await refused('dana', 'APPROVAL_REFUSED', /to wait for an approval, found its approval used up by flip /, ...again)
+  const { pool } = project.database
+  await pool.query('update snapflip.approval_requests set used_by = null, used_at = null')
+  await refused('dana', 'APPROVAL_REFUSED', /found it approved by dana_\w+ already/, ...again)
+  await pool.query(
+    `update snapflip.approval_requests set decision = null, decided_by = null, decided_at = null, reason = null,
+            expires_at = requested_at + interval '1 ms'`,
+  )
+  await refused('dana', 'APPROVAL_REFUSED', /found that the request expired at .*Refresh again/, ...again)
 })
 
 test('what was refused is in the history, under the name of who tried', async () => {

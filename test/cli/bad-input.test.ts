@@ -11,10 +11,9 @@ import { startHttpProxy } from '../stores/http-proxy.ts'
 import { testBucket } from '../support/services.ts'
 import { startRefusedPostgres, startStandby } from './postgres-servers.ts'
 import { INDEXES, type Project, testProject, withIndexes } from './project.ts'
-import { json, type Ran } from './run.ts'
+import { expectDiscreet, expectRefused, PASSWORD } from './refused.ts'
+import { json } from './run.ts'
 import { onSmallDisk } from './small-disk.ts'
-
-const PASSWORD = 'sekret-4711'
 
 /** Its dataset is applied and served: whatever is wrong below, a reader goes on reading it. */
 let project: Project
@@ -46,38 +45,12 @@ async function withWorker(
   }
 }
 
-/** What a refused command must have left as it was: the database, the folder, the store and what readers get. */
-async function state(): Promise<unknown> {
-  const { rows } = await project.database.pool.query(
-    `select (select count(*) from snapflip.datasets) as datasets, (select count(*) from snapflip.definitions) as definitions,
-            (select count(*) from snapflip.history) as history, (select count(*) from snapflip.refresh_runs) as refreshes,
-            (select count(*) from pg_trigger where tgrelid = 'products'::regclass) as triggers,
-            (select count(*) from snapflip.captures) as captures`,
-  )
-  return [
-    rows,
-    await readdir(project.folder),
-    await readdir(join(project.folder, 'versions'), { recursive: true }),
-    { version: reader.version?.tag, value: await reader.get('products', 1) },
-  ]
-}
-
-/** Exit code not 0, one clear message, no stack, no credential, nothing changed; the same as one document with --json. */
-async function refused(args: string[], code: string, exit: number, expected: RegExp, of = project): Promise<void> {
-  const before = await state()
-  const [plain, document] = await Promise.all([of.run(args), of.run([...args, '--json'])])
-  expect({ code: plain.code, stderr: plain.stderr }).toEqual({ code: exit, stderr: expect.stringMatching(expected) })
-  expect(plain.stderr.match(/^snapflip: [A-Z_]+: /gm)).toEqual([`snapflip: ${code}: `])
-  expect(json(document)).toMatchObject({ code, message: expect.stringMatching(expected), details: expect.any(Object) })
-  expect(document.code).toBe(exit)
-  for (const ran of [plain, document]) expectDiscreet(ran)
-  expect(await state()).toEqual(before)
-}
-
-function expectDiscreet({ stdout, stderr }: Ran): void {
-  expect(stdout + stderr).not.toMatch(/^\s+at /m)
-  expect(stdout + stderr).not.toContain(PASSWORD)
-}
+/** Exit code not 0, one clear message, nothing changed: neither what was applied and built, nor what readers get. */
+const refused = (args: string[], code: string, exit: number, expected: RegExp, of = project) =>
+  expectRefused({ ...project, run: of.run }, args, { code, exit, expected }, async () => ({
+    version: reader.version?.tag,
+    value: await reader.get('products', 1),
+  }))
 
 const using = (change: Partial<ConfigInput>) => project.define((definition) => ({ ...definition, ...change }))
 
@@ -201,6 +174,38 @@ describe('a definition that the database does not fit', () => {
   test('an index without a key', async () => {
     await project.define(withIndexes({ products: { from: 'public.products', value: ['sku'] } }))
     await refused(['apply', '--yes'], 'CONFIG_INVALID', 2, /indexes\.products\.key: expected a text or a list/)
+  })
+})
+
+describe('a policy that cannot be', () => {
+  test.each<[what: string, parts: Record<string, unknown>, expected: RegExp]>([
+    [
+      'a schedule that never fires',
+      { schedule: { cron: '0 0 30 2 *' } },
+      /schedule\.cron: expected a time that comes, this one never does, found "0 0 30 2 \*"/,
+    ],
+    ['a role that there is not', { roles: { boss: ['ana'] } }, /roles: expected no other keys .*, found "boss"/],
+    [
+      'a negative limit',
+      { gates: { changeVolume: { deleted: { percent: -1 } } } },
+      /changeVolume\.deleted\.percent: expected at least 0, found -1/,
+    ],
+  ])('%s', async (_what, parts, expected) => {
+    await project.define((definition) => {
+      Object.assign(definition.datasets[project.dataset] ?? {}, parts)
+      return definition
+    })
+    await refused(['apply', '--yes'], 'CONFIG_INVALID', 2, expected)
+  })
+
+  test('a waiver without a reason, that is over already, or of a gate that refused nothing', async () => {
+    await project.define((definition) => definition)
+    const tag = reader.version?.tag ?? ''
+    const waive = ['waive', project.dataset, tag, 'drift', '--until', '2099-01-01']
+    await refused(waive, 'USAGE', 2, /--reason <text>.*waive --help/)
+    await refused([...waive, '--reason', ' '], 'USAGE', 2, /--reason/)
+    const none = new RegExp(`Expected a gate that refused ${tag} of \\w+ \\(none did\\), found "drift"`)
+    await refused([...waive, '--reason', 'why not'], 'USAGE', 2, none)
   })
 })
 

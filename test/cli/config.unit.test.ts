@@ -142,6 +142,28 @@ describe('a definition that cannot be used is refused', () => {
       shop({ may: { rollback: 'boss' } }),
       /datasets\.shop\.may\.rollback: expected "viewer" or .*, found "boss"/,
     ],
+    ['a schedule of no kind', shop({ schedule: { cron: 'daily' } }), /schedule\.cron: expected 5 fields/],
+    [
+      'a schedule at no time of day',
+      shop({ schedule: { cron: '61 * * * *' } }),
+      /schedule\.cron: expected minute hour day/,
+    ],
+    [
+      'a schedule that never fires',
+      shop({ schedule: { cron: '0 0 30 2 *' } }),
+      /schedule\.cron: expected a time that comes, this one never does/,
+    ],
+    [
+      'a schedule in no time zone',
+      shop({ schedule: { cron: '0 2 * * *', timezone: 'Europe/Atlantis' } }),
+      /schedule\.timezone: expected a time zone/,
+    ],
+    [
+      'a schedule of two kinds',
+      shop({ schedule: { cron: '0 2 * * *', everyMs: 60_000 } }),
+      /schedule: expected either `cron` or `everyMs` or `continuous`/,
+    ],
+    ['a schedule of less than no time', shop({ schedule: { everyMs: -5 } }), /schedule\.everyMs/],
     [
       'windows that never open',
       shop({ windows: { open: [{ from: '08:00', to: '18:00' }], blackout: [{ from: '00:00', to: '00:00' }] } }),

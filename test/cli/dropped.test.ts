@@ -5,6 +5,7 @@ import { open } from '../../src/index.ts'
 import { openStore } from '../../src/stores/open.ts'
 import { TestDataset } from '../reader/dataset.ts'
 import { type Project, testProject } from './project.ts'
+import { expectRefused } from './refused.ts'
 import { json } from './run.ts'
 
 let project: Project
@@ -26,10 +27,10 @@ test('a dataset that the file has no longer is shown by plan and apply, until it
   // Whoever reads it still is named, and nothing is changed.
   const store = await openStore(pathToFileURL(join(project.folder, 'versions')).href, { dataset })
   await store.leases.put({ id: 'a-reader', tag: 'v20260518-01', kind: 'reader', ttlMs: 600_000 })
-  const refused = { code: 2, stderr: expect.stringContaining('lease a-reader on v20260518-01') }
-  expect(await project.run(['apply', '--yes'])).toMatchObject(refused)
+  const refusal = { code: 'USAGE', exit: 2, expected: /lease a-reader on v20260518-01/ }
+  await expectRefused(project, ['apply', '--yes'], refusal)
   expect(await project.run(['apply', '--yes', '--force'])).toMatchObject({ code: 0, stderr: told })
-  expect(await project.run(['detach', dataset])).toMatchObject(refused)
+  await expectRefused(project, ['detach', dataset], refusal)
   expect(json(await project.run(['plan', '--json']))).toMatchObject({ notInFile: [dataset] })
   await store.leases.drop('a-reader')
   const { url } = store

@@ -46,19 +46,6 @@ afterAll(async () => {
   await worker?.ended
 })
 
-test.each([
-  [{ cron: '0 0 30 2 *' }, /schedule\.cron: expected a time that comes, this one never does, found "0 0 30 2 \*"/],
-  [{ cron: 'daily' }, /schedule\.cron: expected 5 fields/],
-  [{ cron: '61 * * * *' }, /schedule\.cron: expected minute hour day/],
-  [{ cron: '0 2 * * *', timezone: 'Europe/Atlantis' }, /schedule\.timezone: expected a time zone/],
-  [{ cron: '0 2 * * *', everyMs: 60_000 }, /schedule: expected either `cron` or `everyMs` or `continuous`/],
-  [{ continuous: { atMostEveryMs: -1 } }, /schedule\.continuous\.atMostEveryMs: expected at least 100/],
-  [{ everyMs: -5 }, /schedule\.everyMs/],
-])('a schedule that cannot be is refused: %j', async (schedule, message) => {
-  await scheduled(schedule)
-  expect(await project.run(['plan'])).toMatchObject({ code: 2, stderr: expect.stringMatching(message) })
-})
-
 test('apply makes the schedule in Temporal, changes it and removes it; plan says so before', async () => {
   await scheduled({ cron: later, timezone: 'UTC', jitterMs: 0 })
   expect((await project.run(['plan'])).stdout).toContain('schedule to make')

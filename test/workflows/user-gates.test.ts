@@ -11,7 +11,13 @@ it('gates of SQL, function and webhook judge what a refresh changes, and one may
   process.env.GATE_SECRET = 'a secret'
   onTestFinished(() => void delete process.env.GATE_SECRET)
   let decision = 'proceed'
-  const receiver = await startReceiver({ answer: (response) => response.end(JSON.stringify({ decision })) })
+  const receiver = await startReceiver({
+    answer: (response) => {
+      if (decision === 'hang') return
+      if (decision === 'redirect') response.writeHead(302, { location: receiver.url })
+      response.end(JSON.stringify({ decision }))
+    },
+  })
   const made = await makeWorld({
     schema: `create table products (id integer primary key, sku text not null, price integer);
       insert into products select n, 'sku-' || n, n * 10 from generate_series(1, 300) n`,
@@ -83,8 +89,18 @@ it('gates of SQL, function and webhook judge what a refresh changes, and one may
 
   // Broken is no judgement: the next refresh asks again, though nothing changed.
   await made.pool.query('update products set price = 1 where id = 7')
-  decision = 'maybe'
-  expect(await made.refresh()).toMatchObject({ status: 'HELD', summary: expect.stringContaining('user:desk: broken') })
+  const before = await made.pointer()
+  for (const [answer, told] of [
+    ['maybe', /another answer/],
+    ['hang', /none within 300 ms/],
+    ['redirect', /a redirect, which is not followed/],
+  ] as const) {
+    decision = answer
+    const broken = await made.refresh()
+    expect(broken).toMatchObject({ status: 'HELD', summary: expect.stringMatching(/^user:desk: broken[^;]*$/) })
+    expect(broken.summary).toMatch(told)
+    expect(await made.pointer()).toEqual(before)
+  }
   decision = 'proceed'
   const second = await made.refresh()
   expect(second).toMatchObject({ status: 'FLIPPED' })
