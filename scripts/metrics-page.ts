@@ -1,5 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { METRICS, type MetricDeclaration } from '../src/core/metrics.ts'
+import { PACKAGES } from '../src/observe/traces.ts'
+import { npmInstall } from '../src/package-version.ts'
 
 /** The page of metrics, made from what is declared; `test/observe/metrics.unit.test.ts` holds the two equal. */
 export function metricsPage(): string {
@@ -46,7 +48,7 @@ Temporal's SDK has metrics of its own (slots, latencies of tasks), and its serve
 # Traces
 
 \`\`\`sh
-npm install @temporalio/interceptors-opentelemetry @opentelemetry/sdk-trace-base @opentelemetry/resources @opentelemetry/exporter-trace-otlp-http
+${npmInstall(PACKAGES)}
 snapflip worker --traces http://localhost:4318/v1/traces
 \`\`\`
 

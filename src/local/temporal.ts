@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Connection } from '@temporalio/client'
+import { npmInstall } from '../package-version.ts'
 import { findBinary } from './find-binary.ts'
 import { freePort } from './free-port.ts'
 import { startServerProcess } from './server-process.ts'
@@ -69,7 +70,7 @@ async function startDownloaded(
 ): Promise<LocalTemporal> {
   const howToGet =
     'Install the Temporal CLI (https://docs.temporal.io/cli), or `go install github.com/temporalio/cli/cmd/temporal@v1.5.1`, ' +
-    'or `npm install --save-dev @temporalio/testing`, which downloads it.'
+    `or \`${npmInstall(['@temporalio/testing'])}\`, which downloads it.`
   try {
     const { TestWorkflowEnvironment } = await import('@temporalio/testing')
     const environment = await TestWorkflowEnvironment.createLocal({

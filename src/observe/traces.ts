@@ -3,6 +3,7 @@ import { createRequire } from 'node:module'
 import type { Context, ContextManager } from '@opentelemetry/api'
 import type { InjectedSinks, WorkerInterceptors } from '@temporalio/worker'
 import { SnapflipError } from '../core/errors.ts'
+import { npmInstall } from '../package-version.ts'
 
 /** What a worker takes to tell of its workflows and activities. */
 export interface Traces {
@@ -13,7 +14,7 @@ export interface Traces {
 }
 
 /** Installed by those who want traces: nobody else pays for them. */
-const PACKAGES = [
+export const PACKAGES = [
   '@temporalio/interceptors-opentelemetry',
   '@opentelemetry/sdk-trace-base',
   '@opentelemetry/resources',
@@ -61,7 +62,7 @@ export async function openTraces(url: string): Promise<Traces> {
 function missing(error: unknown): SnapflipError {
   return new SnapflipError(
     'CONFIG_INVALID',
-    `Expected the packages that traces need, found that one is missing. Install them: npm install ${PACKAGES.join(' ')}`,
+    `Expected the packages that traces need, found that one is missing. Install them: ${npmInstall(PACKAGES)}`,
     { packages: PACKAGES.join(' ') },
     error,
   )

