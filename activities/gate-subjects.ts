@@ -7,7 +7,7 @@ import type { GateSubject } from '../src/gates/gate.ts'
 import { gateResults } from '../src/registry/gate-results.ts'
 import { goodVersions } from '../src/registry/good-versions.ts'
 import { type Change, readChanges } from '../src/snapshot/changes.ts'
-import { type KeyAndValue, readEntries, sampleEntries } from '../src/snapshot/read.ts'
+import { type KeyAndValue, missingKeys, readEntries, sampleEntries } from '../src/snapshot/read.ts'
 import { verifyIndex } from '../src/snapshot/verify.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { type Deps, datasetOf } from './deps.ts'
@@ -37,6 +37,7 @@ export function subjectsOf(
         : sampleEntries(store.data, { where, index }, sample)
     return {
       entries,
+      missing: (keys) => missingKeys(store.data, { where, index }, keys),
       changes: () => changesOf(store, manifest, name, signal),
       columns: columnsOf(datasetOf(deps.config, dataset), name, index, entries),
       index: name,

@@ -121,6 +121,17 @@ const userGateSchema = z.discriminatedUnion('kind', [sqlGateSchema, functionGate
 })
 export type UserGate = z.infer<typeof userGateSchema>
 
+const keyPart = z.union([z.string().min(1), z.int()], 'expected a text that is not empty, or an integer')
+/** Of one index. */
+const requiredKeysSchema = z.strictObject({
+  /** Each as PostgreSQL writes it; of a key of several parts a list. */
+  keys: z
+    .array(z.union([keyPart, z.array(keyPart).min(2).max(16)]))
+    .min(1)
+    .max(1000),
+  verdict: severity.default('reject'),
+})
+
 export const gatesSchema = z.strictObject({
   changeVolume: z
     .strictObject({
@@ -145,6 +156,8 @@ export const gatesSchema = z.strictObject({
     .prefault({}),
   /** A source whose columns changed since the parent: pass with a full build, or let a person look. */
   sourceSchema: z.strictObject({ verdict: severity.default('warn') }).prefault({}),
+  /** Index → keys that no version may lack. */
+  requiredKeys: z.record(nameSchema, requiredKeysSchema).optional(),
   /** Index → value column (a key of the value's JSON object, or the one column that is the value) → its limits. */
   columns: z.record(nameSchema, z.record(z.string().min(1), columnSchema)).optional(),
   /** How many entries of an index these look at; all, where it has no more. */

@@ -70,6 +70,7 @@ const gateNameSchema = z.union([
     'drift',
     'sourceSchema',
     'uniqueness',
+    'requiredKeys',
     'nullShare',
     'distinctShare',
     'valueSchema',

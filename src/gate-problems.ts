@@ -5,10 +5,27 @@ import type { GateFunctions } from './gates/user-function.ts'
 /** What gates say of indexes and columns that are not there, and what they are given that cannot be used. */
 export function gateProblems(config: Config, functions: GateFunctions): string[] {
   return Object.entries(config.datasets).flatMap(([dataset, definition]) => [
+    ...keyProblems(dataset, definition),
     ...columnProblems(dataset, definition),
     ...schemaProblems(dataset, definition),
     ...functionProblems(dataset, definition, functions),
   ])
+}
+
+function keyProblems(dataset: string, { indexes, gates }: DatasetDefinition): string[] {
+  return Object.entries(gates.requiredKeys ?? {}).flatMap(([index, { keys }]) => {
+    const at = `datasets.${dataset}.gates.requiredKeys`
+    const declared = indexes[index]
+    if (declared === undefined) return [unknownIndex(at, index, indexes)]
+    if (!('key' in declared)) return []
+    const parts = [declared.key].flat().length
+    return keys
+      .filter((key) => [key].flat().length !== parts)
+      .map(
+        (key) =>
+          `${at}.${index}: expected keys of ${parts} part${parts === 1 ? '' : 's'}, found ${JSON.stringify(key)}`,
+      )
+  })
 }
 
 function columnProblems(dataset: string, { indexes, gates }: DatasetDefinition): string[] {

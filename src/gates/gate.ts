@@ -40,6 +40,8 @@ export interface GateSubject {
   history(versions: number): Promise<readonly GoodVersion[]>
   /** What it holds: about `sample` entries by blocks drawn at random, or all without. */
   entries(sample?: number): AsyncIterable<readonly KeyAndValue[]>
+  /** Those of the keys that it does not have. */
+  missing(keys: readonly Buffer[]): Promise<Buffer[]>
   /** What it has otherwise than its parent. */
   changes(): AsyncIterable<readonly Change[]>
   /** Shares of the declared columns, counted once for the gates that judge them; null where none are declared. */

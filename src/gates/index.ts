@@ -6,6 +6,7 @@ import { drift } from './drift.ts'
 import type { Gate, GateSubject } from './gate.ts'
 import { integrity } from './integrity.ts'
 import { nullShare } from './null-share.ts'
+import { requiredKeys } from './required-keys.ts'
 import { rowCounts } from './row-counts.ts'
 import { sourceSchema } from './source-schema.ts'
 import { uniqueness } from './uniqueness.ts'
@@ -15,9 +16,13 @@ import { valueSchema } from './value-schema.ts'
 const GATES: readonly Gate[] = [sourceSchema, uniqueness, rowCounts, changeVolume, drift, integrity]
 
 /** These where the definition declares them for the index. */
-function declaredFor(index: string, { columns, valueSchema: schemas }: GateLimits): readonly Gate[] {
+function declaredFor(
+  index: string,
+  { columns, requiredKeys: keys, valueSchema: schemas }: GateLimits,
+): readonly Gate[] {
   const limits = Object.values(columns?.[index] ?? {})
   return [
+    ...(keys?.[index] === undefined ? [] : [requiredKeys]),
     ...(limits.some((column) => column.nullShare) ? [nullShare] : []),
     ...(limits.some((column) => column.distinctShare) ? [distinctShare] : []),
     ...(schemas?.[index] === undefined ? [] : [valueSchema]),

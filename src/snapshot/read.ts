@@ -228,9 +228,31 @@ export async function readKey(
   const [stored] = await data.read([location])
   const checksum = (page as LocationPage).checksum[block % PAGE_BLOCKS] as bigint
   const raw = openStored({ block, location, checksum, stored: stored ?? null }, where)
-  if (index.kind === 'many') return { block, location, values: lookupMany(raw, key) }
+  return { block, location, values: valuesIn(index, raw, key) }
+}
+
+/** Those of the keys that the version does not have; their blocks are read together. */
+export async function missingKeys(
+  data: DataStore,
+  { where, index }: { where: Where; index: IndexManifest },
+  keys: readonly Buffer[],
+): Promise<Buffer[]> {
+  const seed = parseHex64(index.seed)
+  const wanted = keys.map((key) => ({ key, block: blockOf(hashKey(key, 0, key.length, seed), index.bits) }))
+  const blocks = await readBlocks(
+    data,
+    where,
+    index,
+    wanted.map(({ block }) => block),
+  )
+  return wanted.flatMap(({ key, block }) => (valuesIn(index, blocks.get(block), key).length === 0 ? [key] : []))
+}
+
+function valuesIn({ kind }: IndexManifest, raw: Buffer | undefined, key: Uint8Array): Buffer[] {
+  if (raw === undefined) return []
+  if (kind === 'many') return lookupMany(raw, key)
   const value = lookup(raw, key)
-  return { block, location, values: value === undefined ? [] : [value] }
+  return value === undefined ? [] : [value]
 }
 
 /** Live objects and bytes of one index by (generation, pack), counted from its trees. */

@@ -49,6 +49,9 @@ test.each<[gates: unknown, expected: string]>([
     { columns: { goods: { price: { nullShare: { max: 1 } } } } },
     'expected a name of `indexes` (products), found "goods"',
   ],
+  [{ requiredKeys: { goods: { keys: [1] } } }, 'requiredKeys: expected a name of `indexes` (products), found "goods"'],
+  [{ requiredKeys: { products: { keys: [] } } }, 'requiredKeys.products.keys: expected a list that is not empty'],
+  [{ requiredKeys: { products: { keys: [['1', '2']] } } }, 'products: expected keys of 1 part, found ["1","2"]'],
   [{ valueSchema: { goods: { schema: {} } } }, 'valueSchema: expected a name of `indexes` (products), found "goods"'],
   [
     { valueSchema: { products: { schema: { type: 'objekt' } } } },
@@ -154,6 +157,7 @@ test('docs/gates.md has every gate, and the defaults that they have', () => {
     'sourceSchema',
     'drift',
     'changeVolume',
+    'requiredKeys',
     'nullShare',
     'distinctShare',
     'valueSchema',

@@ -9,6 +9,7 @@ import { type GateSubject, heaviest } from '../../src/gates/gate.ts'
 import { isSound, judge } from '../../src/gates/index.ts'
 import { integrity } from '../../src/gates/integrity.ts'
 import { nullShare } from '../../src/gates/null-share.ts'
+import { requiredKeys } from '../../src/gates/required-keys.ts'
 import { rowCounts } from '../../src/gates/row-counts.ts'
 import { sourceSchema } from '../../src/gates/source-schema.ts'
 import { uniqueness } from '../../src/gates/uniqueness.ts'
@@ -44,6 +45,7 @@ function subject(evidence: Partial<IndexEvidence> = {}, rest: Partial<GateSubjec
     evidence: whole,
     history: async () => [],
     entries: () => nothing(),
+    missing: async () => [],
     changes: () => nothing(),
     columns: null,
     comparedAt: async () => null,
@@ -277,6 +279,32 @@ async function* entriesOf(values: readonly unknown[]) {
   yield values.map((value, n) => ({ key: Buffer.from(`key ${n}`), value: Buffer.from(JSON.stringify(value)) }))
 }
 
+it('keys that no version may lack: those that are missing are named, each once, of several parts too', async () => {
+  const declared = gatesSchema.parse({ requiredKeys: { products: { keys: [1, '1', 'b', ['a', 2]], verdict: 'hold' } } })
+  const asked: string[] = []
+  const lacking = (missing: string[]) =>
+    subject(
+      {},
+      {
+        missing: async (keys) => {
+          asked.push(...keys.map(String))
+          return keys.filter((key) => missing.includes(String(key)))
+        },
+      },
+    )
+  expect(await requiredKeys(lacking([]), declared)).toMatchObject({
+    verdict: 'pass',
+    summary: 'all 3 required keys are there',
+  })
+  expect(asked).toEqual(['1', 'b', 'a\0' + '2'])
+  expect(await requiredKeys(lacking(['b', 'a\0' + '2']), declared)).toMatchObject({
+    verdict: 'hold',
+    summary: '2 of 3 required keys are missing: "b", ["a",2]',
+    actual: { missing: 2 },
+    sampleKeys: [hashedKey('b'), hashedKey('a\0' + '2')],
+  })
+})
+
 describe('shares of value columns', () => {
   const declared = gatesSchema.parse({
     columns: {
@@ -391,10 +419,11 @@ it('all gates run, whatever the first ones say', async () => {
       products: { price: { nullShare: { max: 1 }, distinctShare: { max: 1 } } },
       other: { x: { nullShare: { max: 1 } } },
     },
+    requiredKeys: { products: { keys: ['1'] }, other: { keys: ['2'] } },
     valueSchema: { products: { schema: {} } },
   })
   const more = (await judge([subject()], declared, () => undefined)).map((result) => result.gate)
-  expect(more.slice(6)).toEqual(['nullShare', 'distinctShare', 'valueSchema'])
+  expect(more.slice(6)).toEqual(['requiredKeys', 'nullShare', 'distinctShare', 'valueSchema'])
   // What does not read back is not read again to judge what it says.
   const damaged = subject(
     {},

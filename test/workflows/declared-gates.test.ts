@@ -16,6 +16,7 @@ it('calibrated limits, shares of columns and a value schema judge what a refresh
     columns: {
       products: { price: { nullShare: { max: 0.1 } }, sku: { distinctShare: { min: 0.9, verdict: 'hold' } } },
     },
+    requiredKeys: { products: { keys: [1, '300'] } },
     columnSample: 1000,
     valueSchema: {
       products: {
@@ -41,6 +42,7 @@ it('calibrated limits, shares of columns and a value schema judge what a refresh
   const first = await world.refresh()
   expect(first.status).toBe('FLIPPED')
   expect(found(first, 'valueSchema')).toMatchObject({ verdict: 'pass', summary: '300 entries are as the schema says' })
+  expect(found(first, 'requiredKeys')).toMatchObject({ verdict: 'pass', summary: 'all 2 required keys are there' })
   expect(found(first, 'nullShare')).toMatchObject({ verdict: 'pass', actual: { price: 0, entries: 300 } })
 
   // Good versions make the baseline; the first is none, and what was refused is none.
@@ -89,17 +91,21 @@ it('calibrated limits, shares of columns and a value schema judge what a refresh
   })
 
   await change(
-    "update products set price = 70 where id = 7; update products set price = null where id > 260; update products set sku = 'none' where id > 260",
+    "update products set price = 70 where id = 7; update products set price = null where id > 260; update products set sku = 'none' where id > 260; delete from products where id = 300",
   )
   const emptied = await world.refresh()
   expect(emptied).toMatchObject({ status: 'REJECTED' })
   expect(found(emptied, 'nullShare')).toMatchObject({
     verdict: 'reject',
-    summary: 'price is null in 13.33 %, at most 10 % may be (all 300 entries)',
+    summary: 'price is null in 13.04 %, at most 10 % may be (all 299 entries)',
   })
   expect(found(emptied, 'distinctShare')).toMatchObject({
     verdict: 'hold',
-    summary: expect.stringContaining('sku has 261 distinct of 300 values (87 %)'),
+    summary: expect.stringContaining('sku has 261 distinct of 299 values (87.29 %)'),
+  })
+  expect(found(emptied, 'requiredKeys')).toMatchObject({
+    verdict: 'reject',
+    summary: '1 of 2 required keys are missing: "300"',
   })
   expect((await world.pointer()).active?.tag).not.toBe(first.tag)
 })
