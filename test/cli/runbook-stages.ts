@@ -286,9 +286,10 @@ export function stagesOf(desk: Desk): Record<string, Record<string, Stage>> {
       'it came back as another server': {
         begin: () => desk.restartRedis({ empty: false }),
         steps: {
-          'snapflip refresh shop --reason "Redis restarted"': {
-            says: /restarted or failed over; .* all of it is there/,
-          },
+          'snapflip history shop --kind alert --limit 5 --json': [
+            {},
+            { says: /store_rebound.*restarted or failed over/ },
+          ],
           'snapflip verify shop': { says: sound },
         },
       },

@@ -1,8 +1,11 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { ERRORS } from '../../src/core/errors.ts'
 import { quoted, runbooks } from '../house/quoted-commands.ts'
 import { type Desk, openDesk } from './runbook-desk.ts'
 import { type Step, stagesOf } from './runbook-stages.ts'
+
+/** Two dozen commands a page, beside all else that a machine with two cores is asked. */
+vi.setConfig({ testTimeout: 240_000 })
 
 /**
  * Every command of a runbook's blocks is run, in the page's order, on real services, in the incident that the page is for; `shop`, `products 42`, the
