@@ -103,7 +103,7 @@ it('a store that does not answer holds up the look at no other, and one that was
   const restarted = { read: async () => ({ pointer: asConfirmed, token: 't' }), isBound: async () => false }
   await pool.query(
     `insert into snapflip.further_stores (dataset, store, name, state, flip_id)
-     select $1, url, url, 'current', id::text from snapflip.flips, unnest(array['hot', 'cold', 'warm']) as url`,
+     select $1, url, url, 'current', id::text from snapflip.flip_intents, unnest(array['hot', 'cold', 'warm']) as url`,
     [DATASET],
   )
   const named = (url: string, of: object) => ({ name: url, store: { url, pointer: of } as unknown as Store })
