@@ -32,12 +32,29 @@ describe('an alert', () => {
   })
 })
 
+/** Whoever is woken looks for what they see: the page of each symptom stays. */
+test.each([
+  ['a failed gate', 'failed-gate'],
+  ['a stuck refresh', 'stuck-refresh'],
+  ['a rollback during an incident', 'rollback-in-an-incident'],
+  ['Redis lost or failed over', 'store-rebound'],
+  ['S3 unavailable', 's3-unavailable'],
+  ['PostgreSQL down', 'postgres-down'],
+  ['lineage broken', 'lineage-broken'],
+  ['a changelog that grows', 'changelog-growing'],
+  ['drift found', 'drift-found'],
+  ['a history chain that is broken', 'history-chain-broken'],
+  ['a worker backlog', 'worker-backlog'],
+])('%s has its runbook', (_symptom, page) => {
+  expect(runbooks).toContain(`runbooks/${page}.md`)
+})
+
 describe.each(runbooks)('%s', (page) => {
   it('begins with the tempting wrong move, then symptom, confirm, act, verify, undo', async () => {
     const text = await readFile(join(root, page), 'utf8')
     const headings = [...text.matchAll(/^## (.*)$/gm)].map(([, heading]) => heading)
     expect(headings).toEqual(['Symptom', 'Confirm', 'Act', 'Verify', 'Undo'])
-    expect(text.slice(0, text.indexOf('## Symptom'))).toContain('tempting wrong move')
+    expect(text).toMatch(/^# .+\n\n\*\*The tempting wrong move\*\* /)
   })
 })
 
