@@ -122,7 +122,23 @@ export const incidentSchema = z.object({
   /** As a worker would have told them when this was exported; docs/metrics.md says what each means. */
   metrics: z.array(z.object({ name: z.string(), labels: z.record(z.string(), z.string()), value: z.number() })),
   chain: z.discriminatedUnion('verified', [
-    z.object({ verified: z.literal(true), entries: z.int(), hash: z.string(), anchors: z.int() }),
+    z.object({
+      verified: z.literal(true),
+      entries: z.int(),
+      hash: z.string(),
+      anchors: z.int(),
+      /** Anchors that the history does not lead to, and that a person accepted. */
+      accepted: z.array(
+        z.object({
+          seq: z.int(),
+          hash: z.string(),
+          entry: z.int(),
+          by: z.string(),
+          at: z.iso.datetime(),
+          reason: z.string(),
+        }),
+      ),
+    }),
     z.object({ verified: z.literal(false), found: z.string() }),
   ]),
 })

@@ -60,6 +60,13 @@ export type Ttl = z.infer<typeof ttlSchema>
 export const anchorSchema = z.object({ seq: z.int().positive(), hash: sha256Schema })
 export type Anchor = z.infer<typeof anchorSchema>
 
+/**
+ * An anchor that the history does not lead to. `acceptedBy`: a person knows why, by that entry; from there on the entry stands for what the anchor
+ * proved, since its hash covers all before it.
+ */
+export const contradictedSchema = anchorSchema.extend({ acceptedBy: anchorSchema.optional() })
+export type Contradicted = z.infer<typeof contradictedSchema>
+
 /** Of anchors that flips found contradicted: the first tell most, and a history is not broken often. */
 export const CONTRADICTED_MAX = 8
 
@@ -114,7 +121,7 @@ export const pointerSchema = z.looseObject({
   ttl: ttlSchema.nullable().default(null),
   anchor: anchorSchema.nullable().default(null),
   /** Anchors that the registry's history did not lead to any more when a flip was made, oldest first: the proof of it is not flipped away. */
-  contradicted: z.array(anchorSchema).max(CONTRADICTED_MAX).default([]),
+  contradicted: z.array(contradictedSchema).max(CONTRADICTED_MAX).default([]),
   /** Newest first. No flip of the registry is made while there are any. */
   breakGlass: z.array(breakGlassEntrySchema).max(BREAK_GLASS_MAX).default([]),
 })

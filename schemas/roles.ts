@@ -21,6 +21,8 @@ const atLeast = (role: Role) => roleSchema.default(role)
 /** The least role for what can be refused; `snapflip.may` (schemas/migrations) decides by it. */
 export const maySchema = z.strictObject({
   apply: atLeast('admin'),
+  /** That the history does not lead to an anchor (`history accept`). */
+  accept: atLeast('admin'),
   /** By hand; a schedule's runs nobody has to allow. */
   refresh: atLeast('operator'),
   rollback: atLeast('operator'),

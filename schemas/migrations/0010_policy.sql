@@ -228,6 +228,26 @@ begin
 end
 $$;
 
+-- A person knows why the history does not lead to the end that a flip left of it in a store, and takes it as it is from here on. The entry names
+-- exactly that end, and what is found where it was; by session_user, whom the policy lets.
+create function snapflip.accept_anchor(p_dataset text, p_seq bigint, p_hash text, p_reason text) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  found text := (select encode(hash, 'hex') from snapflip.history where seq = p_seq);
+begin
+  if not (snapflip.may(p_dataset, 'accept', session_user::text)).allowed then
+    raise exception '% may not accept an anchor of %: expected snapflip.authorize to have allowed it', session_user, p_dataset
+      using errcode = 'insufficient_privilege';
+  end if;
+  if found = p_hash or btrim(p_reason) = '' then
+    raise exception 'expected an anchor that the history does not lead to, and why, found %:% and %', p_seq, p_hash, p_reason
+      using errcode = 'no_data_found';
+  end if;
+  return snapflip.append_entry(p_dataset, null, 'anchor.accepted', null,
+    jsonb_build_object('seq', p_seq, 'hash', p_hash, 'found', found, 'reason', btrim(p_reason)));
+end
+$$;
+
 -- Which policy a refresh ran under, and which snapflip; null in refreshes from before.
 alter table snapflip.refresh_runs add column policy_number integer;
 alter table snapflip.refresh_runs add column policy_digest text;
@@ -241,4 +261,5 @@ revoke all on function snapflip.authorize(text, text, text, jsonb) from public;
 revoke all on function snapflip.issue_ticket(text, text, jsonb) from public;
 revoke all on function snapflip.use_ticket(uuid, text, text, jsonb, text) from public;
 revoke all on function snapflip.apply_definition(text, jsonb) from public;
+revoke all on function snapflip.accept_anchor(text, bigint, text, text) from public;
 revoke all on function snapflip.append_entry(text, text, text, text, jsonb) from public;

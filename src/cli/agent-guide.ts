@@ -28,7 +28,7 @@ ${Object.entries(datasets).map(policy).join('\n')}
   hash chain: it shows.
 - No change of limits in the definition to get one version through. A person with the role waives one gate for one version:
   \`npx snapflip waive DATASET TAG GATE --until 2026-05-19 --reason TEXT\`.
-- No \`approve\`, \`reject\`, \`waive\`, \`release\`, \`resume\`, \`flip\`, \`pin\`, \`quarantine\`, \`rollback --direct\` or \`refresh --outside-window\` on one's own: these are a person's decisions, and are recorded as theirs.
+- No \`approve\`, \`reject\`, \`waive\`, \`release\`, \`resume\`, \`flip\`, \`pin\`, \`quarantine\`, \`history accept\`, \`rollback --direct\` or \`refresh --outside-window\` on one's own: these are a person's decisions, and are recorded as theirs.
 - No trigger of the schema \`snapflip\` disabled around a bulk load: the next refresh then builds all anew.
 - No \`apply --move\` unless moving the data is what was asked for.
 

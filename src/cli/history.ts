@@ -1,8 +1,12 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import { stringify } from 'csv-stringify/sync'
+import type { Anchor } from '../../schemas/pointer.ts'
+import { anchorText } from '../core/anchor.ts'
 import { HISTORY_KINDS, isKindOrGroup } from '../core/history-kinds.ts'
+import type { AcceptedAnchor } from '../registry/accepted-anchors.ts'
 import { type HistoryEntry, historyEntries } from '../registry/history-entries.ts'
-import type { HistoryHead } from '../registry/verify-history.ts'
+import { anchor } from './anchor.ts'
+import { historyAccept } from './history-accept.ts'
 import { moment } from './moment.ts'
 import type { Session } from './session.ts'
 import { formatTime, table } from './table.ts'
@@ -20,7 +24,7 @@ interface Options extends CommonOptions {
 }
 
 interface VerifyOptions extends CommonOptions {
-  anchor: HistoryHead[]
+  anchor: Anchor[]
 }
 
 const DETAIL_CHARS_MAX = 100
@@ -59,7 +63,10 @@ export function history(program: Command): void {
   })
     .option('--anchor <seq:hash>', 'length and last hash as an earlier run printed them; may be given again', noted, [])
     .action(act<VerifyOptions, [string | undefined]>(runVerify))
+  historyAccept(command)
 }
+
+const noted = (text: string, before: Anchor[]): Anchor[] => [...before, anchor(text)]
 
 async function runVerify(session: Session, options: VerifyOptions, dataset: string | undefined): Promise<Answer> {
   const chain = await verifiedChain(session, { dataset, noted: options.anchor })
@@ -67,15 +74,23 @@ async function runVerify(session: Session, options: VerifyOptions, dataset: stri
   const left = missing.map(({ part, why }) => `NOT compared with ${part}: ${why}`)
   if (!chain.verified) {
     for (const line of left) session.note(line)
+    for (const { dataset, store, ...anchor } of chain.contradicted)
+      session.note(
+        `The history does not lead to ${anchorText(anchor)}, which the last flip of ${dataset} left in ${store}.`,
+      )
     throw chain.error
   }
-  const { entries, hash, anchors } = chain
+  const { entries, hash, anchors, accepted } = chain
   const text = `The chain verifies: ${entries} entries, the last one's hash is ${hash}; anchors it was compared with: ${anchors}.`
   return {
-    json: { entries, hash, anchors, missing },
-    text: [text, ...left].join('\n'),
+    json: { entries, hash, anchors, accepted, missing },
+    text: [text, ...accepted.map(acceptedText), ...left].join('\n'),
     ...(missing.length > 0 ? { code: 'STORE_UNREACHABLE' as const } : {}),
   }
+}
+
+function acceptedText({ by, at, reason, entry, ...anchor }: AcceptedAnchor): string {
+  return `It does not lead to ${anchorText(anchor)}: accepted by ${by} at ${formatTime(new Date(at))} (entry ${entry}): ${reason}`
 }
 
 async function run(session: Session, options: Options, dataset: string): Promise<Answer> {
@@ -123,15 +138,6 @@ function kindOf(text: string): string {
   if (!isKindOrGroup(text))
     throw new InvalidArgumentError(`Expected a kind of docs/history.md, or what it begins with: ${GROUPS}.`)
   return text
-}
-
-function noted(text: string, before: HistoryHead[]): HistoryHead[] {
-  const [, entries, hash = ''] = /^(\d{1,15}):([0-9a-f]{64})$/.exec(text) ?? []
-  if (entries === undefined)
-    throw new InvalidArgumentError(
-      'Expected SEQ:HASH as `snapflip history verify` prints them, such as 812:9f…, 64 hex digits.',
-    )
-  return [...before, { entries: Number(entries), hash }]
 }
 
 export function positive(text: string): number {

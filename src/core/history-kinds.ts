@@ -139,6 +139,10 @@ export const HISTORY_KINDS = {
   'epoch.raised': { says: 'A store had a higher epoch than was issued', detail: ['from', 'to'] },
   'store.followed': { says: 'A further store is where the first one is', detail: ['store', 'name', 'flipId'] },
   'store.degraded': { says: 'It could not be brought there', detail: ['store', 'name', 'why'] },
+  'anchor.accepted': {
+    says: 'A person knows why the history does not lead to an end that a flip left of it',
+    detail: ['seq', 'hash', 'found', 'reason'],
+  },
   'alert.*': {
     says: 'An alert was raised, by its kind in lower case; its evidence is in the detail (docs/alerts.md)',
     detail: ['summary', 'incident', 'alert'],

@@ -15,6 +15,10 @@ export function incidentPage(incident: Incident): string {
     chain.verified
       ? `The chain of the history verifies: ${chain.entries} entries, last hash ${chain.hash}, compared with ${chain.anchors} anchors in stores.`
       : `**The chain of the history does not verify**: ${chain.found}`,
+    ...(chain.verified ? chain.accepted : []).map(
+      ({ seq, hash, by, at, reason }) =>
+        `It does not lead to the anchor ${seq}:${hash}, which ${by} accepted at ${at}: ${cell(reason)}`,
+    ),
     ...missing.map(({ part, why }) => `**Not asked: ${cell(part)}**: ${cell(why)}`),
     ...(cut.length === 0 ? [] : [`**There were more than fit, and the oldest are left out, of**: ${cut.join(', ')}.`]),
     '## Times',

@@ -25,6 +25,8 @@ export type PointerChange =
   | { kind: 'release'; tag: string }
   /** Rules out every flip of this epoch or a lower one that was not made yet; the version stays. */
   | { kind: 'fence'; epoch: Epoch }
+  /** A person knows why the history does not lead to this anchor, by this entry of it. */
+  | { kind: 'acceptAnchor'; anchor: Anchor; entry: Anchor }
   /** The first step of every deletion: from here on no flip, rollback, canary, pin or new lease takes the version. */
   | { kind: 'retire'; tag: string }
   /** Drops a retired tag whose manifest is gone. A quarantine outlives it: the version may come back from an archive. */

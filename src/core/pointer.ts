@@ -1,4 +1,5 @@
 import { type FreshAsOf, type Hold, type Pin, POINTER_WRITER, type Pointer, type Ttl } from '../../schemas/pointer.ts'
+import { acceptAnchor } from './anchor.ts'
 import { canary, ramp } from './canary.ts'
 import { compareEpoch, formatEpoch, NO_EPOCH } from './epoch.ts'
 import { forbiddenVersion } from './fenced.ts'
@@ -90,6 +91,8 @@ export function applyChange(pointer: Pointer | null, change: PointerChange, data
         : already(now)
     case 'fence':
       return compareEpoch(change.epoch, now.epoch) <= 0 ? already(now) : applied({ ...now, epoch: change.epoch })
+    case 'acceptAnchor':
+      return acceptAnchor(now, change)
     case 'retire':
       return retire(now, change.tag)
     case 'forget':

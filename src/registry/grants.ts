@@ -164,7 +164,7 @@ grant update (state, state_at, manifest_sha256, sealed_manifest_sha256, generati
 grant update (epoch_registry) on snapflip.datasets to snapflip_operator;
 grant execute on function snapflip.record(text, text, text, text, jsonb), snapflip.authorize(text, text, text, jsonb),
   snapflip.issue_ticket(text, text, jsonb), snapflip.waive(text, text, text, timestamptz, text),
-  snapflip.decide_approval(text, text, text, text, text, text) to snapflip_operator;
+  snapflip.accept_anchor(text, bigint, text, text), snapflip.decide_approval(text, text, text, text, text, text) to snapflip_operator;
 `
 
 /** The views that docs/history.md documents. */

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import pg from 'pg'
 import { SnapflipError } from '../core/errors.ts'
+import { type AcceptedAnchor, acceptedAnchors, type KnownHead } from './accepted-anchors.ts'
 import { postgresFailure } from './postgres-failure.ts'
 import type { Db } from './transaction.ts'
 
@@ -11,6 +12,12 @@ export interface HistoryHead {
   hash: string
 }
 
+/** A chain that verifies. */
+export interface VerifiedHistory extends HistoryHead {
+  /** Anchors that it does not lead to, and that a person accepted. */
+  accepted: AcceptedAnchor[]
+}
+
 /** Entries read at a time: bounds memory, whatever the length of the history. */
 const PAGE = 2_000
 
@@ -18,15 +25,16 @@ const NO_HASH = '0'.repeat(64)
 
 /**
  * Computes every entry's hash again, from the first on: finds edits, removals, insertions and a changed order. A cut tail is found by the
- * head row; whoever can rewrite that too is found out by `anchors`, heads noted earlier elsewhere (stores get one with every flip).
+ * head row; whoever can rewrite that too is found out by `anchors`, heads noted earlier elsewhere (stores get one with every flip). One that a person
+ * accepted is not compared, but the entry that accepts it is, and so all before that.
  *
- * @returns the head, to be kept as the next anchor.
+ * @returns the head, to be kept as the next anchor, and what was accepted.
  * @throws SnapflipError HISTORY_BROKEN naming the first bad entry.
  */
 export async function verifyHistory(
   db: Db,
-  { anchors = [] }: { anchors?: readonly HistoryHead[] } = {},
-): Promise<HistoryHead> {
+  { anchors = [] }: { anchors?: readonly KnownHead[] } = {},
+): Promise<VerifiedHistory> {
   if (!(db instanceof pg.Pool)) return verify(db, anchors)
   const client = await db.connect().catch((error: unknown) => {
     throw postgresFailure(error)
@@ -43,7 +51,14 @@ export async function verifyHistory(
   }
 }
 
-async function verify(client: pg.ClientBase, anchors: readonly HistoryHead[]): Promise<HistoryHead> {
+async function verify(client: pg.ClientBase, known: readonly KnownHead[]): Promise<VerifiedHistory> {
+  const accepted = await acceptedAnchors(client, known)
+  const anchors = known
+    .filter(({ entries, hash }) => !accepted.some((anchor) => anchor.seq === entries && anchor.hash === hash))
+    .flatMap((head) => [
+      head,
+      ...(head.acceptedBy ? [{ entries: head.acceptedBy.seq, hash: head.acceptedBy.hash }] : []),
+    ])
   let head: HistoryHead = { entries: 0, hash: NO_HASH }
   for (;;) {
     const { rows } = await client.query<StoredEntry>(READ_PAGE, [head.entries, PAGE])
@@ -70,7 +85,7 @@ async function verify(client: pg.ClientBase, anchors: readonly HistoryHead[]): P
   const longest = Math.max(0, ...anchors.map(({ entries }) => entries))
   if (longest > head.entries)
     throw broken(head.entries + 1, `found ${head.entries} entries where an anchor has ${longest}: the tail was cut`)
-  return head
+  return { ...head, accepted }
 }
 
 interface StoredEntry {

@@ -170,6 +170,11 @@ export function stagesOf(desk: Desk): Record<string, Record<string, Stage>> {
             { ends: 'HISTORY_BROKEN', says: /entry \d+ .*it was edited/ },
           ],
           'snapflip incident export --since 2020-01-01 --out incident.json': { says: /the chain does not verify/ },
+          // Nothing was restored here.
+          [`snapflip history accept shop --anchor 812:${'a1'.repeat(32)} --reason "restored from Sunday's backup"`]: {
+            ends: 'USAGE',
+            says: /Expected one of the anchors/,
+          },
           'snapflip verify shop --rebuild': { says: equal },
           'snapflip doctor --grants': { says: /grant .*snapflip/ },
         },

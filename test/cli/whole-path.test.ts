@@ -4,9 +4,11 @@ import { Client, Connection } from '@temporalio/client'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { ConfigInput } from '../../schemas/config.ts'
 import { incidentSchema } from '../../schemas/incident.ts'
+import type { Anchor } from '../../schemas/pointer.ts'
 import type { RefreshOutcome } from '../../schemas/refresh.ts'
 import { freePort } from '../../src/local/free-port.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
+import { openStore } from '../../src/stores/open.ts'
 import { type Project, testProject } from './project.ts'
 import { json, type startSnapflip } from './run.ts'
 
@@ -424,6 +426,62 @@ test('a history that was cut together with its head is found out by the anchor i
     await project.run([...verify, '--anchor', `${noted.entries}:${noted.hash}`]),
   )
   expect(apart.details.seq).toBeLessThanOrEqual(noted.entries)
+})
+
+test('an anchor that a person accepts is printed by verify, which finds all else as before', async () => {
+  const { dataset } = project
+  const { pool } = project.database
+  const verify = ['history', 'verify', '--json']
+  const codeOf = async (...more: string[]) => (await project.run([...verify, ...more])).code
+  const accept = (anchor: string, reason = 'restored from Sunday') =>
+    project.run(['history', 'accept', dataset, '--anchor', anchor, '--reason', reason, '--json'])
+  const [, anchor = '', seq, hash] =
+    /does not lead to ((\d+):([0-9a-f]{64})), which/.exec((await project.run(verify)).stderr) ?? []
+  const store = await openStore(`file:${join(project.folder, 'versions')}`, { dataset })
+  const good = (await store.pointer.read())?.pointer.anchor as Anchor
+  await store.close()
+
+  // Not one that no flip left, nor one that the history leads to, nor without a reason.
+  for (const other of [`${seq}:${'a1'.repeat(32)}`, `${good.seq}:${good.hash}`])
+    expect(json(await accept(other))).toMatchObject({ code: 'USAGE' })
+  expect((await accept(anchor, ' ')).code).toBe(2)
+  // Who can write to the database alone accepts nothing.
+  const forged = { seq: Number(seq), hash, found: null, reason: 'forged' }
+  await pool.query(`select snapflip.append_entry($1, 'ana', 'anchor.accepted', null, $2)`, [dataset, forged])
+  expect(await codeOf()).toBe(15)
+
+  const accepted = await accept(anchor)
+  expect(accepted.code).toBe(0)
+  const { entry } = json<{ entry: Anchor }>(accepted)
+  const by = (await pool.query('select session_user as by')).rows[0]?.by
+  const said = { seq: Number(seq), hash, entry: entry.seq, by, reason: 'restored from Sunday' }
+  expect(json(await project.run(verify))).toMatchObject({ accepted: [said] })
+  const told = await project.run(['history', 'verify'])
+  expect(told).toMatchObject({ code: 0, stdout: expect.stringContaining(`accepted by ${by} at 20`) })
+  // Another one is found; so is what is edited later, although every hash of the database is made anew: no flip has left an anchor of it yet.
+  expect(await codeOf('--anchor', `1:${'a1'.repeat(32)}`)).toBe(15)
+  const rewrite = (actor: string) =>
+    pool.query(`
+      begin; set local session_replication_role = replica;
+      alter table snapflip.history disable trigger all; alter table snapflip.history_head disable trigger all;
+      do $$
+      declare entry snapflip.history; prev bytea;
+      begin
+        for entry in select * from snapflip.history where seq >= ${entry.seq - 1} order by seq loop
+          entry.actor := case when prev is null then '${actor}' else entry.actor end;
+          entry.prev_hash := coalesce(prev, entry.prev_hash);
+          entry.hash := sha256(convert_to(snapflip.history_text(entry.seq, entry.at, entry.dataset, entry.actor, entry.kind,
+            entry.version, entry.detail, entry.prev_hash), 'UTF8'));
+          update snapflip.history set (actor, prev_hash, hash) = (entry.actor, entry.prev_hash, entry.hash) where seq = entry.seq;
+          prev := entry.hash;
+        end loop;
+        update snapflip.history_head set hash = prev;
+      end $$;
+      commit`)
+  await rewrite('nobody')
+  expect(await codeOf()).toBe(15)
+  await rewrite('ana')
+  expect(await codeOf()).toBe(0)
 })
 
 test('an incident says what could not be asked', async () => {

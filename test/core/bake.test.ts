@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { type Anchor, BREAK_GLASS_MAX, RECENT_FLIPS_MAX } from '../../schemas/pointer.ts'
+import { anchorsIn, withContradicted } from '../../src/core/anchor.ts'
 import { breakGlassFrom, changed, flipFrom, flipped, outcomeOf, rollbackFrom, version } from './pointers.ts'
 
 const UNTIL = '2026-05-18T11:00:00Z'
@@ -86,6 +87,33 @@ describe('what else a flip carries', () => {
     const after = flipFrom(now, 30, { anchor: { ...anchor(9), seq: 10 }, contradicted: anchor(9) })
     expect(changed(now, after).contradicted).toEqual(now.contradicted)
     expect(changed(now, flipFrom(now, 30)).contradicted).toEqual(now.contradicted)
+  })
+
+  it('an anchor that a person accepts stays, with the entry that accepts it, and no other one is', () => {
+    const [A, B, C, entry, again] = [1, 2, 3, 4, 5].map(anchor) as [Anchor, Anchor, Anchor, Anchor, Anchor]
+    const at = { ...at2, anchor: C, contradicted: [A, B] }
+    const accepted = changed(at, { kind: 'acceptAnchor', anchor: B, entry })
+    expect(accepted).toEqual({ ...at, contradicted: [A, { ...B, acceptedBy: entry }] })
+    expect(outcomeOf(accepted, { kind: 'acceptAnchor', anchor: B, entry })).toBe('already')
+    // The last flip's: the entry is what comes after it.
+    const last = changed(at, { kind: 'acceptAnchor', anchor: C, entry })
+    expect([last.anchor, last.contradicted]).toEqual([entry, [A, B, { ...C, acceptedBy: entry }]])
+    expect(anchorsIn(last)).toEqual([...last.contradicted, entry])
+    expect(anchorsIn({ anchor: B, contradicted: accepted.contradicted })).toEqual(accepted.contradicted)
+    expect(outcomeOf(at, { kind: 'acceptAnchor', anchor: { ...B, hash: '0'.repeat(64) }, entry })).toBe('CONFLICT')
+    // Again, after a cut that took the entry with it; a flip that finds it contradicted once more takes nothing back.
+    const twice = changed(accepted, { kind: 'acceptAnchor', anchor: B, entry: again })
+    expect(twice.contradicted).toEqual([A, { ...B, acceptedBy: again }])
+    expect(changed(twice, flipFrom(twice, 3, { contradicted: B })).contradicted).toEqual(twice.contradicted)
+    expect(withContradicted([A, B], twice.contradicted)).toEqual(twice.contradicted)
+  })
+
+  it('accepted anchors make room for those that nobody has looked at', () => {
+    const eight = [1, 2, 3, 4, 5, 6, 7, 8].map(anchor)
+    const accepted = eight.map((one, n) => (n === 2 ? { ...one, acceptedBy: anchor(9) } : one))
+    const nine = { ...anchor(9), seq: 10 }
+    expect(withContradicted(accepted, [nine])).toEqual([...eight.filter((_, n) => n !== 2), nine])
+    expect(withContradicted(accepted.slice(1), [nine])).toContainEqual(accepted[2])
   })
 
   it('the pointer stays small, however long the outage', () => {

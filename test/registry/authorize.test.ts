@@ -1,6 +1,7 @@
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { datasetSchema } from '../../schemas/config.ts'
+import { acceptAnchor } from '../../src/registry/accept-anchor.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { authorize, authorizeAs } from '../../src/registry/authorize.ts'
 import { currentDefinition } from '../../src/registry/current-definition.ts'
@@ -49,6 +50,19 @@ describe('who may', () => {
     expect(await authorize(as.cy, { dataset: 'nobodys', action: 'apply' })).toEqual({ actor: logins.cy })
     await applyDefinition(as.bo, { dataset: 'open', definition: definition() })
     expect(await authorize(as.cy, { dataset: 'open', action: 'release' })).toEqual({ actor: logins.cy })
+  })
+
+  it('an anchor is accepted by an admin, by the function alone', async () => {
+    const anchor = { seq: 1, hash: 'a1'.repeat(32) }
+    const accepted = { dataset: DATASET, anchor, reason: 'restored' }
+    const asked = { dataset: DATASET, action: 'accept', reason: 'restored' } as const
+    await expect(authorize(as.bo, asked)).rejects.toMatchObject({ code: 'FORBIDDEN' })
+    expect(await last()).toMatchObject({ kind: 'action.refused', actor: logins.bo, detail: { action: 'accept' } })
+    await expect(acceptAnchor(as.bo, accepted)).rejects.toThrow(/may not accept an anchor/)
+    const by = { dataset: DATASET, actor: null, kind: 'anchor.accepted', detail: { ...anchor, reason: 'x' } } as const
+    await expect(recordEvent(as.ana, by)).rejects.toThrow(/people write themselves/)
+    const entry = await acceptAnchor(as.ana, accepted)
+    expect(await last()).toMatchObject({ ...entry, kind: 'anchor.accepted', actor: logins.ana, detail: anchor })
   })
 
   it('whoever has the least role that the policy names, or a higher one', async () => {

@@ -3,6 +3,7 @@ import type { Pin } from '../../schemas/pointer.ts'
 import type { DecidedState, HISTORY_KINDS } from '../../src/core/history-kinds.ts'
 import { applyChange, emptyPointer } from '../../src/core/pointer.ts'
 import { absorb } from '../../src/registry/absorb.ts'
+import { acceptAnchor } from '../../src/registry/accept-anchor.ts'
 import { adoptStore } from '../../src/registry/adopt-store.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { applyFurtherStores } from '../../src/registry/apply-further-stores.ts'
@@ -352,6 +353,8 @@ export const EACH_KIND: Record<keyof typeof HISTORY_KINDS, Prepare> = {
     await applyFurtherStores(db, { ...WHO, stores: [COLD] })
     return (at) => recordDegraded(at, { ...COLD, why: 'test' })
   },
+  'anchor.accepted': async () => (db) =>
+    acceptAnchor(db, { dataset: DATASET, anchor: { seq: 1, hash: generation() + generation() }, reason: 'restored' }),
   'alert.*': async () => {
     const about = { kind: 'GATE_REFUSED', dataset: DATASET, version: null, incident: 'x', actor: null } as const
     const told = { summary: 'test', evidence: {}, runbook: 'x', sinks: ['pager'], delivered: [] }

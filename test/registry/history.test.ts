@@ -1,5 +1,8 @@
 import type pg from 'pg'
 import { beforeEach, describe, expect, it } from 'vitest'
+import { isSnapflipError } from '../../src/core/errors.ts'
+import { acceptAnchor } from '../../src/registry/accept-anchor.ts'
+import type { KnownHead } from '../../src/registry/accepted-anchors.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { recordEvent } from '../../src/registry/record.ts'
@@ -59,7 +62,7 @@ describe.each(postgresVersions)('PostgreSQL %s: the history', (postgres) => {
   })
 
   it('verifies whatever its fields hold, and when it is empty', async () => {
-    expect(await verifyHistory(pool)).toEqual({ entries: 0, hash: '0'.repeat(64) })
+    expect(await verifyHistory(pool)).toEqual({ entries: 0, hash: '0'.repeat(64), accepted: [] })
     await recordEvent(pool, { dataset: null, actor: '', kind: 'hold', version: null, detail: {} })
     await recordEvent(pool, {
       dataset: 'läden 🛒',
@@ -159,6 +162,30 @@ describe.each(postgresVersions)('PostgreSQL %s: the history', (postgres) => {
       code: 'HISTORY_BROKEN',
       details: { seq: 5 },
     })
+  })
+
+  it('compares the entry by which a person accepted an anchor, and that anchor no more', async () => {
+    await entries(5)
+    const { entries: seq, hash } = await verifyHistory(pool)
+    const lost = { dataset: 'shop', anchor: { seq, hash }, reason: 'restored' }
+    await expect(acceptAnchor(pool, lost)).rejects.toMatchObject({ code: 'USAGE' })
+    await tamper(`delete from snapflip.history where seq > 3;
+      update snapflip.history_head set seq = 3, hash = (select hash from snapflip.history where seq = 3)`)
+    const acceptedBy = await acceptAnchor(pool, lost)
+    const other = await acceptAnchor(pool, { ...lost, anchor: { seq, hash: 'a1'.repeat(32) } })
+    await entries(2)
+    const anchor = { entries: seq, hash, acceptedBy }
+    const verified = await verifyHistory(pool, { anchors: [anchor] })
+    expect(verified.accepted).toMatchObject([{ seq, hash, entry: acceptedBy.seq, reason: 'restored' }])
+    const brokenAt = (...anchors: KnownHead[]) =>
+      verifyHistory(pool, { anchors }).then(
+        () => null,
+        (error: unknown) => isSnapflipError(error, 'HISTORY_BROKEN') && error.details.seq,
+      )
+    expect(await brokenAt({ entries: seq, hash })).toBe(seq)
+    expect(await brokenAt(anchor, { entries: seq, hash: 'b2'.repeat(32) })).toBe(seq)
+    expect(await brokenAt({ ...anchor, acceptedBy: other })).toBe(seq)
+    expect(await brokenAt({ ...anchor, acceptedBy: { ...acceptedBy, hash: other.hash } })).toBe(acceptedBy.seq)
   })
 
   async function entries(count: number): Promise<void> {
