@@ -5,7 +5,6 @@ import { datasetSchema } from '../../schemas/config.ts'
 import type { Verdict } from '../../schemas/refresh.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
 import { approvalOf, approvals, askApproval, endApproval } from '../../src/registry/approvals.ts'
-import { beginGeneration } from '../../src/registry/begin-generation.ts'
 import { decideApproval } from '../../src/registry/decide-approval.ts'
 import { endCanary } from '../../src/registry/end-canary.ts'
 import { grantsSql } from '../../src/registry/grants.ts'
@@ -17,7 +16,6 @@ import { openRefresh } from '../../src/registry/open-refresh.ts'
 import type { RequestedVia } from '../../src/registry/open-refresh-of.ts'
 import { reopenWaived } from '../../src/registry/reopen-waived.ts'
 import { restoreVersion } from '../../src/registry/restore-version.ts'
-import { sealVersion } from '../../src/registry/seal-version.ts'
 import { setVersionState } from '../../src/registry/set-version-state.ts'
 import { settleFlip } from '../../src/registry/settle-flip.ts'
 import { standingRefusal } from '../../src/registry/standing-refusal.ts'
@@ -25,7 +23,7 @@ import { verifyHistory } from '../../src/registry/verify-history.ts'
 import { version } from '../../src/registry/version.ts'
 import { waive } from '../../src/registry/waive.ts'
 import { type TestDatabase, testDatabase, uniqueName } from '../support/services.ts'
-import { allocate, aRefresh, attempt, close, DATASET, definition, gate, generation, judge, seal } from './shop.ts'
+import { aRefresh, close, DATASET, definition, gate, judge, judged } from './shop.ts'
 
 describe('an approval', () => {
   let database: TestDatabase
@@ -69,13 +67,7 @@ describe('an approval', () => {
   /** A refresh that ana asked for, whose version waits for an approval. */
   async function waiting({ verdict = 'pass' as Verdict, via = 'login' as RequestedVia, validForMs = 60_000 } = {}) {
     const refresh = { ...aRefresh(), requestedBy: logins.ana, requestedVia: via }
-    const { refreshId } = refresh
-    await openRefresh(pool, refresh)
-    const { tag } = await allocate(pool, refreshId)
-    const mine = generation()
-    await beginGeneration(pool, attempt(refreshId, { generation: mine }))
-    await sealVersion(pool, seal(tag, { generation: mine }))
-    await judge(pool, refreshId, tag, [gate(verdict, 'drift')])
+    const { refreshId, tag } = await judged(pool, { refresh, results: [gate(verdict, 'drift')] })
     const { manifestSha256 } = await version(pool, DATASET, tag)
     const ask = { refreshId, tag, manifestSha256: manifestSha256 as string, why: 'look', validForMs }
     await askApproval(pool, ask)

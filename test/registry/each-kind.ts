@@ -54,6 +54,7 @@ import {
   gate,
   generation,
   judge,
+  judged,
   open,
   passed,
   seal,
@@ -73,14 +74,8 @@ const asked =
     return (at) => verb(at, of)
   }
 
-async function sealedFor(db: Db, requestedBy: string): Promise<{ refreshId: string; tag: string }> {
-  const refresh = { ...aRefresh(), requestedBy, requestedVia: 'login' as const }
-  await openRefresh(db, refresh)
-  const { refreshId } = refresh
-  const { tag } = await allocate(db, refreshId)
-  await sealVersion(db, seal(tag))
-  await judge(db, refreshId, tag, [gate('pass')])
-  return { refreshId, tag }
+function sealedFor(db: Db, requestedBy: string): Promise<{ refreshId: string; tag: string }> {
+  return judged(db, { refresh: { ...aRefresh(), requestedBy, requestedVia: 'login' }, results: [gate('pass')] })
 }
 
 async function ask(db: Db, { refreshId, tag }: { refreshId: string; tag: string }): Promise<void> {

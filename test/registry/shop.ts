@@ -107,13 +107,22 @@ export async function judge(db: Db, refreshId: string, tag: string, results: rea
 }
 
 /** Opens a refresh and builds its version up to passed gates. */
-export async function passed(db: Db, parent: string | null = null): Promise<{ refreshId: string; tag: string }> {
-  const refreshId = await open(db)
+export function passed(db: Db, parent: string | null = null): Promise<{ refreshId: string; tag: string }> {
+  return judged(db, { refresh: aRefresh(), parent, results: [gate('pass')] })
+}
+
+/** Opens this refresh and builds its version up to what the gates say. */
+export async function judged(
+  db: Db,
+  { refresh, parent = null, results }: { refresh: RefreshToOpen; parent?: string | null; results: GateResult[] },
+): Promise<{ refreshId: string; tag: string }> {
+  const { refreshId } = refresh
+  await openRefresh(db, refresh)
   const { tag } = await allocate(db, refreshId)
   const mine = generation()
   await beginGeneration(db, attempt(refreshId, { generation: mine, parent }))
   await sealVersion(db, seal(tag, { parent, generation: mine }))
-  await judge(db, refreshId, tag, [gate('pass')])
+  await judge(db, refreshId, tag, results)
   return { refreshId, tag }
 }
 
