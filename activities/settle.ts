@@ -7,6 +7,7 @@ import { repair } from './reconcile.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 import { throughRestarts } from './through-restarts.ts'
 
+/** The flip whose outcome is asked for; `whereReadersAre`: and which version is active now, also where it was never intended. */
 export interface SettleRequest {
   dataset: string
   flipId: string

@@ -7,6 +7,7 @@ import { summaryOf } from './approval.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
 
+/** A run that did not refresh. */
 export interface SkippedRun {
   dataset: string
   /** The workflow whose run it is. */

@@ -1,6 +1,7 @@
 import { SnapflipError } from '../core/errors.ts'
 import type { Ask } from './terminal.ts'
 
+/** What `resume` has to know of the versions that a rollback forbade. */
 export interface Quarantined {
   dataset: string
   /** The versions that rollbacks left since the last resume. */

@@ -57,6 +57,7 @@ const ENDS: Record<Watched['end'], string> = {
   told: 'an alert if its readers fare worse',
 }
 
+/** A watch under way, in a sentence for people. */
 export function watchText({ tag, end, share, until, reads, readers }: Watched): string {
   const who = share === null ? tag : `${tag} for ${Number((share * 100).toPrecision(3))} % of the readers`
   const left = until === null ? '' : `, ${timeLeft(Date.parse(until) - Date.now())}`

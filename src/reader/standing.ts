@@ -47,6 +47,7 @@ export function confirmAt(version: OpenVersion, sentAt: number): void {
 /** What ends a call with no answer, and is neither a version's fault nor the question's. */
 const UNAVAILABLE = ['STORE_UNREACHABLE', 'STORE_UNSUITABLE', 'READER_STALE', 'VERSION_EXPIRED'] as const
 
+/** Whether a call ended so: counted apart from what a version could not answer. */
 export function isUnavailable(error: unknown): boolean {
   return UNAVAILABLE.some((code) => isSnapflipError(error, code))
 }

@@ -2,6 +2,7 @@ import type { AlertBody, AlertKind } from '../../schemas/alerts.ts'
 import { record } from './record.ts'
 import { type Db, transaction } from './transaction.ts'
 
+/** An alert as it is kept, with what becomes of it in each sink. */
 export interface RaisedAlert extends Omit<AlertBody, 'at' | 'kind'> {
   kind: AlertKind
   actor: string | null

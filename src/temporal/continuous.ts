@@ -73,6 +73,7 @@ export async function unpauseContinuous(client: Client, dataset: string): Promis
   await handleOf(client, dataset).signal('unpause')
 }
 
+/** A run for this person, after those who wait already; one too many is told to try again. Where no worker is, it waits for one. */
 export async function triggerContinuous(client: Client, { dataset, ticket }: Trigger): Promise<Triggered> {
   const handle = handleOf(client, dataset)
   const { workflowId } = handle
