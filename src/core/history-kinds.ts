@@ -20,6 +20,7 @@ export type HistoryKind = Exclude<keyof typeof HISTORY_KINDS, 'alert.*'> | `aler
 const MOVED = ['flipId', 'from', 'to', 'epoch', 'detail', 'reason?', 'quarantined?', 'hold?', 'overtaken?'] as const
 const INTENDED = ['flipId', 'from', 'to', 'epoch', 'reason', 'refreshId', 'approvalId?', 'bakeUntil?'] as const
 const ASKED = ['approvalId', 'refreshId'] as const
+const COMPARED = ['canaryId', 'refreshId', 'verdict', 'summary', 'actual', 'limit', 'waived?'] as const
 const WATCHED = ['flipId', 'summary?', 'verdict?', 'actual?', 'limit?', 'findings?'] as const
 
 /** What each kind says, in the order in which a dataset meets them. */
@@ -97,14 +98,8 @@ export const HISTORY_KINDS = {
     detail: ['canaryId', 'refreshId', 'epoch', 'share', 'forMs'],
   },
   'canary.ramped': { says: 'A larger share gets it', detail: ['canaryId', 'from', 'to'] },
-  'canary.passed': {
-    says: 'Its readers fared no worse',
-    detail: ['canaryId', 'refreshId', 'verdict', 'summary', 'actual', 'limit', 'waived?'],
-  },
-  'canary.refused': {
-    says: 'Its readers fared worse',
-    detail: ['canaryId', 'refreshId', 'verdict', 'summary', 'actual', 'limit', 'waived?'],
-  },
+  'canary.passed': { says: 'Its readers fared no worse', detail: COMPARED },
+  'canary.refused': { says: 'Its readers fared worse', detail: COMPARED },
   'canary.ended': { says: 'It ended without a verdict', detail: ['canaryId', 'why'] },
   'flip.intended': { says: 'A flip has its epoch; the store is not touched yet', detail: INTENDED },
   'flip.confirmed': { says: 'Readers are on the version, as read from the store', detail: MOVED },

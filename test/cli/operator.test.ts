@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { ConfigInput } from '../../schemas/config.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
 import { INDEXES, type Project, testProject } from './project.ts'
 import { json, type startSnapflip } from './run.ts'
@@ -16,6 +17,18 @@ const STOCK = { from: 'public.products', key: ['category', 'id'], value: ['sku']
 async function refresh(): Promise<string> {
   const ran = await project.run(['refresh', project.dataset, '--json'])
   return json<{ tag: string }>(ran).tag
+}
+
+/** Applies the dataset with other fields, and starts a worker that knows them. */
+async function redefine(fields: Partial<ConfigInput['datasets'][string]>): Promise<void> {
+  await project.define((definition) => {
+    Object.assign(definition.datasets[project.dataset] ?? {}, fields)
+    return definition
+  })
+  expect((await project.run(['apply', '--yes', '--move'])).code).toBe(0)
+  worker.kill('SIGTERM')
+  await worker.ended
+  worker = project.start(['worker', '--work-dir', `${project.folder}/work`])
 }
 
 beforeAll(async () => {
@@ -117,16 +130,7 @@ test('a worker that polls shows a sign of life', async () => {
 test('show --keys tells which keys a gate found to be ambiguous, from the blocks of the refused version', async () => {
   await project.database.pool.query(`create table twice (sku text, name text); insert into twice
     select 'sku' || i, 'x' from generate_series(1, 50) i; insert into twice values ('sku7', 'another'), ('sku8', 'another')`)
-  await project.define((definition) => {
-    const dataset = definition.datasets[project.dataset]
-    if (dataset !== undefined)
-      dataset.indexes = { twice: { from: 'public.twice', key: ['sku', "'s'"], value: ['name'] } }
-    return definition
-  })
-  expect((await project.run(['apply', '--yes', '--move'])).code).toBe(0)
-  worker.kill('SIGTERM')
-  await worker.ended
-  worker = project.start(['worker', '--work-dir', `${project.folder}/work`])
+  await redefine({ indexes: { twice: { from: 'public.twice', key: ['sku', "'s'"], value: ['name'] } } })
   const refused = await project.run(['refresh', project.dataset, '--json'])
   expect(refused.code).toBe(11)
   const { tag } = json<{ tag: string }>(refused)
@@ -142,15 +146,7 @@ test('show --keys tells which keys a gate found to be ambiguous, from the blocks
 })
 
 test('status says of a bake under way how long it lasts and what comes of it', async () => {
-  await project.define((definition) => {
-    const dataset = definition.datasets[project.dataset]
-    if (dataset !== undefined) Object.assign(dataset, { indexes: INDEXES, bake: { forMs: 600_000 } })
-    return definition
-  })
-  expect((await project.run(['apply', '--yes', '--move'])).code).toBe(0)
-  worker.kill('SIGTERM')
-  await worker.ended
-  worker = project.start(['worker', '--work-dir', `${project.folder}/work`])
+  await redefine({ indexes: INDEXES, bake: { forMs: 600_000 } })
   const bakes = await project.run(['refresh', project.dataset, '--no-wait'])
   expect(bakes.code).toBe(0)
   const told = await waitUntil('the bake to have begun', async () => {

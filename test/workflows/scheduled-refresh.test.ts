@@ -21,8 +21,8 @@ function scheduled(world: World, at: string, ticket?: string): Promise<Scheduled
   }) as Promise<ScheduledOutcome>
 }
 
-it('a scheduled run beside an open refresh is skipped, and the refresh goes on', async () => {
-  const world = await makeWorld({ schema: SCHEMA, dataset: { indexes } })
+/** A worker whose builds begin once the gate is open. */
+async function waitingBuilder(world: World) {
   const arrived = Promise.withResolvers<void>()
   const gate = Promise.withResolvers<void>()
   await world.worker((deps) => ({
@@ -33,6 +33,12 @@ it('a scheduled run beside an open refresh is skipped, and the refresh goes on',
       return deps.builder()
     },
   }))
+  return { arrived, gate }
+}
+
+it('a scheduled run beside an open refresh is skipped, and the refresh goes on', async () => {
+  const world = await makeWorld({ schema: SCHEMA, dataset: { indexes } })
+  const { arrived, gate } = await waitingBuilder(world)
   const refresh = world.refresh()
   await arrived.promise
   expect(await scheduled(world, '2026-05-18T02:00:00Z')).toEqual({
@@ -137,16 +143,7 @@ it('of the runs that come due while one is at work, or during an outage, one ref
   const declared = scheduleSchema.parse({ everyMs: 1_000 })
   const world = await makeWorld({ schema: SCHEMA, dataset: { indexes, schedule: declared } })
   const { client, dataset, pool } = world
-  const arrived = Promise.withResolvers<void>()
-  const gate = Promise.withResolvers<void>()
-  await world.worker((deps) => ({
-    ...deps,
-    builder: async () => {
-      arrived.resolve()
-      await gate.promise
-      return deps.builder()
-    },
-  }))
+  const { arrived, gate } = await waitingBuilder(world)
   const schedule = client.schedule.getHandle(scheduleId(dataset))
   const skips = async () =>
     (
