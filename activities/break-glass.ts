@@ -1,5 +1,7 @@
 import type { BreakGlassEntry, Pointer, VersionRef } from '../schemas/pointer.ts'
 import { SnapflipError } from '../src/core/errors.ts'
+import { breakGlassActor } from '../src/core/flip.ts'
+import { leftAlready } from '../src/core/left-already.ts'
 import type { BreakGlassChange } from '../src/core/pointer.ts'
 import { decodeManifest, manifestHash } from '../src/snapshot/manifest.ts'
 import type { Store } from '../src/stores/ports.ts'
@@ -10,6 +12,8 @@ export interface BreakGlassRequest extends Looking {
   flipId: string
   /** Flips of the caller that may have been made before PostgreSQL went away: where one is in the pointer, it is the rollback. */
   madeAs?: string
+  /** Refused when readers are on another. Without it: whichever they are on. */
+  from?: string
   /** May be newer. Without it: the rollback target; where that is gone, the newest before it that readers were on and that is there. */
   to: string | null
   by: string
@@ -66,8 +70,9 @@ async function targetOf(
   const remembered = [...new Set([pointer.previous?.tag, ...pointer.flips.map(({ tag }) => tag)])].filter(
     (tag): tag is string => tag !== undefined && tag !== active.tag,
   )
-  if (to !== null && !remembered.includes(to)) throw neverActive(dataset, to, remembered)
   const free = remembered.filter((tag) => !pointer.quarantined.includes(tag) && !pointer.retired.includes(tag))
+  await requireThere(store, pointer, active, asked, free)
+  if (to !== null && !remembered.includes(to)) throw neverActive(dataset, to, remembered)
   const found: string[] = []
   // One that is quarantined or retired is refused by name, with what is wrong with it.
   for (const tag of to === null ? free : [to]) {
@@ -92,6 +97,39 @@ async function targetOf(
       `See \`snapflip status ${dataset}\`; name one with --to.`,
     { dataset, from: active.tag, remembered },
   )
+}
+
+/**
+ * As `requireNotLeft`, by what the pointer tells: a version left by a rollback is quarantined, newer, and was active before.
+ *
+ * @throws SnapflipError CONFLICT
+ */
+async function requireThere(
+  store: Store,
+  pointer: Pointer,
+  { tag: active, ordinal }: VersionRef,
+  { dataset, from, to }: BreakGlassRequest,
+  free: readonly string[],
+): Promise<void> {
+  const { hold, quarantined, flips, breakGlass, flipId } = pointer
+  const left = flips[1]?.tag ?? null
+  const isForbidden = left !== null && quarantined.includes(left)
+  const isBackAlready = hold !== null && isForbidden && (await ordinalOf(store, dataset, left)) > ordinal
+  const [last] = breakGlass
+  const by = last?.flipId === flipId ? { ...last, by: breakGlassActor(last.by) } : isBackAlready ? hold : null
+  const move = by && { from: left, by: by.by, at: by.at, reason: by.reason }
+  const refusal = (left: string) => leftAlready({ dataset, left, active, move, further: free[0] ?? null })
+  if (from !== undefined && from !== active) throw refusal(from)
+  if (to === null && isBackAlready) throw refusal(left)
+}
+
+/** One whose manifest is gone or damaged is taken for newer: nobody goes two versions back for that. */
+async function ordinalOf(store: Store, dataset: string, tag: string): Promise<number> {
+  try {
+    return decodeManifest((await store.data.readManifest(tag)) ?? Buffer.of(), { dataset, tag }).ordinal
+  } catch {
+    return Number.POSITIVE_INFINITY
+  }
 }
 
 function neverActive(dataset: string, tag: string, remembered: readonly string[]): SnapflipError {

@@ -21,6 +21,7 @@ import { parseRequest } from './parse-request.ts'
 import { reconcile } from './reconcile.ts'
 import { requesterOf } from './requester.ts'
 import { requireEarlier } from './require-earlier.ts'
+import { requireNotLeft } from './require-not-left.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 import { throughRestarts } from './through-restarts.ts'
 import { definitionOf } from './under-policy.ts'
@@ -31,6 +32,8 @@ export interface FlipBackRequest {
   request: unknown
   workflowId: string
   runId: string
+  /** When a person asked for it; absent: it takes back what a refresh or flip has made. */
+  askedAt?: string
 }
 
 /** A rollback that was made, and what has to follow it. */
@@ -56,11 +59,11 @@ export const flipBack =
   (deps: Deps) =>
   (asked: FlipBackRequest): Promise<FlippedBack> =>
     asActivity(async (tell, signal) => {
-      const { flipId, workflowId, runId } = asked
+      const { flipId, workflowId, runId, askedAt } = asked
       const actor = async (request: RollbackRequest) =>
         (await requesterOf(deps, { action: 'rollback', request, workflowId, runId })).actor
       try {
-        const back = await takeBack(deps, { flipId, actor, request: asked.request }, { tell, signal })
+        const back = await takeBack(deps, { flipId, actor, request: asked.request, askedAt }, { tell, signal })
         return { ...back, searchable: deps.searchable }
       } catch (error) {
         if (!isSnapflipError(error, 'NO_ACTIVE_VERSION')) throw error
@@ -75,7 +78,12 @@ export type TakeBackDeps = ChangeDeps & Pick<Deps, 'config'>
 /** The rollback itself, for the activity and for the command line, which does without Temporal. Again with the same flip id: finds it made. */
 export function takeBack(
   deps: TakeBackDeps,
-  asked: { flipId: string; request: unknown; actor: (request: RollbackRequest) => Promise<string> },
+  asked: {
+    flipId: string
+    request: unknown
+    actor: (request: RollbackRequest) => Promise<string>
+    askedAt?: string | undefined
+  },
   looking: Omit<Looking, 'dataset'>,
 ): Promise<Omit<FlippedBack, 'searchable'>> {
   // The store is looked at first each time, which repairs it.
@@ -90,7 +98,7 @@ async function takeBackOnce(
   asked: Parameters<typeof takeBack>[1],
   { tell, signal }: Omit<Looking, 'dataset'>,
 ): Promise<Omit<FlippedBack, 'searchable'>> {
-  const { flipId } = asked
+  const { flipId, askedAt = null } = asked
   const request = parseRequest(rollbackRequestSchema, asked.request, 'a rollback')
   const { dataset } = request
   datasetOf(deps.config, dataset)
@@ -111,7 +119,7 @@ async function takeBackOnce(
   let repaired: string | null = null
   if (flip === null) {
     try {
-      repaired = await move(deps, store, { request, flipId, actor, bakeMs: bake?.forMs, tell, signal })
+      repaired = await move(deps, store, { request, flipId, actor, askedAt, bakeMs: bake?.forMs, tell, signal })
       flip = await made()
     } catch (error) {
       // Another attempt, paused until now, may have come first: then this one has nothing left to do.
@@ -139,9 +147,10 @@ async function move(
   deps: TakeBackDeps,
   store: Store,
   {
-    request: { dataset, reason, to, from: leaves },
+    request,
     flipId,
     actor,
+    askedAt,
     bakeMs,
     tell,
     signal,
@@ -149,18 +158,23 @@ async function move(
     request: RollbackRequest
     flipId: string
     actor: string
+    askedAt: string | null
     bakeMs: number | undefined
     tell: (progress: string) => void
     signal: AbortSignal
   },
 ): Promise<string | null> {
+  const { dataset, reason, to } = request
   const hold = { by: actor, reason, at: new Date().toISOString() }
   const before = await flipOf(deps.pool, flipId)
+  const found = (await store.pointer.read())?.pointer.active?.tag ?? null
+  let seen: string | null = null
   // Also when an earlier attempt intended this flip, and died before the store was set: what that one meant to repair is still to do.
   if (before?.outcome !== 'refused') {
     const rollback = { flipId, actor, reason, hold, to: before?.to ?? to ?? null }
     const repaired = await reconcile(deps, store, { dataset, rollback, tell, signal })
     if (repaired?.outcome === 'moved') return repaired.summary
+    if (repaired !== null) seen = found
   }
   await absorbBreakGlass(deps, store, dataset)
 
@@ -174,13 +188,7 @@ async function move(
       { dataset },
     )
   }
-  if (leaves !== undefined && leaves !== from) {
-    throw new SnapflipError(
-      'CONFLICT',
-      `Expected ${leaves} of ${dataset} to be active, to go back from it, found ${from}. Another flip came first; see \`snapflip status ${dataset}\`.`,
-      { dataset, active: from, expected: leaves },
-    )
-  }
+  if (earlier === null) await requireNotLeft(deps.pool, request, { pointer, active: from, seen, askedAt })
   const target = earlier?.to ?? to ?? (await targetOf(deps, dataset, pointer, from))
   const row = await versionRow(deps.pool, dataset, target)
   // One in any other state is refused for that.

@@ -16,9 +16,10 @@ import { Steps } from './steps.ts'
 export async function rollback(request: RollbackRequest): Promise<RollbackOutcome> {
   const flipId = uuid4()
   const steps = new Steps(flipId)
-  const { workflowId, runId } = workflowInfo()
+  const { workflowId, runId, startTime, parent } = workflowInfo()
   // A person at the prompt is told soon; what takes back the flip of a refresh (which says from where) is waited for by readers alone.
-  const compensates = request?.from !== undefined
+  const compensates = parent !== undefined && request?.from !== undefined
+  const askedAt = compensates ? {} : { askedAt: startTime.toISOString() }
   const unknown = `Whether ${request?.dataset} was taken back is not known: that could not be read either. Look at \`snapflip status ${request?.dataset}\` before you start another rollback.`
 
   return await CancellationScope.nonCancellable(async () => {
@@ -60,7 +61,7 @@ export async function rollback(request: RollbackRequest): Promise<RollbackOutcom
   }
 
   async function flipBack() {
-    return await (compensates ? long : first).flipBack({ flipId, request, workflowId, runId })
+    return await (compensates ? long : first).flipBack({ flipId, request, workflowId, runId, ...askedAt })
   }
 
   /** Whether it was made; null where that cannot be read. */

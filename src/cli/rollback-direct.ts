@@ -5,7 +5,7 @@ import { takeBack } from '../../activities/flip-back.ts'
 import { followAll, takeOverUnregistered } from '../../activities/follow.ts'
 import { type LookedAfter, lookAfter } from '../../activities/look-after.ts'
 import type { Config } from '../../schemas/config.ts'
-import { type BakeRequest, WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { type BakeRequest, type RollbackRequest, WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { isSnapflipError, type SnapflipError } from '../core/errors.ts'
 import { formatEpoch } from '../core/pointer.ts'
 import { authorize } from '../registry/authorize.ts'
@@ -16,11 +16,7 @@ import type { Session } from './session.ts'
 import { startWorkflow } from './start-workflow.ts'
 import type { Answer } from './verb.ts'
 
-interface Request {
-  dataset: string
-  reason: string
-  to?: string
-}
+type Request = Omit<RollbackRequest, 'ticket'>
 
 interface Made {
   by: 'registry' | 'breakGlass'
@@ -45,18 +41,20 @@ const PROGRESS_MS = 3_000
 
 /**
  * A rollback from this process: Temporal is asked for nothing but to watch afterwards. With PostgreSQL as the workflow makes it; when PostgreSQL does
- * not answer, in the store alone (break-glass), and says so. Afterwards it looks at what readers have now; whatever becomes of that, it says what was made: whoever took it for
- * undone and asked again would go one version further back.
+ * not answer, in the store alone (break-glass), and says so. Afterwards it looks at what readers have now; whatever becomes of that, it says what was made.
  */
 export async function rollbackDirect(session: Session, request: Request): Promise<Answer> {
   const { dataset } = request
+  const askedAt = new Date().toISOString()
   const flipId = randomUUID()
   const looking = { tell: nowAndThen(session), signal: new AbortController().signal }
-  const { bakes, ...made } = await byRegistry(session, request, flipId, looking).catch(async (error: unknown) => {
-    if (!isDown(error)) throw error
-    session.note(`PostgreSQL does not answer: ${dataset} is taken back in the store alone (break-glass).`)
-    return inStoreAlone(session, request, flipId, looking)
-  })
+  const { bakes, ...made } = await byRegistry(session, request, { flipId, askedAt }, looking).catch(
+    async (error: unknown) => {
+      if (!isDown(error)) throw error
+      session.note(`PostgreSQL does not answer: ${dataset} is taken back in the store alone (break-glass).`)
+      return inStoreAlone(session, request, flipId, looking)
+    },
+  )
   session.note(
     `${dataset} is back from ${made.from} at ${made.to} (epoch ${made.epoch}); looking at what readers have now.`,
   )
@@ -123,18 +121,23 @@ async function afterwards(
       isHealthy: null,
       summary:
         `That was made; what readers have could not be looked at: ${messageOf(error)} ` +
-        `See \`snapflip status ${dataset}\` and \`snapflip verify ${dataset}\`; asked for again, this goes one version further back.`,
+        `See \`snapflip status ${dataset}\` and \`snapflip verify ${dataset}\`.`,
     }
   }
 }
 
-async function byRegistry(session: Session, request: Request, flipId: string, looking: Looking): Promise<Made> {
+async function byRegistry(
+  session: Session,
+  request: Request,
+  { flipId, askedAt }: { flipId: string; askedAt: string },
+  looking: Looking,
+): Promise<Made> {
   const { dataset } = request
   const config = await session.config()
   const pool = await boundRegistry(session, config.database)
   const deps = { ...changeDeps(session, pool), config }
   const { actor } = await authorize(pool, { dataset, action: 'rollback', reason: request.reason })
-  const asked = { flipId, request, actor: async () => actor }
+  const asked = { flipId, request, askedAt, actor: async () => actor }
   const { from, to, epoch, summary, bake } = await takeBack(deps, asked, looking)
   await followAll(deps, { dataset, ...looking }).catch((error: unknown) => {
     session.note(`The further stores of ${dataset} follow with the next refresh or rollback: ${messageOf(error)}`)
@@ -154,7 +157,7 @@ async function boundRegistry(session: Session, database: Config['database']): Pr
 
 async function inStoreAlone(
   session: Session,
-  { dataset, reason, to }: Request,
+  { dataset, reason, from: leaves, to }: Request,
   madeAs: string,
   looking: Looking,
 ): Promise<Made> {
@@ -162,6 +165,7 @@ async function inStoreAlone(
   const asked = {
     flipId: randomUUID(),
     madeAs,
+    ...(leaves !== undefined && { from: leaves }),
     to: to ?? null,
     by: session.actor,
     reason,

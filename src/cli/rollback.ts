@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { type RollbackOutcome, WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { type RollbackOutcome, type RollbackRequest, WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { isSnapflipError, SnapflipError } from '../core/errors.ts'
 import { DETACHED, follow } from './follow.ts'
 import { reason } from './reason.ts'
@@ -24,7 +24,7 @@ export function rollback(program: Command): void {
       ['snapflip rollback shop --to v20260518-01 --reason "last good one"', 'to a version by its tag'],
       ['snapflip rollback shop --direct --reason "prices are off"', 'from here, with Temporal or PostgreSQL down'],
     ],
-    more: 'No build, source or gate is needed. The hold keeps the next refresh from bringing the bad data back; `snapflip resume` lifts it. Refused are a version that is gone, quarantined or damaged, the one readers are on, and one that is newer (`snapflip flip` goes forward; with PostgreSQL down, this by --to). While one still reads what it took readers back to, another goes further back by --to. A worker does it, or with --direct this process.',
+    more: 'No build, source or gate is needed. The hold keeps the next refresh from bringing the bad data back; `snapflip resume` lifts it. Refused are a version that is gone, quarantined or damaged, the one readers are on, and one that is newer (`snapflip flip` goes forward; with PostgreSQL down, this by --to). Asked for twice, it goes back once: while its hold stands, --to goes further, also while it still reads what it took readers back to. A worker does it, or with --direct this process.',
     ends: ['UNKNOWN_VERSION', 'VERSION_RETIRED', 'VERSION_QUARANTINED', 'CONFLICT', 'VERIFY_FAILED', 'FORBIDDEN'],
   })
     .option('--to <tag>', 'the version to go to; without it the one that was active before')
@@ -40,22 +40,36 @@ async function run(session: Session, options: Options, dataset: string): Promise
   await session.dataset(dataset)
   if (options.to !== undefined) await requireTag(session, dataset, options.to)
   const { reason, to } = options
+  const request = {
+    dataset,
+    reason,
+    ...(to === undefined ? {} : { to }),
+    ...(await readersOn(session, dataset)),
+  }
   if (options.direct) {
     const { rollbackDirect } = await import('./rollback-direct.ts')
-    return rollbackDirect(session, { dataset, reason, ...(to === undefined ? {} : { to }) })
+    return rollbackDirect(session, request)
   }
-  return byWorkflow(session, { dataset, reason, to }).catch((error: unknown) => {
+  return byWorkflow(session, request).catch((error: unknown) => {
     if (!isSnapflipError(error, 'TEMPORAL_UNREACHABLE') && !isSnapflipError(error, 'POSTGRES_UNREACHABLE')) throw error
     const message = `${error.message} Without waiting for it: \`snapflip rollback ${dataset} --direct --reason …\`.`
     throw new SnapflipError(error.code, message, error.details, error)
   })
 }
 
-async function byWorkflow(
-  session: Session,
-  { dataset, reason, to }: { dataset: string; reason: string; to: string | undefined },
-): Promise<Answer> {
-  const request = await ticketed(session, 'rollback', { dataset, reason, ...(to === undefined ? {} : { to }) })
+/** What readers are to be taken from: however late this is taken up, from no other. A store that does not answer is told of by whoever has to change it. */
+async function readersOn(session: Session, dataset: string): Promise<Pick<RollbackRequest, 'from'>> {
+  try {
+    const active = (await (await session.store(dataset)).pointer.read())?.pointer.active ?? null
+    return active === null ? {} : { from: active.tag }
+  } catch {
+    return {}
+  }
+}
+
+async function byWorkflow(session: Session, asked: RollbackRequest): Promise<Answer> {
+  const { dataset, to } = asked
+  const request = await ticketed(session, 'rollback', asked)
   const start = (workflowId: string) =>
     startWorkflow(session, 'rollback', workflowId, request, {
       code: 'CONFLICT',

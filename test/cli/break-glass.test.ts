@@ -129,7 +129,16 @@ test('with PostgreSQL down too, and Redis restarted, it is made in the store alo
   await redis.crash()
   redis = await startStore(redis.port)
   const reader = await open(redis.url, project.dataset, { followLagMs: 50 })
-  const ran = await project.run(['rollback', project.dataset, '--direct', '--reason', 'still off'])
+  // Asked for twice, they mean the same step back: the second hears who has made it, and when.
+  const twice = json<{ code: string; message: string }>(await direct('--reason', 'prices are off'))
+  expect(twice.code).toBe('CONFLICT')
+  expect(twice.message).toMatch(
+    new RegExp(
+      `on ${tags[3]}, .*found them on ${tags[2]}: postgres took them there from ${tags[3]} at 20.*\\(prices are off\\).*--to ${tags[1]}`,
+    ),
+  )
+  const further = ['--to', tags[1] as string, '--reason', 'still off']
+  const ran = await project.run(['rollback', project.dataset, '--direct', ...further])
   expect(ran.stderr).toMatch(/PostgreSQL does not answer: .* in the store alone \(break-glass\)/)
   expect(ran.stdout).toMatch(/bound to the server that answers now/)
   expect(ran.stdout).toMatch(/by .*@.*: unverified/)
@@ -146,6 +155,10 @@ test('with PostgreSQL down too, and Redis restarted, it is made in the store alo
   })
   expect(now.epoch.breakGlass).toBeGreaterThan(before.epoch.breakGlass)
 
+  expect(json(await direct('--reason', 'still off'))).toMatchObject({
+    code: 'CONFLICT',
+    message: expect.stringMatching(new RegExp(`break-glass:.*@.* took them there from ${tags[2]} .*--to ${tags[0]}`)),
+  })
   // Again, by name; and not to what readers never were on, or were taken from.
   const never = await direct('--to', 'v20200101-01', '--reason', 'no')
   expect(json(never)).toMatchObject({ code: 'UNKNOWN_VERSION' })

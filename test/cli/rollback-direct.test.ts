@@ -6,6 +6,7 @@ import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { rollbackDirect } from '../../src/cli/rollback-direct.ts'
 import { Session } from '../../src/cli/session.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
+import { failureCode, failureMessage } from '../../src/core/failure.ts'
 import { freePort } from '../../src/local/free-port.ts'
 import type { Store } from '../../src/stores/ports.ts'
 import { faultyStore, type StoreOperation } from '../stores/faults.ts'
@@ -66,6 +67,17 @@ it('a rollback from the command line says what was made, whatever fails or hangs
   worker.shutdown()
   await worker.run
   const request = { dataset, reason: 'prices are off' }
+  // Nobody is there to take them up: as the command line asks, and as a person types it.
+  const { client, config } = world
+  const waiting = Promise.allSettled(
+    [{ from: tags[4] }, {}].map((more) =>
+      client.workflow.execute('rollback', {
+        workflowId: `${WORKFLOW_ID.rollback(dataset)}:${Object.keys(more)}`,
+        taskQueue: config.temporal.taskQueue,
+        args: [{ ...request, ...more }],
+      }),
+    ),
+  )
 
   // The pointer is moved, and then the store answers no more.
   const looking = await session(world)
@@ -73,10 +85,26 @@ it('a rollback from the command line says what was made, whatever fails or hangs
   const unseen = await rollbackDirect(looking, request)
   expect(unseen.code).toBeUndefined()
   expect(unseen.json).toMatchObject({ by: 'registry', from: tags[4], to: tags[3], epoch: '6', isHealthy: null })
-  expect(unseen.text).toMatch(
-    new RegExp(`back from ${tags[4]} at ${tags[3]}.*\n.*could not be looked at: .*one version further back`),
-  )
+  expect(unseen.text).toMatch(new RegExp(`back from ${tags[4]} at ${tags[3]}.*\n.*could not be looked at: `))
   expect(looking.notes.at(-1)).toMatch(new RegExp(`back from ${tags[4]} at ${tags[3]} \\(epoch 6\\); looking`))
+
+  // Again, whether it knows what it is to leave or not: that was left.
+  const again = [request, { ...request, from: tags[4] as string, to: tags[1] as string }]
+  for (const asked of again) {
+    await expect(rollbackDirect(await session(world), asked)).rejects.toMatchObject({
+      code: 'CONFLICT',
+      message: expect.stringMatching(
+        new RegExp(
+          `${tags[4]}, .*found them on ${tags[3]}: postgres took .*at 20.*\\(prices are off\\).*--to ${tags[2]}`,
+        ),
+      ),
+    })
+  }
+  const to = (tag: string | undefined) => ({
+    ...request,
+    from: tags[tags.indexOf(tag as string) + 1] as string,
+    to: tag as string,
+  })
 
   // PostgreSQL takes connections, and its statements wait: for as long as is allowed here, and for as long as is allowed there.
   const holder = await pool.connect()
@@ -84,7 +112,7 @@ it('a rollback from the command line says what was made, whatever fails or hangs
   await holder.query('select from snapflip.datasets where name = $1 for update', [dataset])
   const hanging = await session(world, { connectionString: world.config.database, query_timeout: 1_000 })
   hanging.failing.set('archive', 'pointer.read')
-  const late = await rollbackDirect(hanging, request)
+  const late = await rollbackDirect(hanging, to(tags[2]))
   expect(late.json).toMatchObject({
     by: 'breakGlass',
     from: tags[3],
@@ -95,7 +123,10 @@ it('a rollback from the command line says what was made, whatever fails or hangs
   expect(hanging.notes.join('\n')).toMatch(/PostgreSQL does not answer.*break-glass/)
   expect(hanging.notes.join('\n')).toMatch(/archive .*did not take it over.*Expected archive to answer/)
   const options = '-c statement_timeout=500'
-  const cut = await rollbackDirect(await session(world, { connectionString: world.config.database, options }), request)
+  const cut = await rollbackDirect(
+    await session(world, { connectionString: world.config.database, options }),
+    to(tags[1]),
+  )
   expect(cut.json).toMatchObject({ by: 'breakGlass', from: tags[2], to: tags[1], behind: [] })
   await holder.query('rollback')
   holder.release()
@@ -103,12 +134,17 @@ it('a rollback from the command line says what was made, whatever fails or hangs
 
   // Down altogether; a further store that was never published to follows nobody.
   const down = await session(world, `postgres://postgres@127.0.0.1:${await freePort()}/${randomUUID()}`)
-  expect((await rollbackDirect(down, request)).json).toMatchObject({ by: 'breakGlass', to: tags[0], behind: [] })
+  await expect(rollbackDirect(down, to(tags[2]))).rejects.toMatchObject({ code: 'CONFLICT' })
+  expect((await rollbackDirect(down, to(tags[0]))).json).toMatchObject({ by: 'breakGlass', to: tags[0], behind: [] })
   // What waited was not made later, and the registry takes the rest over.
   await world.worker()
   expect(await world.refreshFailure()).toMatchObject({ cause: { message: expect.stringMatching(/hold/) } })
   expect((await world.pointer()).breakGlass).toEqual([])
   expect((await world.pointer()).active?.tag).toBe(tags[0])
+  for (const late of await waiting) {
+    expect(failureCode((late as PromiseRejectedResult).reason)).toBe('CONFLICT')
+    expect(failureMessage((late as PromiseRejectedResult).reason)).toMatch(/found them on .* took them there from/)
+  }
 })
 
 it('a rollback from the command line bakes where that is declared, and says where nobody watches: Temporal hangs, or is down', async () => {
@@ -150,5 +186,7 @@ it('a rollback from the command line bakes where that is declared, and says wher
   expect(await rollbackDirect(hanging, { ...request, to: tags[1] as string })).toMatchObject(unwatched(tags[1]))
 
   world.config.temporal = { ...temporal, address: `127.0.0.1:${await freePort()}` }
-  expect(await rollbackDirect(await session(world), request)).toMatchObject(unwatched(tags[0]))
+  expect(await rollbackDirect(await session(world), { ...request, to: tags[0] as string })).toMatchObject(
+    unwatched(tags[0]),
+  )
 })

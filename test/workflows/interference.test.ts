@@ -1,9 +1,11 @@
+import { randomUUID } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ApplicationFailure, Context } from '@temporalio/activity'
 import pg from 'pg'
 import { expect, it, onTestFinished } from 'vitest'
 import type { ChangeDeps } from '../../activities/change-repaired.ts'
+import { takeBack } from '../../activities/flip-back.ts'
 import { holdDataset, resumeDataset } from '../../activities/hold.ts'
 import { quarantineVersion, releaseVersion } from '../../activities/quarantine.ts'
 import type { Config } from '../../schemas/config.ts'
@@ -117,6 +119,15 @@ it('a rollback that names what it leaves is refused when readers are elsewhere',
   expect(failureCode(failure)).toBe('CONFLICT')
   expect(await world.pointer()).toMatchObject({ active: { tag: second }, quarantined: [], hold: null })
   expect(await world.rollback({ from: second })).toMatchObject({ from: second, to: first })
+  // Nor one that says nothing of it, and waited while readers came to where they are.
+  await world.resume()
+  const asked = { flipId: randomUUID(), actor: async () => 'ana', askedAt: new Date().toISOString() }
+  const request = { dataset: world.dataset, reason: 'prices are off' }
+  const looking = { tell: () => undefined, signal: new AbortController().signal }
+  const third = await refreshed(world)
+  const late = takeBack({ ...world.changeDeps, config: world.config }, { ...asked, request }, looking)
+  await expect(late).rejects.toMatchObject({ code: 'CONFLICT', details: { active: third, from: first } })
+  expect((await world.pointer()).active?.tag).toBe(third)
 })
 
 it('no number of bakes keeps a rollback back, nor does another that still reads its version whole', async () => {
@@ -187,6 +198,9 @@ it('no number of bakes keeps a rollback back, nor does another that still reads 
     message: expect.stringMatching(new RegExp(`--to takes them .* It is at verify: reading ${first} back`)),
   })
   expect(json(await again('--to', oldest))).toMatchObject({ status: 'ROLLED_BACK', from: first, to: oldest })
+  const { events } = await world.client.workflow.getHandle(WORKFLOW_ID.rollbackBeside(dataset, oldest)).fetchHistory()
+  const { input } = events?.[0]?.workflowExecutionStartedEventAttributes ?? {}
+  expect(JSON.parse(Buffer.from(input?.payloads?.[0]?.data ?? []).toString())).toMatchObject({ from: first })
   await world.resume()
   await world.pool.query('update products set price = price + 1')
   damage.armed = true
