@@ -1,6 +1,7 @@
-import type { Pointer, VersionRef } from '../../schemas/pointer.ts'
+import type { Pointer } from '../../schemas/pointer.ts'
 import { compareEpoch } from '../core/pointer.ts'
 import { readersOn } from '../core/readers-on.ts'
+import type { HighestSeen } from './highest-seen.ts'
 import { MissingObject } from './missing-object.ts'
 import type { Source } from './source.ts'
 import { confirmAt, isWorse, type Serving, type Standing, unreachable } from './standing.ts'
@@ -16,9 +17,7 @@ export interface Following {
   /** What was confirmed last. */
   newest(): Serving | null
   isClosed(): boolean
-  see(pointer: Pointer): void
-  isBelowSeen(pointer: Pointer): boolean
-  mayServeBehind(source: Source, named: VersionRef): boolean
+  readonly seen: HighestSeen
   switchTo(next: Serving, reason: unknown): void
   tellError(error: unknown): void
 }
@@ -100,14 +99,14 @@ export class FailOver {
     return this.#orTell(source, async () => {
       const sentAt = performance.now()
       const pointer = (await source.store.pointer.read())?.pointer ?? null
-      if (pointer?.active != null) this.#following.see(pointer)
+      if (pointer?.active != null) this.#following.seen.see(pointer)
       return { source, sentAt, pointer }
     })
   }
 
   async #openConfirmed({ source, pointer, sentAt }: Offer): Promise<Serving | null> {
     const named = pointer === null ? null : readersOn(pointer, Date.now())
-    if (pointer === null || named === null || this.#following.isBelowSeen(pointer)) return null
+    if (pointer === null || named === null || this.#following.seen.isAbove(pointer)) return null
     if (source.isDamaged(named, performance.now())) return null
     return this.#orTell(source, async () => {
       const version = await source.open(named)
@@ -137,7 +136,7 @@ export class FailOver {
 
   async #openBehind({ source, pointer, sentAt }: Offer): Promise<Serving | null> {
     const named = pointer === null ? null : readersOn(pointer, Date.now())
-    if (pointer === null || named === null || !this.#following.mayServeBehind(source, named)) return null
+    if (pointer === null || named === null || !this.#following.seen.mayServeBehind(source, named)) return null
     return this.#orTell(source, async () => {
       const version = await source.open(named)
       return { version, source, standing: 'behind', pointer, readAt: sentAt, aside: null }

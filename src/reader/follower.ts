@@ -2,11 +2,12 @@ import { EventEmitter } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Epoch, Pointer, Ttl, VersionRef } from '../../schemas/pointer.ts'
 import { isSnapflipError, SnapflipError } from '../core/errors.ts'
-import { compareEpoch, formatEpoch } from '../core/pointer.ts'
+import { compareEpoch } from '../core/pointer.ts'
 import { currentUpTo, isExpired, readersOn } from '../core/readers-on.ts'
 import type { PointerRead } from '../stores/ports.ts'
 import { CandidateSide } from './candidate-side.ts'
 import { FailOver } from './fail-over.ts'
+import { HighestSeen } from './highest-seen.ts'
 import { MissingObject } from './missing-object.ts'
 import type { Limits } from './options.ts'
 import type { Source } from './source.ts'
@@ -61,8 +62,7 @@ export class Follower {
   #serving: Serving | null = null
   /** What was confirmed last. */
   #newest: Serving | null = null
-  /** The pointer of the highest epoch that was read anywhere, also when its version could not be opened; and when. */
-  #seen: { pointer: Pointer; at: number } | null = null
+  readonly #seen: HighestSeen
   /** Why the last attempt to confirm failed; null when it did not. */
   failing: { error: unknown } | null = null
   #scheduled: Promise<OpenVersion> | null = null
@@ -80,13 +80,12 @@ export class Follower {
     this.#dataset = dataset
     this.#sources = sources
     this.#limits = limits
+    this.#seen = new HighestSeen(dataset)
     this.#failOver = new FailOver(sources, {
       serving: () => this.#serving,
       newest: () => this.#newest,
       isClosed: () => this.#closing.signal.aborted,
-      see: (pointer) => this.#see(pointer),
-      isBelowSeen: (pointer) => this.#isBelowSeen(pointer),
-      mayServeBehind: (source, named) => this.#mayServeBehind(source, named),
+      seen: this.#seen,
       switchTo: (next, reason) => this.#switchTo(next, reason),
       tellError: (error) => this.tell('error', error),
     })
@@ -130,7 +129,7 @@ export class Follower {
         }
       }
       // A store named a version that it cannot give: another one's is served with a mark, if it is behind that.
-      if (this.#seen !== null && (await this.#failOver.search(null, failure, 'behind'))) {
+      if (!this.#seen.isNone && (await this.#failOver.search(null, failure, 'behind'))) {
         void this.#follow()
         return
       }
@@ -236,7 +235,7 @@ export class Follower {
         this.counters.pointerReads++
         const read = await source.store.pointer.read()
         // Overtaken by a later read: that flip was not undone, it was not made yet.
-        if (this.#isBelowSeen(read?.pointer) && this.#seenSince(sentAt) && attempt < OPEN_ATTEMPTS) continue
+        if (this.#seen.isAbove(read?.pointer) && this.#seen.isSince(sentAt) && attempt < OPEN_ATTEMPTS) continue
         try {
           const version = await this.#consider(source, read, sentAt)
           if (this.#serving?.source === source) this.failing = null
@@ -264,10 +263,11 @@ export class Follower {
     const named = pointer === null ? null : readersOn(pointer, Date.now())
     const serving = this.#serving
     if (pointer === null || named === null) throw this.#noActiveVersion(source)
-    this.#see(pointer)
-    if (this.#isBelowSeen(pointer)) {
+    this.#seen.see(pointer)
+    if (this.#seen.isAbove(pointer)) {
       await this.#followBehind(source, pointer, named)
-      throw this.#belowSeen(source, pointer)
+      this.counters.lowerEpochs++
+      throw this.#seen.refusal(source, pointer)
     }
     const warmUntil = performance.now() + this.#limits.followLagMs / POLLS_A_LAG
     const open = openHere(serving, source, named)
@@ -303,45 +303,14 @@ export class Follower {
     this.#adopt({ ...now, aside: this.#candidateSide.aside(version, candidate) })
   }
 
-  #see(pointer: Pointer): void {
-    if (!this.#isBelowSeen(pointer)) this.#seen = { pointer, at: performance.now() }
-  }
-
-  #isBelowSeen(pointer: Pointer | undefined): boolean {
-    return pointer !== undefined && this.#seen !== null && compareEpoch(pointer.epoch, this.#seen.pointer.epoch) < 0
-  }
-
-  #seenSince(time: number): boolean {
-    return this.#seen !== null && this.#seen.at >= time
-  }
-
   /** A reader that already answers from behind goes forward with the pointer it answers by. */
   async #followBehind(source: Source, pointer: Pointer, named: VersionRef): Promise<void> {
     const { serving } = this
     const readAt = performance.now()
     if (serving.source !== source || serving.standing !== 'behind') return
-    if (compareEpoch(pointer.epoch, serving.pointer.epoch) <= 0 || !this.#mayServeBehind(source, named)) return
+    if (compareEpoch(pointer.epoch, serving.pointer.epoch) <= 0 || !this.#seen.mayServeBehind(source, named)) return
     const version = await source.open(named, serving.version)
     if (this.#serving === serving) this.#adopt({ version, source, standing: 'behind', pointer, readAt, aside: null })
-  }
-
-  /** Never a version that readers were taken back from, as far as was seen. */
-  #mayServeBehind(source: Source, named: VersionRef): boolean {
-    if (this.#seen?.pointer.quarantined.includes(named.tag)) return false
-    return !source.isDamaged(named, performance.now())
-  }
-
-  #belowSeen(source: Source, pointer: Pointer): SnapflipError {
-    this.counters.lowerEpochs++
-    const epoch = formatEpoch(pointer.epoch)
-    const seen = formatEpoch((this.#seen?.pointer ?? pointer).epoch)
-    return new SnapflipError(
-      'READER_STALE',
-      `Pointer of ${this.#dataset} in ${source.store.url} is at epoch ${epoch}, below ${seen} that this reader has seen: ` +
-        'the store is behind another one, or an acknowledged flip was undone (failover, restore). ' +
-        'Answers are stale until the pointer has been set again.',
-      { dataset: this.#dataset, store: source.store.url, epoch, seen },
-    )
   }
 
   #noActiveVersion(source: Source): SnapflipError {
