@@ -29,13 +29,16 @@ test('an incident holds the times from what detected it to the last reader, with
     await recordEvent(pool, { dataset: DATASET, actor: 'ana', kind: 'gate.waived', version: bad, detail: waiver })
     const alert = { id: randomUUID(), dataset: DATASET, version: bad, summary: 'does not read back', evidence: {} }
     const sent = { runbook: 'runbooks/bad-version.md', actor: null, sinks: ['pager'], delivered: ['pager'] }
+    // Told before it, and of another version or another dataset's: neither detected anything of this one.
+    for (const other of [{ version: first }, { dataset: 'other' }])
+      await raiseAlert(pool, { ...alert, ...sent, ...other, id: randomUUID(), kind: 'GATE_REFUSED', incident: flipId })
     await raiseAlert(pool, { ...alert, ...sent, kind: 'VERIFY_FAILED', incident: flipId })
     const rollbackId = await move(pool, { kind: 'rollback', from: bad, to: first })
     const third = await flipped(pool, first)
 
     const window = await windowOfFlip(pool, flipId)
     if (window === null) throw new Error('the flip is not known')
-    const found = await gatherIncident(pool, window, async () => [store])
+    const found = await gatherIncident(pool, { ...window, dataset: null }, async () => [store])
     expect(found.movements.map(({ kind, from, to }) => [kind, from, to])).toEqual(
       expect.arrayContaining([
         ['flip', first, bad],
@@ -44,10 +47,14 @@ test('an incident holds the times from what detected it to the last reader, with
     )
     const back = found.movements.find(({ kind }) => kind === 'rollback')
     expect(back).toMatchObject({ actor: 'ana', outcome: 'confirmed', detectedBy: 'alert VERIFY_FAILED' })
-    expect(back).toMatchObject({ lastReaderAt: times[1], detectedAt: found.alerts[0]?.raisedAt })
+    expect(back).toMatchObject({ lastReaderAt: times[1], detectedAt: found.alerts.at(-1)?.raisedAt })
     const moments = [back?.detectedAt, back?.wantedAt, back?.settledAt]
     expect(moments.toSorted()).toEqual(moments)
-    expect(found.alerts).toMatchObject([{ kind: 'VERIFY_FAILED', version: bad, deliveries: { pager: 'delivered' } }])
+    expect(found.alerts.at(-1)).toMatchObject({
+      kind: 'VERIFY_FAILED',
+      version: bad,
+      deliveries: { pager: 'delivered' },
+    })
     expect(found.versions.find(({ tag }) => tag === bad)).toMatchObject({
       gates: [{ gate: 'integrity', verdict: 'pass' }],
       state: 'quarantined',
@@ -68,6 +75,8 @@ test('an incident holds the times from what detected it to the last reader, with
     expect(all.movements.find((each) => each.flipId === drill)).toMatchObject({ kind: 'drill', detectedBy: null })
     await move(pool, { kind: 'drill', from: first, to: third })
     const again = await move(pool, { kind: 'rollback', from: third, to: first })
+    // Found of it when readers had left it: that is not why they did.
+    await raiseAlert(pool, { ...alert, ...sent, id: randomUUID(), version: third, kind: 'GATE_REFUSED', incident: 'y' })
     const later = await gatherIncident(pool, drilled, async () => [store])
     expect(later.movements.find((each) => each.flipId === again)).toMatchObject({ detectedAt: null, detectedBy: null })
 
