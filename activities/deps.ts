@@ -27,8 +27,8 @@ export interface Deps {
   workDir: string
   /** Who or what started a workflow, as the server recorded it: nobody's proof of anything. */
   starter(workflowId: string, runId: string): Promise<Starter>
-  /** Whether a workflow of this id is at work. */
-  isRunning(workflowId: string): Promise<boolean>
+  /** Whether a workflow of this id, or this run of it, is at work. */
+  isRunning(workflowId: string, runId?: string): Promise<boolean>
   /** Whether the Temporal server knows our search attributes. */
   searchable: boolean
 }

@@ -1,7 +1,9 @@
 import type { PointerChange } from '../src/core/pointer.ts'
+import { requireStore } from '../src/registry/apply-store.ts'
 import { type CanaryRow, canaryOf, openCanary } from '../src/registry/canaries.ts'
 import { endCanary as recordEnd } from '../src/registry/end-canary.ts'
 import { openFlips } from '../src/registry/flips.ts'
+import { type OpenRefresh, openRefreshOf } from '../src/registry/open-refresh-of.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
 import type { Looking } from './damage.ts'
@@ -28,16 +30,38 @@ export const endCanary =
       if (canary !== null) await takeBack(deps, store, looking, canary, why)
     })
 
-/** Ends the canary that a refresh has left behind: it died, and this one has its place. And one that is in the pointer alone. */
-export async function endLeftCanary(deps: Deps, store: Store, looking: Looking, refreshId: string): Promise<void> {
+/**
+ * Ends the canary that a refresh has left behind, which died; and one that is in the pointer alone.
+ *
+ * @param hasDied whether nobody goes on with the refresh, which the registry has as open still.
+ */
+export async function endLeftCanary(
+  deps: Deps,
+  store: Store,
+  looking: Looking,
+  hasDied: (refresh: OpenRefresh) => Promise<boolean>,
+): Promise<void> {
   const { dataset } = looking
-  const open = await openCanary(deps.pool, dataset)
-  if (open?.refreshId === refreshId) return
-  if (open !== null) await takeBack(deps, store, looking, open, `its refresh ${open.refreshId} ended without it`)
-  // Ended in the registry, and shown again by a store that came back older; nobody else begins one while this refresh is open.
+  // The pointer first: the registry has each canary before any pointer has.
   const candidate = (await store.pointer.read())?.pointer.candidate ?? null
+  const open = await openCanary(deps.pool, dataset)
+  if (open !== null) {
+    const refresh = await openRefreshOf(deps.pool, dataset)
+    if (refresh?.refreshId === open.refreshId && !(await hasDied(refresh))) return
+    return takeBack(deps, store, looking, open, `its refresh ${open.refreshId} ended without it`)
+  }
+  // Ended in the registry, and shown again by a store that came back older.
   if (candidate === null) return
   await changePointer(store.pointer, { kind: 'endCanary', canaryId: candidate.canaryId }, { dataset })
+}
+
+/** The same where no refresh comes that would: on hold, say, or out of its windows. */
+export async function endDeadCanary(deps: Deps, dataset: string, signal: AbortSignal): Promise<void> {
+  const store = await deps.store(dataset)
+  await requireStore(deps.pool, { dataset, url: store.url })
+  const tell = (progress: string) => deps.log.debug({ dataset, step: 'canary' }, progress)
+  const hasDied = async ({ workflowId }: OpenRefresh) => !(await deps.isRunning(workflowId))
+  await endLeftCanary(deps, store, { dataset, tell, signal }, hasDied)
 }
 
 /** No attempt at it that is paused shows it again: the fence first, as of a flip that is given up. */

@@ -8,6 +8,7 @@ import { PACKAGE_VERSION } from '../src/package-version.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
 import { requireApplied } from '../src/registry/current-definition.ts'
 import { openRefresh } from '../src/registry/open-refresh.ts'
+import type { OpenRefresh } from '../src/registry/open-refresh-of.ts'
 import { raiseEpoch } from '../src/registry/raise-epoch.ts'
 import { recordEvent } from '../src/registry/record.ts'
 import { absorbBreakGlass } from './absorb.ts'
@@ -84,14 +85,18 @@ async function planRefresh(
   const outside = anyTime ? null : outsideWindow(definition)
   if (outside !== null && outside.waitMs !== null) return { waitMs: outside.waitMs, summary: outside.summary }
   await settleOpenFlips(deps, store, dataset)
-  // Before the refresh is opened: one that is refused, because of a hold say, leaves the store repaired even so.
+  const { refreshId, workflowId, runId } = asked
+  // Before the refresh is opened: one that is refused, because of a hold say, leaves the store repaired, and no reader on a dead one's candidate.
   const repaired = await repair(deps, store, { dataset, tell, signal })
   const absorbed = await absorbBreakGlass(deps, store, dataset)
   await endUnwatchedBake(deps, dataset)
   await liftExpiredPin(deps, store, dataset)
+  // Temporal runs one workflow of an id at a time: this run, unless this is a late attempt of one that has ended itself.
+  const hasDied = async (open: OpenRefresh) =>
+    open.workflowId === workflowId && open.runId !== runId && (await deps.isRunning(workflowId, runId))
+  await endLeftCanary(deps, store, { dataset, tell, signal }, hasDied)
   // Nothing is copied here: that would keep readers of the first store waiting for fresh data.
   await followAll(deps, { dataset, tell, signal })
-  const { refreshId, workflowId, runId } = asked
   await notBeside(() =>
     openRefresh(deps.pool, {
       ...{ refreshId, dataset, workflowId, runId, reason: reason ?? null, full: full ?? false },
@@ -99,8 +104,6 @@ async function planRefresh(
       ...{ policy, snapflip: PACKAGE_VERSION },
     }),
   )
-
-  await endLeftCanary(deps, store, { dataset, tell, signal }, asked.refreshId)
   const pointer = (await store.pointer.read())?.pointer ?? null
   const from = { tag: pointer?.active?.tag ?? null, epoch: pointer?.epoch ?? NO_EPOCH }
   await raiseEpoch(deps.pool, dataset, from.epoch.registry)

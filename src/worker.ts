@@ -11,6 +11,7 @@ import {
 } from '@temporalio/worker'
 import type { Deps } from '../activities/deps.ts'
 import { datasetOf, storeUrl } from '../activities/deps.ts'
+import { endDeadCanary } from '../activities/end-canary.ts'
 import { type Activities, createActivities } from '../activities/index.ts'
 import { mendStore } from '../activities/mend-store.ts'
 import type { Config } from '../schemas/config.ts'
@@ -111,7 +112,8 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
       pool,
       builder: () => connectBuilder(config.database),
       starter: (workflowId, runId) => starterOf(connection, target.namespace, { workflowId, runId }),
-      isRunning: (workflowId) => isRunning(connection, target.namespace, workflowId),
+      isRunning: (workflowId, runId) =>
+        isRunning(connection, target.namespace, { workflowId, ...(runId === undefined ? {} : { runId }) }),
       store: (dataset) => opened(dataset),
       furtherStores: (dataset) =>
         Promise.all(
@@ -150,6 +152,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
     const watch = new StoreWatch({
       ...deps,
       mend: (finding, signal) => mendStore(deps, finding, signal),
+      endDeadCanary: (dataset, signal) => endDeadCanary(deps, dataset, signal),
       startBake: (bake) => startBake(connection, { ...target, taskQueue: config.temporal.taskQueue }, bake),
       ...(options.lookEveryMs === undefined ? {} : { everyMs: options.lookEveryMs }),
     })

@@ -74,7 +74,7 @@ export function applyChange(pointer: Pointer | null, change: PointerChange, data
     case 'fresh':
       return fresh(now, change)
     case 'hold':
-      return sameHold(now.hold, change.hold) ? already(now) : applied({ ...now, hold: change.hold })
+      return sameHold(now.hold, change.hold) ? already(now) : applied(forbidding({ ...now, hold: change.hold }, now))
     case 'resume':
       return change.holds.some((hold) => sameHold(now.hold, hold)) ? applied({ ...now, hold: null }) : already(now)
     case 'pin':

@@ -4,6 +4,7 @@ import type { Mended, StoreFinding } from '../../activities/mend-store.ts'
 import type { BakeRequest } from '../../schemas/refresh.ts'
 import { isBehind } from '../core/asserted-pointer.ts'
 import { absorbedBakes } from '../registry/bakes.ts'
+import { inCanary } from '../registry/canaries.ts'
 import { type LastInStore, lastInStores } from '../registry/last-in-stores.ts'
 import type { Store } from '../stores/ports.ts'
 import type { Logger } from './log.ts'
@@ -17,6 +18,8 @@ export interface StoreWatchOptions extends Pick<Deps, 'config' | 'store' | 'furt
   pool: Pool
   mend(finding: StoreFinding, signal: AbortSignal): Promise<Mended>
   startBake(request: BakeRequest): Promise<void>
+  /** Where its refresh is at work no more. */
+  endDeadCanary(dataset: string, signal: AbortSignal): Promise<void>
   log: Logger
   everyMs?: number
 }
@@ -24,7 +27,7 @@ export interface StoreWatchOptions extends Pick<Deps, 'config' | 'store' | 'furt
 /**
  * Looks at the pointers in all stores against what the registry knows was made there, and has those mended that lost something: a Redis that restarted
  * or failed over, a store that came back empty or older. A rollback that was made without the registry is taken over, and watched for what is left of its
- * bake. Without a refresh or rollback that would find out. Every worker looks.
+ * bake; a canary whose refresh died is ended. Without a refresh or rollback that would find out. Every worker looks.
  */
 export class StoreWatch {
   readonly #options: StoreWatchOptions
@@ -68,10 +71,11 @@ export class StoreWatch {
     }
     try {
       const last = await lastInStores(pool, datasets)
+      const canaries = await inCanary(pool, datasets)
       for (const name of Object.keys(config.stores)) {
         if (this.#busy.has(name)) continue
         this.#busy.add(name)
-        void this.#lookAt(name, last)
+        void this.#lookAt(name, last, canaries)
           .catch((err: unknown) => log.warn({ err, store: name }, 'the pointers in a store could not be looked at'))
           .finally(() => this.#busy.delete(name))
       }
@@ -81,7 +85,7 @@ export class StoreWatch {
   }
 
   /** All pointers at once; then what was found, one after the other: mending reads versions whole. */
-  async #lookAt(name: string, last: readonly LastInStore[]): Promise<void> {
+  async #lookAt(name: string, last: readonly LastInStore[], canaries: readonly string[]): Promise<void> {
     const { config, mend, log } = this.#options
     const datasets = Object.keys(config.datasets).filter((dataset) => config.datasets[dataset]?.stores.includes(name))
     const looked = await Promise.allSettled(datasets.map((dataset) => this.#findingOf(dataset, name, last)))
@@ -104,6 +108,8 @@ export class StoreWatch {
         this.#mending.delete(mending)
       }
     }
+    for (const dataset of canaries)
+      if (this.#isFirst(dataset, name)) await this.#options.endDeadCanary(dataset, this.#stop.signal)
     if (failed !== undefined) throw failed.reason
   }
 

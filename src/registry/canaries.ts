@@ -35,6 +35,16 @@ export async function openCanary(db: Db, dataset: string): Promise<CanaryRow | n
   return (await readCanaries(db, 'dataset = $1 and outcome is null', [dataset]))[0] ?? null
 }
 
+/** Those of these datasets that have an open canary. */
+export async function inCanary(db: Db, datasets: readonly string[]): Promise<string[]> {
+  const rows = await select<{ dataset: string }>(
+    db,
+    'select dataset from snapflip.canaries where dataset = any ($1) and outcome is null',
+    [datasets],
+  )
+  return rows.map(({ dataset }) => dataset)
+}
+
 async function readCanaries(db: Db, which: string, values: readonly unknown[]): Promise<CanaryRow[]> {
   const rows = await select<Omit<CanaryRow, 'epoch'> & { epoch: string }>(
     db,

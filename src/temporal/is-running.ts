@@ -1,11 +1,15 @@
 import type { NativeConnection } from '@temporalio/worker'
 
-/** Whether a workflow of this id is at work. One that Temporal does not know (any more) is not. */
-export async function isRunning(connection: NativeConnection, namespace: string, workflowId: string): Promise<boolean> {
+/** Whether a workflow of this id, or this run of it, is at work. One that Temporal does not know (any more) is not. */
+export async function isRunning(
+  connection: NativeConnection,
+  namespace: string,
+  { workflowId, runId }: { workflowId: string; runId?: string },
+): Promise<boolean> {
   try {
     const { workflowExecutionInfo } = await connection.workflowService.describeWorkflowExecution({
       namespace,
-      execution: { workflowId },
+      execution: { workflowId, ...(runId === undefined ? {} : { runId }) },
     })
     return workflowExecutionInfo?.closeTime == null
   } catch (error) {

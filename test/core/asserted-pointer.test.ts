@@ -115,6 +115,7 @@ describe('the pointer that is asserted', () => {
     const bake = { flipId: 'f', until: hold.at }
     expect(assertedPointer(at(4, 3, { candidate, bake }), at(3, 3))).toMatchObject({ candidate, bake })
     expect(assertedPointer(at(3, 3), at(4, 3, { candidate }))).toMatchObject({ candidate })
+    expect(assertedPointer(at(4, 3, { candidate }), at(3, 3, { hold })).candidate).toBeNull()
   })
 
   it('has no canary whose end was undone', () => {

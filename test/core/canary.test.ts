@@ -69,6 +69,7 @@ describe('a canary', () => {
     ['a flip to another version', flipFrom(running, 4)],
     ['a rollback', rollbackFrom(running, 1)],
     ['a break-glass rollback', breakGlassFrom(running, 1)],
+    ['a hold', { kind: 'hold', hold: HOLD }],
     ['a quarantine of the candidate', { kind: 'quarantine', tag: tagOf(3) }],
   ] satisfies Array<[string, PointerChange]>)('is ended by %s', (_title, change) => {
     expect(changed(running, change).candidate).toBeNull()

@@ -113,6 +113,7 @@ it('a store that does not answer holds up the look at no other, and one that was
     store: async () => named('hot', hangs).store,
     furtherStores: async () => [named('cold', empty), named('warm', restarted), named('other', empty)],
     startBake: async () => undefined,
+    endDeadCanary: async () => undefined,
     mend: async (finding) => {
       found.push(finding)
       return 'done'

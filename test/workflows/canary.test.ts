@@ -11,8 +11,10 @@ import { failureCode } from '../../src/core/failure.ts'
 import type { CanaryChange } from '../../src/core/pointer.ts'
 import { watchesQueue } from '../../src/core/task-queues.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
+import { openCanary } from '../../src/registry/canaries.ts'
 import { gateResults } from '../../src/registry/gate-results.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
+import { hold } from '../../src/registry/hold.ts'
 import { version } from '../../src/registry/version.ts'
 import { changePointer } from '../../src/stores/change-pointer.ts'
 import type { Between } from '../stores/faults.ts'
@@ -152,7 +154,7 @@ describe.concurrent('a canary', () => {
     expect((await world.pointer()).epoch.registry).toBe(epoch.registry + 2)
   })
 
-  it('a cancelled refresh, a hold, a rollback and the refresh after one that died each end the canary', async (context) => {
+  it('a cancelled refresh, a hold, a rollback, the refresh after one that died, also where it may not begin, and a worker each end the canary', async (context) => {
     const world = await makeShop({ probe: { only: true } }, context)
     await world.refresh({ full: true })
     Object.assign(world.config.datasets[world.dataset] as object, { canary: canaryPolicySchema.parse(ENDLESS) })
@@ -175,12 +177,29 @@ describe.concurrent('a canary', () => {
     expect(await world.pointer()).toMatchObject({ candidate: null, quarantined: [left.tags.active] })
     await world.resume()
 
-    const good = await untilCanary(world)
+    const alone = await untilCanary(world)
+    await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).terminate()
+    await alone.refresh
+    // No refresh comes that would.
+    const looks = await world.worker(undefined, { lookEveryMs: 100 })
+    await waitUntil('the end of the canary', async () =>
+      (await openCanary(world.pool, world.dataset)) === null ? true : undefined,
+    )
+    expect((await world.pointer()).candidate).toBeNull()
+    looks.shutdown()
+    await looks.run
+
+    const good = await untilCanary(world, alone.tags.candidate)
     await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).terminate()
     // Nobody compensated: readers are still on its candidate when the next refresh begins.
     expect((await world.pointer()).candidate).not.toBeNull()
-    const next = await untilCanary(world, good.tags.candidate)
+    // Also one that may not begin: here the hold did not come to the pointer.
+    await hold(world.pool, { dataset: world.dataset, by: 'ana', reason: 'a test' })
+    expect(failureCode(await world.refreshFailure())).toBe('ON_HOLD')
+    expect((await world.pointer()).candidate).toBeNull()
     expect(await version(world.pool, world.dataset, good.tags.candidate)).toMatchObject({ state: 'sealed' })
+    await world.resume()
+    const next = await untilCanary(world, good.tags.candidate)
     await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).cancel()
     await next.refresh
     await expectSound(world)
