@@ -185,6 +185,8 @@ describe.each(postgresVersions)('PostgreSQL %s: the history', (postgres) => {
     expect(await brokenAt({ entries: seq, hash })).toBe(seq)
     expect(await brokenAt(anchor, { entries: seq, hash: 'b2'.repeat(32) })).toBe(seq)
     expect(await brokenAt({ ...anchor, acceptedBy: other })).toBe(seq)
+    const whole = { entries: acceptedBy.seq, hash: acceptedBy.hash, acceptedBy: other }
+    expect(await brokenAt(whole, { entries: seq, hash: 'a1'.repeat(32) })).toBe(seq)
     expect(await brokenAt({ ...anchor, acceptedBy: { ...acceptedBy, hash: other.hash } })).toBe(acceptedBy.seq)
   })
 
