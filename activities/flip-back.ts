@@ -4,6 +4,7 @@ import { type RollbackRequest, rollbackRequestSchema } from '../schemas/refresh.
 import type { BakePolicy } from '../schemas/watch.ts'
 import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
+import { openDrillOf } from '../src/registry/drills.ts'
 import { epochOf, type FlipRow, flipOf } from '../src/registry/flips.ts'
 import { goodBefore } from '../src/registry/good-before.ts'
 import { type VersionRow, version as versionRow } from '../src/registry/version.ts'
@@ -193,7 +194,7 @@ async function move(
   const row = await versionRow(deps.pool, dataset, target)
   // One in any other state is refused for that.
   if (earlier === null && pointer.active !== null && row.state === 'retained')
-    requireEarlier(dataset, pointer.active, row)
+    requireEarlier(dataset, pointer.active, row, await openDrillOf(deps.pool, dataset))
   const ref = await retainedRef(deps, store, { dataset, tell, signal }, row)
   await makeFlip(deps, store, {
     intent: { flipId, dataset, kind: 'rollback', from, to: target, reason, actor, ...(bakeMs && { bakeMs }) },

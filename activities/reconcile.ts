@@ -5,6 +5,7 @@ import { SnapflipError } from '../src/core/errors.ts'
 import { applyChange, formatEpoch, tooNewToChange } from '../src/core/pointer.ts'
 import { appliedStore } from '../src/registry/applied-store.ts'
 import { canaryOf } from '../src/registry/canaries.ts'
+import { openDrillOf } from '../src/registry/drills.ts'
 import { flipOf } from '../src/registry/flips.ts'
 import { intendFlip } from '../src/registry/intend-flip.ts'
 import { knownPointer, refOf } from '../src/registry/known-pointer.ts'
@@ -148,7 +149,7 @@ async function mend(deps: ReconcileDeps, store: Store, asked: Reconciling, fault
   const lost: Array<{ tag: string; why: string }> = []
   const named = rows.find((row) => row.tag === asked.rollback.to)
   // One in any other state is refused for that.
-  if (named?.state === 'retained') requireEarlier(dataset, active, named)
+  if (named?.state === 'retained') requireEarlier(dataset, active, named, await openDrillOf(deps.pool, dataset))
   if (rows.some((row) => row.tag === active.tag)) {
     for (const row of candidates(rows, fault.claimed, asked.rollback.to)) {
       const to = refOf(row)

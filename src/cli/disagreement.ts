@@ -17,7 +17,7 @@ export function disagreement(
     return new SnapflipError(
       'STORE_REBOUND',
       `Expected the pointer of ${dataset} in ${store} at ${at(known)}, as it was confirmed last, found ${at(stored)}: the store lost something, or is another one. ` +
-        `When it is the right one, \`snapflip refresh ${dataset}\` brings back what is whole of it, or builds anew; see runbooks/store-rebound.md.`,
+        `When it is the right one, a worker brings back what is whole of it within seconds, and \`snapflip refresh ${dataset}\` that too, or builds anew; see runbooks/store-rebound.md.`,
       details,
     )
   }
@@ -26,7 +26,7 @@ export function disagreement(
     return new SnapflipError(
       'UNABSORBED',
       `Expected the registry to know that readers of ${dataset} are at ${at(stored)}, found ${flipIds.length} break-glass rollbacks that it has not taken over yet. ` +
-        `The next refresh, rollback or \`snapflip resume ${dataset}\` takes them over.`,
+        `A worker takes them over within seconds; so does the next refresh, rollback or \`snapflip resume ${dataset}\`.`,
       { ...details, flipIds },
     )
   }

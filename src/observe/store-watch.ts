@@ -65,11 +65,6 @@ export class StoreWatch {
     const { config, pool, log } = this.#options
     const datasets = Object.keys(config.datasets)
     try {
-      for (const bake of await absorbedBakes(pool, datasets)) await this.#options.startBake(bake)
-    } catch (error) {
-      log.warn({ err: error }, 'what was rolled back without the registry could not be watched')
-    }
-    try {
       const last = await lastInStores(pool, datasets)
       const canaries = await inCanary(pool, datasets)
       for (const name of Object.keys(config.stores)) {
@@ -81,6 +76,11 @@ export class StoreWatch {
       }
     } catch (error) {
       log.warn({ err: error }, 'the stores could not be looked at')
+    }
+    try {
+      for (const bake of await absorbedBakes(pool, datasets)) await this.#options.startBake(bake)
+    } catch (error) {
+      log.warn({ err: error }, 'what was rolled back without the registry could not be watched')
     }
   }
 

@@ -176,11 +176,11 @@ it.concurrent('a drill whose workflow was terminated keeps refreshes out until i
   const looking = { dataset: world.dataset, tell: () => undefined, signal: new AbortController().signal }
   const glass = breakGlass(await world.changeDeps.store(world.dataset), { ...asked, ...looking })
   await expect(glass).rejects.toMatchObject({ code: 'UNKNOWN_VERSION' })
-  // Forward by its name goes `flip`, as whoever may.
+  // Forward goes the drill itself: it is said how, whatever is down.
   const forward = await world.rollback({ to: second }).catch((error: unknown) => error)
   expect([failureCode(forward), failureMessage(forward)]).toEqual([
     'CONFLICT',
-    expect.stringContaining(`snapflip flip ${world.dataset} ${second}`),
+    expect.stringMatching(/for a drill by .* back to v.* by itself.*`snapflip drill .* --end`/),
   ])
   expect(await world.pointer()).toMatchObject({ active: { tag: first }, hold: null, quarantined: [] })
   // In the store alone, as with all services down, the name suffices: nothing else would bring readers back from a drill.

@@ -76,7 +76,7 @@ export class RedisPointer implements PointerStore {
       'STORE_REBOUND',
       `Pointer in ${url} was written by server ${boundRun.slice(0, 8)} (replication ${boundRepl.slice(0, 8)}), but ` +
         `${run.slice(0, 8)} (${repl.slice(0, 8)}) answers: it restarted or failed over, and what was acknowledged may be undone. ` +
-        'Nothing was written; the next refresh or rollback checks the active version and binds the pointer anew.',
+        'Nothing was written; a worker, refresh or rollback that looks next checks the active version and binds the pointer anew.',
       { store: url, boundRunId: boundRun, boundReplId: boundRepl, runId: run, replId: repl },
     )
   }
