@@ -70,7 +70,7 @@ export const alertBodySchema = z.object({
   at: z.iso.datetime(),
   kind: z.string(),
   dataset: z.string(),
-  /** Tag of the version it is about. */
+  /** Tag of the version it is about, else of the one that readers are on by the registry; null before the first. */
   version: z.string().nullable(),
   /** With kind and dataset, tells this incident from all others. */
   incident: z.string(),

@@ -18,7 +18,7 @@ import { sendAlert } from './send-alert.ts'
 const UNRECORDED_MAX = 100
 /** Sent at a time: one sink that hangs must not hold up the others. */
 const IN_FLIGHT_MAX = 16
-/** Of an alert; the history has all of it. */
+/** Of an alert that is sent; registry and history have all of it. */
 const EVIDENCE_BYTES_MAX = 4_096
 
 const TIMES = {
@@ -119,7 +119,7 @@ export class Alerts {
       version,
       incident,
       summary,
-      evidence: short(evidence),
+      evidence: { ...evidence },
       runbook: runbooks === undefined ? page : `${runbooks.replace(/\/$/, '')}/${page.replace(/^runbooks\//, '')}`,
       actor: actor ?? null,
       sinks: [...this.#sinks()]
@@ -133,7 +133,8 @@ export class Alerts {
 
   async #record(key: string, raised: Unrecorded): Promise<void> {
     await raised.tried
-    const { isNew } = await raiseAlert(this.#options.pool, raised)
+    const { isNew, version } = await raiseAlert(this.#options.pool, raised)
+    raised.version = version
     this.#unrecorded.delete(key)
     if (isNew) this.#log(raised)
     this.#wake()
@@ -143,7 +144,8 @@ export class Alerts {
   #log(raised: Unrecorded, error?: unknown): void {
     if (raised.isLogged) return
     raised.isLogged = true
-    const { kind, dataset, version, incident, evidence, runbook, summary } = raised
+    const { kind, dataset, version, incident, runbook, summary } = raised
+    const evidence = short(raised)
     const unrecorded = error === undefined ? {} : { recorded: false, err: error }
     this.#options.log.error({ alert: kind, dataset, version, incident, evidence, runbook, ...unrecorded }, summary)
   }
@@ -230,7 +232,8 @@ export class Alerts {
     const sink = this.#sinks().get(name)
     if (sink === undefined) return Promise.reject(removed(name))
     const options = { timeoutMs: tryMs, signal, ...(this.#options.resolve && { resolve: this.#options.resolve }) }
-    return pRetry(() => sendAlert(name, sink, alert, options), {
+    const body = { ...alert, evidence: short(alert) }
+    return pRetry(() => sendAlert(name, sink, body, options), {
       retries,
       minTimeout: backoffMs,
       factor: 3,
@@ -252,10 +255,11 @@ export class Alerts {
 const wants = ({ kinds, datasets }: RemoteSink, { kind, dataset }: Pick<Alert, 'kind' | 'dataset'>) =>
   (kinds?.includes(kind) ?? true) && (datasets?.includes(dataset) ?? true)
 
-function short(evidence: Alert['evidence']): Record<string, unknown> {
+function short({ dataset, evidence }: Pick<AlertBody, 'dataset' | 'evidence'>): Record<string, unknown> {
   const bytes = Buffer.byteLength(JSON.stringify(evidence))
-  if (bytes <= EVIDENCE_BYTES_MAX) return { ...evidence }
-  return { omitted: `${bytes} bytes of evidence, more than the ${EVIDENCE_BYTES_MAX} an alert carries` }
+  if (bytes <= EVIDENCE_BYTES_MAX) return evidence
+  const whole = `snapflip history ${dataset} --kind alert --json`
+  return { omitted: `${bytes} bytes, more than the ${EVIDENCE_BYTES_MAX} that are sent; \`${whole}\` has them` }
 }
 
 const foundOf = (error: unknown) => (error instanceof Error ? error.message : String(error))

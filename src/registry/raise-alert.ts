@@ -12,15 +12,17 @@ export interface RaisedAlert extends Omit<AlertBody, 'at' | 'kind'> {
 }
 
 /**
- * Writes the alert, its open deliveries and its history entry, in one transaction. An incident that was raised before is counted, and nothing
+ * Writes the alert, its open deliveries and its history entry, in one transaction. Where it is of no one version, it names the one that readers are on
+ * by the registry. An incident that was raised before is counted, and nothing
  * else happens: two that raise it at once queue on the row (alerts_dataset_kind_incident_key).
  */
-export async function raiseAlert(db: Db, alert: RaisedAlert): Promise<{ isNew: boolean }> {
+export async function raiseAlert(db: Db, alert: RaisedAlert): Promise<{ isNew: boolean; version: string | null }> {
   return transaction(db, async (client) => {
-    const { id, kind, dataset, version, incident, summary, evidence, runbook, actor } = alert
-    const values = [id, kind, dataset, version, incident, summary, JSON.stringify(evidence), runbook]
-    const { rows } = await client.query<{ times: number }>(RAISE, values)
-    if (rows[0]?.times !== 1) return { isNew: false }
+    const { id, kind, dataset, incident, summary, evidence, runbook, actor } = alert
+    const values = [id, kind, dataset, alert.version, incident, summary, JSON.stringify(evidence), runbook]
+    const { rows } = await client.query<{ times: number; version: string | null }>(RAISE, values)
+    const { times, version } = rows[0] as (typeof rows)[number]
+    if (times !== 1) return { isNew: false, version }
     await client.query(OPEN, [id, alert.sinks, alert.delivered])
     const detail = { ...evidence, summary, incident, alert: id }
     await record(client, {
@@ -30,15 +32,17 @@ export async function raiseAlert(db: Db, alert: RaisedAlert): Promise<{ isNew: b
       version,
       detail,
     })
-    return { isNew: true }
+    return { isNew: true, version }
   })
 }
 
 const RAISE = `
   insert into snapflip.alerts (id, kind, dataset, version, incident, summary, evidence, runbook)
-  values ($1, $2, $3, $4, $5, $6, $7, $8)
+  values ($1, $2, $3, coalesce($4, (
+      select to_tag from snapflip.flip_intents where dataset = $3 and outcome = 'confirmed' order by epoch desc, epoch_break_glass desc limit 1
+    )), $5, $6, $7, $8)
   on conflict (dataset, kind, incident) do update set times = alerts.times + 1, last_at = clock_timestamp()
-  returning times`
+  returning times, version`
 
 const OPEN = `
   insert into snapflip.alert_deliveries (alert, sink, outcome, settled_at)

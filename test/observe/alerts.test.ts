@@ -16,6 +16,7 @@ import { historyEntries } from '../../src/registry/history-entries.ts'
 import { migrate } from '../../src/registry/migrate.ts'
 import { undeliveredAlerts } from '../../src/registry/undelivered-alerts.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
+import { applyShop, flipped } from '../registry/shop.ts'
 import { type TestDatabase, testDatabase } from '../support/services.ts'
 import { type Received, type Receiver, startReceiver } from './receiver.ts'
 
@@ -105,7 +106,15 @@ it('a webhook gets dataset, version, evidence and runbook, signed as the page sa
   expect(isFromSnapflip(SECRET, header, received.body, Date.now() + 600_000)).toBe(false)
 
   expect(told()).toMatchObject([
-    { alert: 'VERIFY_FAILED', dataset: 'shop', version: ALERT.version, evidence: ALERT.evidence, msg: ALERT.summary },
+    {
+      alert: 'VERIFY_FAILED',
+      dataset: 'shop',
+      version: ALERT.version,
+      incident: ALERT.incident,
+      evidence: ALERT.evidence,
+      runbook: 'runbooks/bad-version.md',
+      msg: ALERT.summary,
+    },
   ])
   expect(await historyEntries(database.pool)).toMatchObject([
     {
@@ -392,10 +401,30 @@ describe('a sink', () => {
   })
 })
 
-it('evidence beyond the limit is left out, and said to be', async () => {
-  await alertsOf({}).raise({ ...ALERT, evidence: { keys: ['x'.repeat(5000)] } })
-  const { rows: found } = await database.pool.query('select evidence from snapflip.alerts')
-  expect(found).toEqual([{ evidence: { omitted: '5013 bytes of evidence, more than the 4096 an alert carries' } }])
+it('evidence beyond the limit is not sent, and said to be in the history, where it is', async () => {
+  const receiver = await startReceiver()
+  const alerts = alertsOf({ pager: webhook(receiver) })
+  alerts.start()
+  const evidence = { keys: ['x'.repeat(5000)] }
+  await alerts.raise({ ...ALERT, evidence })
+  await expect.poll(rows, soon).toMatchObject([{ outcome: 'delivered' }])
+  const omitted = '5013 bytes, more than the 4096 that are sent; `snapflip history shop --kind alert --json` has them'
+  expect(bodyOf(receiver.received[0] as Received).evidence).toEqual({ omitted })
+  expect(told()).toMatchObject([{ evidence: { omitted } }])
+  expect(await historyEntries(database.pool)).toMatchObject([{ detail: evidence }])
+})
+
+it('one that is of no version names the one that readers are on', async () => {
+  const alerts = alertsOf({})
+  const failing: Alert = { ...ALERT, kind: 'REFRESH_FAILING', version: null }
+  await alerts.raise({ ...failing, incident: 'before the first' })
+  await applyShop(database.pool)
+  const first = await flipped(database.pool, null)
+  const tag = await flipped(database.pool, first)
+  await alerts.raise(failing)
+  expect(told().map(({ version }) => version)).toEqual([null, tag])
+  const entries = await historyEntries(database.pool, { kind: 'alert.refresh_failing' })
+  expect(entries.map(({ version }) => version).sort()).toEqual([tag, null].sort())
 })
 
 it('secrets are neither logged nor kept, whatever goes wrong', async () => {

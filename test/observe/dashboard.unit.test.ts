@@ -70,8 +70,13 @@ describe('the alert rules', () => {
   )
 
   it('compare staleness with the budget that is declared', () => {
-    const stale = rules.find(({ alert }) => alert === 'SnapflipStale')
-    expect(stale?.expr).toMatch(/snapflip_staleness_seconds\) > .*snapflip_staleness_budget_seconds/)
+    const compared = rules.filter(({ expr }) => /snapflip_(staleness|refresh_running)_seconds/.test(expr))
+    expect(compared.map(({ alert }) => alert)).toEqual([
+      'SnapflipStale',
+      'SnapflipStalenessHalfUsed',
+      'SnapflipRefreshBeyondBudget',
+    ])
+    for (const { expr } of compared) expect(expr).toMatch(/_seconds\) > .*snapflip_staleness_budget_seconds/)
     expect(new Set(rules.map(({ alert }) => alert)).size).toBe(rules.length)
   })
 })

@@ -106,6 +106,12 @@ it('the gauges say how far the source is ahead, what delays it, what is on hold 
   const bytes = sampleOf(first, 'snapflip_store_bytes', { dataset, store: 'main' }) as number
   expect(bytes).toBeGreaterThan(1000)
   expect(sampleOf(first, 'snapflip_store_bytes', { dataset, store: 'archive' })).toBeGreaterThan(1000)
+  expect(sampleOf(first, 'snapflip_changelog_bytes')).toBeGreaterThan(1000)
+  expect(sampleOf(first, 'snapflip_undelivered_alerts')).toBe(0)
+  await world.pool.query(
+    "update snapflip.index_versions set sealed_at = sealed_at - interval '1 hour' where dataset = $1 and state = 'active'",
+    [dataset],
+  )
   await world.pool.query(
     `insert into snapflip.gate_verdicts (refresh_id, dataset, tag, position, gate, index, verdict, summary, actual, limit_, sample_keys)
      select refresh_id, dataset, tag, 99, 'drift', 'other', 'warn', '', '{"compared": 10, "different": 3}', '{}', '{}'
@@ -113,6 +119,7 @@ it('the gauges say how far the source is ahead, what delays it, what is on hold 
     [dataset],
   )
   const drifted = await scrape()
+  expect(sampleOf(drifted, 'snapflip_active_version_age_seconds', { dataset })).toBeCloseTo(3600, -2)
   expect(sampleOf(drifted, 'snapflip_drift_keys', { dataset, index: 'other' })).toBe(3)
   expect(sampleOf(drifted, 'snapflip_drift_share', { dataset, index: 'other' })).toBe(0.3)
   expect(sampleOf(drifted, 'snapflip_drift_share', { dataset, index: 'items' })).toBe(0)
