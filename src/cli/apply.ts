@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import type pg from 'pg'
 import { attach, detach } from '../changelog/capture.ts'
 import { resolveSource } from '../changelog/definition.ts'
 import type { Source } from '../changelog/source.ts'
@@ -7,7 +8,7 @@ import { applyDefinition, requireSomebody } from '../registry/apply-definition.t
 import { applyFurtherStores } from '../registry/apply-further-stores.ts'
 import { applyStore } from '../registry/apply-store.ts'
 import { authorize } from '../registry/authorize.ts'
-import { migrate, migrationsPending } from '../registry/migrate.ts'
+import { migrate, migrationsPending, rehearsed } from '../registry/migrate.ts'
 import { recordEvent } from '../registry/record.ts'
 import type { Db } from '../registry/transaction.ts'
 import { manifestHash } from '../snapshot/manifest.ts'
@@ -54,6 +55,7 @@ async function run(session: Session, options: Options, datasets: string[]): Prom
   const ask = options.yes === true ? null : terminal(session)
   if (migrations.length > 0) {
     session.note(migrationsText(migrations))
+    await refuseBefore(session, pool, migrations, { names, datasets, options })
     if (ask !== null) await consent(ask, 'Make them?')
     await migrate((await session.config()).database)
   }
@@ -135,6 +137,29 @@ const changes = (plan: DatasetPlan) =>
   plan.furtherStores.add.length + plan.furtherStores.remove.length > 0
 
 const SCHEDULE_DONE = { make: 'made', change: 'changed', remove: 'removed' } as const
+
+/**
+ * What would be refused with the tables brought up to date is refused before they are: an error that says that nothing was changed is true of them too.
+ * Where there are none yet, nobody has a say and nobody reads.
+ */
+async function refuseBefore(
+  session: Session,
+  pool: pg.Pool,
+  migrations: readonly string[],
+  { names, datasets, options }: { names: readonly string[]; datasets: readonly string[]; options: Options },
+): Promise<void> {
+  const { rows } = await pool.query<{ tables: boolean; roles: boolean }>(
+    `select to_regclass('snapflip.definitions') is not null as tables,
+            to_regprocedure('snapflip.authorize(text, text, text, jsonb)') is not null as roles`,
+  )
+  if (rows[0]?.roles) for (const name of names) await authorize(pool, { dataset: name, action: 'apply' })
+  if (!rows[0]?.tables) return
+  await rehearsed(await session.builder(), migrations, async (registry) => {
+    if (datasets.length === 0 && options.force !== true)
+      await refuseDropped(session, registry, await notInFile(session, registry))
+    if (options.yes === true && options.move !== true) refuseMoves(await plansOf(session, names, registry))
+  })
+}
 
 /** Another file's on the same database is told apart by a person alone: by --force, or by naming what to apply. */
 async function refuseDropped(session: Session, registry: Db, dropped: readonly string[]): Promise<void> {

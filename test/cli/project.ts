@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ConfigInput } from '../../schemas/config.ts'
+import { VIEWER_READS } from '../../src/registry/grants.ts'
 import {
   type TestDatabase,
   type TestTemporal,
@@ -61,6 +62,12 @@ export async function testProject({ store = 'file:./versions', migrated = true }
     run: (args, options = {}) => snapflip(args, { cwd: folder.path, ...options }),
     start: (args) => startSnapflip(args, { cwd: folder.path }),
   }
+}
+
+/** Snapflip's tables as before their last migration. */
+export async function leaveViewsOut({ database }: Project): Promise<void> {
+  const views = VIEWER_READS.map((name) => `snapflip.${name}`).join(', ')
+  await database.pool.query(`drop view ${views}; delete from snapflip.migrations where name = '0013_views'`)
 }
 
 /** The definition with other indexes. */

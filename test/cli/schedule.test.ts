@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { ERRORS } from '../../src/core/errors.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
 import { type ScheduleState, scheduleId } from '../../src/temporal/schedules.ts'
-import { type Project, testProject } from './project.ts'
+import { leaveViewsOut, type Project, testProject } from './project.ts'
 import { json, type startSnapflip } from './run.ts'
 
 let project: Project
@@ -148,9 +148,13 @@ test('who may not refresh or hold a dataset triggers and pauses no schedule eith
   expect(await project.run(['schedule', project.dataset, '--trigger'])).toMatchObject(refused)
   expect(await project.run(['schedule', project.dataset, '--pause', 'a look'])).toMatchObject(refused)
   expect(await state()).toMatchObject({ paused: null })
+  // Nor bring snapflip's tables up to date by an `apply` that they may not make.
+  await leaveViewsOut(project)
+  expect(await project.run(['apply', '--yes'])).toMatchObject(refused)
+  expect((await project.run(['migrate', '--dry-run'])).stdout).toContain('To run: 0013_views.')
   const { rows } = await pool.query(
     `select detail ->> 'action' as action from snapflip.history where kind = 'action.refused'`,
   )
-  expect(rows).toEqual([{ action: 'refresh' }, { action: 'hold' }])
+  expect(rows).toEqual([{ action: 'refresh' }, { action: 'hold' }, { action: 'apply' }])
   await pool.query(`drop role ${admin}`)
 })
