@@ -219,7 +219,7 @@ begin
        where dataset = p_dataset and store = p_detail ->> 'store' and state = case p_kind when 'store.degraded' then 'degraded' else 'current' end
     )
     else p_kind ~ ('^(hold|resume|quarantine|release|pin|unpin|epoch\.raised|version\.(active|retained|quarantined|restored)|copy\.gone'
-                   || '|alert\.[a-z_]+|capture\.[a-z]+|stores?\.applied)$')
+                   || '|alert\.[a-z_]+|capture\.[a-z]+|stores?\.applied|(refresh|drill)\.cancelled|schedule\.(un)?paused)$')
   end) then
     raise exception 'expected an entry that people write themselves, found % by %', p_kind, session_user using errcode = 'insufficient_privilege';
   end if;

@@ -2,7 +2,10 @@ import type { WorkflowHandle } from '@temporalio/client'
 import type { Command } from 'commander'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { isSnapflipError } from '../core/errors.ts'
+import { openRefreshOf } from '../registry/open-refresh-of.ts'
+import { recordEvent } from '../registry/record.ts'
 import { DETACHED, follow, temporalOf } from './follow.ts'
+import { reason } from './reason.ts'
 import type { Session } from './session.ts'
 import { temporalFailure } from './temporal.ts'
 import { authorizedWhereKnown } from './ticketed.ts'
@@ -10,6 +13,7 @@ import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
 interface Options extends CommonOptions {
   wait: boolean
+  reason?: string
 }
 
 export function cancel(program: Command): void {
@@ -17,11 +21,13 @@ export function cancel(program: Command): void {
     usage: 'cancel <dataset>',
     summary: 'end the running refresh; what it staged is removed, readers stay where they are',
     examples: [
-      ['snapflip cancel shop', 'waits until it has cleaned up'],
+      ['snapflip cancel shop --reason "the import is wrong"', 'waits until it has cleaned up'],
       ['snapflip cancel shop --no-wait', 'asks, and returns'],
     ],
+    more: 'Who asked, and why, is in the history. A request for an approval is withdrawn. Past the flip nothing is taken back: that is `rollback`, and a bake goes on.',
     ends: ['FORBIDDEN'],
   })
+    .option('--reason <text>', 'kept in the history', reason)
     .option('--no-wait', 'do not wait for the end')
     .action(act<Options, [string]>(run))
 }
@@ -34,7 +40,12 @@ async function run(session: Session, options: Options, dataset: string): Promise
     return { json: { dataset, cancelled: false, outcome: null }, text: `No refresh of ${dataset} is running.` }
   }
   // Who may start one may end it.
-  await authorizedWhereKnown(session, { dataset, action: 'refresh', reason: 'cancel' }, async () => undefined)
+  const { reason } = options
+  await authorizedWhereKnown(session, { dataset, action: 'refresh', reason: reason ?? 'cancel' }, async () => {
+    const pool = await session.registry()
+    const refreshId = (await openRefreshOf(pool, dataset))?.refreshId ?? null
+    await recordEvent(pool, { dataset, actor: null, kind: 'refresh.cancelled', detail: { refreshId, reason } })
+  })
   await handle.cancel()
   if (!options.wait) return { json: { dataset, cancelled: null, outcome: null }, text: `${dataset}: asked to end.` }
   try {

@@ -1,12 +1,14 @@
 import type { Command } from 'commander'
 import { type DrillOutcome, WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { isSnapflipError } from '../core/errors.ts'
+import { openDrillOf } from '../registry/drills.ts'
+import { recordEvent } from '../registry/record.ts'
 import { DETACHED, follow } from './follow.ts'
 import { reason } from './reason.ts'
 import type { Session } from './session.ts'
 import { startWorkflow } from './start-workflow.ts'
 import { table } from './table.ts'
-import { ticketed } from './ticketed.ts'
+import { authorizedWhereKnown, ticketed } from './ticketed.ts'
 import { type Answer, act, type CommonOptions, verb } from './verb.ts'
 
 interface Options extends CommonOptions {
@@ -50,6 +52,11 @@ async function run(session: Session, { reason, op, end }: Options, dataset: stri
     if (!end || !isSnapflipError(error, 'REFRESH_RUNNING')) throw error
     const client = await session.temporal()
     const handle = client.workflow.getHandle(workflowId)
+    await authorizedWhereKnown(session, { dataset, action: 'drill', reason }, async () => {
+      const pool = await session.registry()
+      const detail = { drillId: (await openDrillOf(pool, dataset))?.drillId ?? null, reason }
+      await recordEvent(pool, { dataset, actor: null, kind: 'drill.cancelled', detail })
+    })
     await handle.cancel()
     return { client, handle }
   })

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { SnapflipError } from '../core/errors.ts'
 import { type WindowState, windowState } from '../core/windows.ts'
 import { type Asked, authorize } from '../registry/authorize.ts'
+import { recordEvent } from '../registry/record.ts'
 import { issueTicket, triggering } from '../registry/ticket.ts'
 import { continuousState, pauseContinuous, triggerContinuous, unpauseContinuous } from '../temporal/continuous.ts'
 import {
@@ -64,9 +65,9 @@ async function run(session: Session, options: Options, dataset: string): Promise
   try {
     if ((await way.state(client, dataset)) === null) throw noSchedule(dataset)
     if (options.pause !== undefined)
-      await way.pause(client, dataset, await byWhom(session, { dataset, action: 'hold', reason: options.pause }))
+      await way.pause(client, dataset, await recorded(session, dataset, 'schedule.paused', options.pause))
     if (options.unpause !== undefined)
-      await way.unpause(client, dataset, await byWhom(session, { dataset, action: 'hold', reason: options.unpause }))
+      await way.unpause(client, dataset, await recorded(session, dataset, 'schedule.unpaused', options.unpause))
     let triggered: Triggered | null = null
     if (options.trigger) {
       await byWhom(session, { dataset, action: 'refresh', reason: 'triggered' })
@@ -89,6 +90,18 @@ async function run(session: Session, options: Options, dataset: string): Promise
 async function byWhom(session: Session, asked: Asked & { reason: string }): Promise<string> {
   const { actor } = await authorize(await session.registry(), asked)
   return `${actor}: ${asked.reason}`
+}
+
+/** Written before Temporal is told: of what was asked for in vain there may be an entry, never a pause without one. */
+async function recorded(
+  session: Session,
+  dataset: string,
+  kind: 'schedule.paused' | 'schedule.unpaused',
+  reason: string,
+): Promise<string> {
+  const note = await byWhom(session, { dataset, action: 'hold', reason })
+  await recordEvent(await session.registry(), { dataset, actor: null, kind, detail: { reason } })
+  return note
 }
 
 function noSchedule(dataset: string): SnapflipError {

@@ -53,6 +53,7 @@ export const HISTORY_KINDS = {
     ],
   },
   'refresh.skipped': { says: 'A scheduled run did not refresh', detail: ['reason', 'workflowId', 'refreshId'] },
+  'refresh.cancelled': { says: 'Somebody asked for its end', detail: ['refreshId', 'reason?'] },
   'refresh.closed': { says: 'A refresh ended', detail: ['refreshId', 'status', 'summary', 'retired'] },
   'version.allocated': { says: 'A tag was given to what will be built', detail: ['refreshId', 'ordinal'] },
   'build.begun': {
@@ -121,10 +122,13 @@ export const HISTORY_KINDS = {
   'drill.confirmed': { says: 'It was made', detail: MOVED },
   'drill.refused': { says: 'The pointer did not take it', detail: MOVED },
   'drill.failed': { says: 'It was never made', detail: MOVED },
+  'drill.cancelled': { says: 'Somebody asked for its end while it was at work', detail: ['drillId', 'reason?'] },
   'drill.ended': {
     says: 'A rehearsal ended, with the milliseconds it took',
     detail: ['drillId', 'from', 'to', 'outcome', 'times', 'summary'],
   },
+  'schedule.paused': { says: 'No scheduled runs, nor continuous ones, from now on', detail: ['reason'] },
+  'schedule.unpaused': { says: 'They run again', detail: ['reason'] },
   hold: { says: 'Refreshes are paused', detail: ['reason', 'at', 'replaces?', 'by?', 'why?'] },
   resume: { says: 'They go on', detail: ['reason', 'kept?'] },
   quarantine: { says: 'No flip goes to the version any more', detail: ['reason', 'from?'] },

@@ -2,6 +2,7 @@ import { Client, Connection } from '@temporalio/client'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { ERRORS } from '../../src/core/errors.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
 import { type ScheduleState, scheduleId } from '../../src/temporal/schedules.ts'
 import { leaveViewsOut, type Project, testProject } from './project.ts'
 import { json, type startSnapflip } from './run.ts'
@@ -20,6 +21,12 @@ async function scheduled(schedule: unknown) {
 }
 const state = async () =>
   json<ScheduleState & Record<string, unknown>>(await project.run(['schedule', project.dataset, '--json']))
+const login = () => decodeURIComponent(new URL(project.database.url).username)
+/** What the history has of pauses: kind, who, why; oldest first. */
+async function pauses() {
+  const entries = await historyEntries(project.database.pool, { dataset: project.dataset, kind: 'schedule' })
+  return entries.map(({ kind, actor, detail }) => [kind, actor, detail.reason]).reverse()
+}
 /** As Temporal has it. */
 async function described() {
   const { address, namespace } = project.temporal
@@ -82,7 +89,12 @@ test('apply starts continuous mode, in the place of a schedule, and ends it', as
   await scheduled({ continuous: {} })
   expect((await project.run(['apply', '--yes'])).stdout).toContain('schedule made')
   // Without a worker nobody can say more.
-  expect(await state()).toMatchObject({ next: [], doing: 'no worker answers' })
+  const paused = ['schedule', project.dataset, '--pause', 'a look', '--unpause', 'looked', '--json']
+  expect(json(await project.run(paused))).toMatchObject({ next: [], doing: 'no worker answers' })
+  expect(await pauses()).toEqual([
+    ['schedule.paused', login(), 'a look'],
+    ['schedule.unpaused', login(), 'looked'],
+  ])
   await scheduled({ cron: later })
   expect((await project.run(['apply', '--yes'])).stdout).toContain('schedule changed')
   expect(await state()).not.toHaveProperty('doing')
@@ -102,8 +114,7 @@ test('a scheduled run refreshes; on hold, or beside another, it is skipped, and 
   expect(first).toMatchObject({ status: 'FLIPPED' })
   const refreshes = await project.database.pool.query('select reason, requested_by from snapflip.refresh_runs')
   // Whoever triggered it.
-  const login = decodeURIComponent(new URL(project.database.url).username)
-  expect(refreshes.rows).toEqual([{ reason: `scheduled (${first.workflowId})`, requested_by: login }])
+  expect(refreshes.rows).toEqual([{ reason: `scheduled (${first.workflowId})`, requested_by: login() }])
 
   await project.run(['hold', project.dataset, '--reason', 'a look'])
   const told = await project.run(['schedule', project.dataset, '--trigger'])
@@ -131,6 +142,10 @@ test('a scheduled run refreshes; on hold, or beside another, it is skipped, and 
   expect((await project.run(['schedule', project.dataset])).stdout).toContain('not while it is paused')
   await project.run(['schedule', project.dataset, '--unpause', 'migrated'])
   expect((await state()).paused).toBeNull()
+  expect((await pauses()).slice(-2)).toEqual([
+    ['schedule.paused', login(), 'supplier is migrating'],
+    ['schedule.unpaused', login(), 'migrated'],
+  ])
 }, 180_000)
 
 test('who may not refresh or hold a dataset triggers and pauses no schedule either', async () => {

@@ -1,13 +1,14 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Client, Connection } from '@temporalio/client'
+import { Client, Connection, type WorkflowClient } from '@temporalio/client'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { ConfigInput } from '../../schemas/config.ts'
 import { incidentSchema } from '../../schemas/incident.ts'
 import type { Anchor } from '../../schemas/pointer.ts'
-import type { RefreshOutcome } from '../../schemas/refresh.ts'
+import { type RefreshOutcome, WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { freePort } from '../../src/local/free-port.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
+import { historyEntries } from '../../src/registry/history-entries.ts'
 import { openStore } from '../../src/stores/open.ts'
 import { type Project, testProject } from './project.ts'
 import { json, type startSnapflip } from './run.ts'
@@ -33,20 +34,24 @@ async function refresh(...options: string[]): Promise<{ code: number; outcome: R
   return { code: ran.code, outcome: json<RefreshOutcome & Record<string, unknown>>(ran) }
 }
 
-/** Until then a worker that starts could finish the refresh first. */
-async function cancellationAsked(): Promise<void> {
+async function atTemporal(work: (workflow: WorkflowClient) => Promise<unknown>): Promise<void> {
   const { address, namespace } = project.temporal
   const connection = await Connection.connect({ address })
   try {
-    const { workflow } = new Client({ connection, namespace })
-    await waitUntil('the request to cancel', async () => {
-      const { events } = await workflow.getHandle(`refresh:${project.dataset}`).fetchHistory()
-      return events?.some((event) => event.workflowExecutionCancelRequestedEventAttributes != null) ? true : undefined
-    })
+    await work(new Client({ connection, namespace }).workflow)
   } finally {
     await connection.close()
   }
 }
+
+/** Until then a worker that starts could finish it first. */
+const cancellationAsked = (workflowId: string) =>
+  atTemporal((workflow) =>
+    waitUntil('the request to cancel', async () => {
+      const { events } = await workflow.getHandle(workflowId).fetchHistory()
+      return events?.some((event) => event.workflowExecutionCancelRequestedEventAttributes != null) ? true : undefined
+    }),
+  )
 
 beforeAll(async () => {
   project = await testProject({ migrated: false })
@@ -277,13 +282,30 @@ test('--no-wait returns the workflow id; cancel ends a refresh, and says when th
   const started = await project.run(['refresh', project.dataset, '--full', '--no-wait'])
   expect(started).toMatchObject({ code: 0, stdout: `refresh:${project.dataset}\n` })
   expect(started.stderr).toMatch(/--follow/)
-  const cancelling = project.start(['cancel', project.dataset, '--json'])
-  await cancellationAsked()
+  const cancelling = project.start(['cancel', project.dataset, '--reason', 'the import is wrong', '--json'])
+  await cancellationAsked(WORKFLOW_ID.refresh(project.dataset))
+  // A drill, too.
+  const { dataset } = project
+  const workflowId = WORKFLOW_ID.drill(dataset)
+  const { taskQueue } = project.temporal
+  const args = [{ dataset, noOp: true, reason: 'a rehearsal' }]
+  await atTemporal((workflow) => workflow.start('drill', { workflowId, taskQueue, args }))
+  const ending = project.start(['drill', dataset, '--end', '--reason', 'not now'])
+  await cancellationAsked(workflowId)
   worker = project.start(['worker', '--work-dir', `${project.folder}/work`])
   const cancelled = await cancelling.ended
   expect(cancelled.code).toBe(0)
   expect(json(cancelled)).toMatchObject({ cancelled: true })
   expect((await project.run(['cancel', project.dataset])).stdout).toContain('No refresh')
+  await ending.ended
+  const actor = decodeURIComponent(new URL(project.database.url).username)
+  for (const [kind, reason] of [
+    ['refresh.cancelled', 'the import is wrong'],
+    ['drill.cancelled', 'not now'],
+  ] as const)
+    expect(await historyEntries(project.database.pool, { dataset, kind })).toMatchObject([
+      { actor, detail: { reason } },
+    ])
 })
 
 test('history has it all, and its chain verifies', async () => {

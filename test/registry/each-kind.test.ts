@@ -8,7 +8,10 @@ import { EACH_KIND } from './each-kind.ts'
 import { applyShop, DATASET } from './shop.ts'
 
 /** Only the entry says so. */
-const NOTHING_ELSE = ['capture.attached', 'capture.removed', 'refresh.skipped', 'action.refused', 'anchor.accepted']
+const NOTHING_ELSE = [
+  ...['capture.attached', 'capture.removed', 'refresh.skipped', 'action.refused', 'anchor.accepted'],
+  ...['refresh.cancelled', 'drill.cancelled', 'schedule.paused', 'schedule.unpaused'],
+]
 /** Somebody's act each time. */
 const EACH_TIME = [...NOTHING_ELSE, 'capture.detached', 'gates.judged', 'gate.waived']
 /** What is written with it, in order. */

@@ -164,6 +164,7 @@ export const EACH_KIND: Record<keyof typeof HISTORY_KINDS, Prepare> = {
     return (db) => openRefresh(db, refresh)
   },
   'refresh.skipped': event({ kind: 'refresh.skipped', detail: { reason: 'x', workflowId: 'x', refreshId: null } }),
+  'refresh.cancelled': event({ kind: 'refresh.cancelled', detail: { refreshId: null, reason: 'x' } }),
   'refresh.closed': async (db) => {
     const refreshId = await open(db)
     await allocate(db, refreshId)
@@ -313,11 +314,14 @@ export const EACH_KIND: Record<keyof typeof HISTORY_KINDS, Prepare> = {
   'drill.confirmed': move('drill', 'confirmed'),
   'drill.refused': move('drill', 'refused'),
   'drill.failed': move('drill', 'failed'),
+  'drill.cancelled': event({ kind: 'drill.cancelled', detail: { drillId: null, reason: 'x' } }),
   'drill.ended': async (db) => {
     const [drillId, from] = [randomUUID(), await flipped(db, null)]
     await beginDrill(db, { ...WHO, drillId, from, to: await flipped(db, from) })
     return (at) => endDrill(at, { dataset: DATASET, drillId, outcome: 'DONE', times: {}, summary: 'test' })
   },
+  'schedule.paused': event({ kind: 'schedule.paused', detail: { reason: 'x' } }),
+  'schedule.unpaused': event({ kind: 'schedule.unpaused', detail: { reason: 'x' } }),
   hold: async () => (db) => hold(db, { ...WHO, at: DAY.toISOString() }),
   resume: async (db) => {
     await hold(db, WHO)
