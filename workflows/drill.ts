@@ -1,15 +1,16 @@
 import { CancellationScope, isCancellation, uuid4, workflowInfo } from '@temporalio/workflow'
-import type { DrillBegun } from '../activities/drill.ts'
+import type { DrillBegun, DrillMove } from '../activities/drill.ts'
 import type { DrillOutcome, DrillRequest } from '../schemas/refresh.ts'
 import { failureMessage } from '../src/core/failure.ts'
 import { first, long, patient } from './activities.ts'
 import { failed } from './failed.ts'
 import { Steps } from './steps.ts'
+import { failureOf, tellFailed } from './take-back.ts'
 
 /**
  * Rehearses a rollback: takes readers to the version that one would go to, waits until they are there, and brings them back. No hold, no quarantine,
- * nothing built. Whatever fails on the way, or cancels it, readers are brought back; a drill whose workflow was terminated is ended by another
- * one that is asked only for that.
+ * nothing built. Whatever fails on the way, or cancels it, readers are brought back; where that fails too, a person is told. Such a drill, and one
+ * whose workflow was terminated, is ended by another one that is asked only for that.
  */
 export async function drill(request: DrillRequest): Promise<DrillOutcome> {
   const drillId = uuid4()
@@ -34,7 +35,13 @@ export async function drill(request: DrillRequest): Promise<DrillOutcome> {
     }
   }
   return await CancellationScope.nonCancellable(() =>
-    steps.take('compensate', `bringing readers back to ${begun.from.tag}`, () => bringBack(begun)),
+    steps.take('compensate', `bringing readers back to ${begun.from.tag}`, async () => {
+      const outcome = await bringBack(begun).catch(async (error: unknown) => {
+        throw await leftOpen(begun, error)
+      })
+      if (failure === null || outcome.status !== 'FAILED') return outcome
+      throw isCancellation(failure) ? failure : failed(failure, outcome.summary)
+    }),
   )
 
   async function away({ dataset, to }: DrillBegun): Promise<void> {
@@ -58,9 +65,8 @@ export async function drill(request: DrillRequest): Promise<DrillOutcome> {
     const back = flipped && !isNoOp ? await patient.drillBack({ ...begun, flipId: backId }) : null
     if (back !== null) {
       times.back = back.toPointerMs
-      const former = begun.drillId
-      const readers = await long.awaitAdoption({ dataset, flipId: backId, former, at: back.at })
-      if (readers.toLastReaderMs !== null) times.backToLastReader = back.toPointerMs + readers.toLastReaderMs
+      // Readers are back: what cannot be counted keeps no drill open.
+      failure ??= await failureOf(() => countBack(dataset, back))
     }
     const isOvertaken = flipped && !isNoOp && back === null
     const outcome = isOvertaken ? 'OVERTAKEN' : failure === null ? 'DONE' : 'FAILED'
@@ -82,7 +88,22 @@ export async function drill(request: DrillRequest): Promise<DrillOutcome> {
     })
     const summary = `${told}; ${pinned ?? `readers are on ${active ?? 'no version'}`}`
     steps.progress = { ...steps.progress, step: 'done', summary }
-    if (failure !== null && outcome === 'FAILED') throw isCancellation(failure) ? failure : failed(failure, summary)
     return { status: outcome, dataset, from: from.tag, to: to.tag, active, timesMs: times, summary }
+  }
+
+  async function countBack(dataset: string, { toPointerMs, at }: DrillMove): Promise<void> {
+    const former = begun.drillId
+    const readers = await long.awaitAdoption({ dataset, flipId: backId, former, at })
+    if (readers.toLastReaderMs !== null) times.backToLastReader = toPointerMs + readers.toLastReaderMs
+  }
+
+  /** Readers may be on the older version, and no refresh opens: a person has to end it. */
+  async function leftOpen({ dataset, drillId, from }: DrillBegun, error: unknown): Promise<unknown> {
+    const failure = failed(
+      error,
+      `the drill of ${dataset} could not be ended: ${failureMessage(error)} Until \`snapflip drill ${dataset} --end\` brings readers back to ${from.tag}, no refresh opens.`,
+    )
+    await failureOf(() => tellFailed({ dataset, of: `drill ${drillId}` }, failure))
+    return failure
   }
 }

@@ -32,7 +32,13 @@ export async function flipTo(request: FlipToRequest): Promise<FlipToOutcome> {
       await steps.take('flip', `flipping to ${version.tag}`, () =>
         patient.flipForward({ ...plan, flipId }).catch(async (failure: unknown) => {
           // A flip whose reply was lost may have been made; one that was not shall not come true later.
-          if (!(await patient.settle({ dataset, flipId })).flipped) throw failure
+          const made = await patient.settle({ dataset, flipId }).catch((unread: unknown) => {
+            throw failed(
+              failure,
+              `${failureMessage(failure)} Whether ${dataset} went forward to ${version.tag} is not known, as that could not be read either: ${failureMessage(unread)} See \`snapflip status ${dataset}\`.`,
+            )
+          })
+          if (!made.flipped) throw failure
         }),
       )
       flipped = true

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { cp } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { ApplicationFailure } from '@temporalio/activity'
 import { expect, it, vi } from 'vitest'
 import { breakGlass } from '../../activities/break-glass.ts'
 import { pinDataset, unpinDataset } from '../../activities/pin.ts'
@@ -148,6 +149,67 @@ it.concurrent.for(KILLS)(
     await expectSound(world)
   },
 )
+
+it.concurrent('a drill that cannot bring readers back is told; one whose readers cannot be counted is over all the same', async ({
+  onTestFinished,
+  expect,
+}) => {
+  const world = await makeWorld({ ...SHOP, onFinished: onTestFinished as OnFinished })
+  const failing = { drillBack: 1, awaitAdoption: 0, flipForward: 0, settle: 0 }
+  const fail = (name: keyof typeof failing) => {
+    if (--failing[name] === 0) throw ApplicationFailure.nonRetryable(`a fault of ${name}`, 'STORE_UNSUITABLE')
+  }
+  await world.worker(undefined, {
+    decorateActivities: (activities) => ({
+      ...activities,
+      async drillBack(asked) {
+        fail('drillBack')
+        return activities.drillBack(asked)
+      },
+      async awaitAdoption(asked) {
+        fail('awaitAdoption')
+        return activities.awaitAdoption(asked)
+      },
+      async flipForward(asked) {
+        fail('flipForward')
+        return activities.flipForward(asked)
+      },
+      async settle(asked) {
+        fail('settle')
+        return activities.settle(asked)
+      },
+    }),
+  })
+  const first = await refreshed(world)
+  const second = await refreshed(world)
+  const left = await drilling(world).catch((error: unknown) => error)
+  expect([failureCode(left), failureMessage(left)]).toEqual([
+    'STORE_UNSUITABLE',
+    expect.stringMatching(/could not be ended: a fault of drillBack.*`snapflip drill \w+ --end` brings readers back/),
+  ])
+  expect(world.logged.filter(({ alert }) => alert !== undefined)).toMatchObject([
+    { alert: 'COMPENSATION_FAILED', msg: expect.stringContaining('--end') },
+  ])
+  expect((await world.pointer()).active?.tag).toBe(first)
+  expect(await drilling(world, { end: true })).toMatchObject({ status: 'DONE', active: second })
+
+  // The second count is that of the way back.
+  failing.awaitAdoption = 2
+  expect(failureMessage(await drilling(world).catch((error: unknown) => error))).toContain(`readers are on ${second}`)
+  expect((await world.pointer()).active?.tag).toBe(second)
+  const third = await refreshed(world)
+
+  // Nor does a flip forward hide what failed behind what could not be read after it.
+  await world.rollback()
+  await releaseVersion(world.changeDeps, { dataset: world.dataset, tag: third, by: 'ana', reason: 'fine' })
+  await world.resume()
+  Object.assign(failing, { flipForward: 1, settle: 1 })
+  expect(failureMessage(await flipping(world, third).catch((error: unknown) => error))).toMatch(
+    new RegExp(`^a fault of flipForward Whether .* went forward to ${third} is not known.*: a fault of settle See`),
+  )
+  expect(await flipping(world, third)).toMatchObject({ status: 'FLIPPED', from: second, to: third })
+  await expectSound(world)
+})
 
 it.concurrent('a drill whose workflow was terminated keeps refreshes out until it is ended', async ({
   onTestFinished,
