@@ -65,13 +65,12 @@ async function workflowFailure(error: unknown, session: Session, handle: Workflo
   const details = { workflowId: handle.workflowId, ...detailsOf(error) }
   const kind = error.cause?.name
   if (kind === 'CancelledFailure' || kind === 'TerminatedFailure') {
-    const how = kind === 'CancelledFailure' ? 'cancelled' : 'terminated'
-    return new SnapflipError(
-      'CANCELLED',
-      `${handle.workflowId} was ${how}; readers are where they were.`,
-      details,
-      error,
-    )
+    // What is cancelled takes back what it did; what is terminated was stopped wherever it stood.
+    const how =
+      kind === 'CancelledFailure'
+        ? 'was cancelled; readers are where they were'
+        : 'was terminated, and may have moved readers: `snapflip status` says where they are'
+    return new SnapflipError('CANCELLED', `${handle.workflowId} ${how}.`, details, error)
   }
   return new SnapflipError(failureCode(error) ?? 'INTERNAL', failureMessage(error), details, error)
 }
