@@ -35,7 +35,8 @@ create table snapflip.approval_requests (
 );
 create index approvals_by_version on snapflip.approval_requests (dataset, tag, requested_at desc);
 
--- Asks for the approval of the version that an open refresh has sealed. Again: the same one.
+-- Asks for the approval of the version that an open refresh has sealed. Again: the same one. Whose refresh or version is gone (PostgreSQL was
+-- restored to before it, say) is refused for good: it is asked for until somebody answers.
 create function snapflip.ask_approval(p_refresh uuid, p_tag text, p_manifest text, p_why text, p_valid_for interval)
 returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -44,14 +45,14 @@ declare
   sealed snapflip.index_versions;
   asked uuid;
 begin
-  select * into strict refresh from snapflip.refresh_runs where id = p_refresh;
+  select * into refresh from snapflip.refresh_runs where id = p_refresh;
   perform from snapflip.datasets where name = refresh.dataset for no key update;
   select id into asked from snapflip.approval_requests where refresh_id = p_refresh;
   if found then
     return asked;
   end if;
-  select * into strict sealed from snapflip.index_versions where dataset = refresh.dataset and tag = p_tag;
-  if refresh.closed_at is not null or sealed.refresh_id <> p_refresh or sealed.manifest_sha256 is distinct from p_manifest then
+  select * into sealed from snapflip.index_versions where dataset = refresh.dataset and tag = p_tag;
+  if refresh.id is null or refresh.closed_at is not null or sealed.refresh_id is distinct from p_refresh or sealed.manifest_sha256 is distinct from p_manifest then
     raise exception 'expected refresh % to be open and % to be sealed by it with manifest %, found another', p_refresh, p_tag, p_manifest
       using errcode = 'restrict_violation';
   end if;

@@ -229,6 +229,21 @@ describe('an approval', () => {
     await close(pool, next.refreshId)
   })
 
+  it('of a refresh that a restored registry does not know is refused for good, not waited for', async () => {
+    const { manifestSha256 } = (await version(pool, DATASET, asked.tag)) as { manifestSha256: string }
+    const lost = { refreshId: randomUUID(), tag: asked.tag, manifestSha256, why: 'look', validForMs: 60_000 }
+    await expect(askApproval(pool, lost)).rejects.toMatchObject({
+      retryable: false,
+      message: expect.stringContaining(`expected refresh ${lost.refreshId} to be open`),
+    })
+    await close(pool, asked.refreshId)
+    const refresh = aRefresh()
+    await openRefresh(pool, refresh)
+    const unbuilt = { ...lost, refreshId: refresh.refreshId, tag: 'v20200101-01' }
+    await expect(askApproval(pool, unbuilt)).rejects.toMatchObject({ retryable: false })
+    await close(pool, refresh.refreshId)
+  })
+
   it('is there, and not used, before readers get the candidate, unless it is asked for after the canary', async () => {
     const canaryOf = async ({ refreshId, tag }: typeof asked) => {
       const { manifestSha256 } = (await version(pool, DATASET, tag)) as { manifestSha256: string }
