@@ -26,13 +26,16 @@ export async function decide(
   const seen = await sealedIn(session, dataset, tag)
   const { actor } = await decideApproval(registry, { dataset, tag, decision, reason, ...seen })
   const [approval] = await approvals(registry, { dataset, tag, limit: 1 })
-  const fault = await wake(session, dataset, tag)
-  if (fault !== null) session.note(`Its refresh could not be told, and finds it by itself within minutes: ${fault}`)
-  const then =
-    decision === 'approved' ? `\`snapflip refresh ${dataset} --follow\` follows it.` : 'Readers stay where they are.'
+  const woken = await wake(session, dataset, tag)
+  const then = {
+    woken:
+      decision === 'approved' ? `\`snapflip refresh ${dataset} --follow\` follows it.` : 'Readers stay where they are.',
+    later: 'Its refresh finds it when it looks next.',
+    gone: `Its refresh is gone, so nobody takes this up: \`snapflip refresh ${dataset}\` builds and asks anew.`,
+  }
   return {
-    json: { dataset, tag, decision, approval, woken: fault === null },
-    text: `${tag} of ${dataset} is ${decision} by ${actor}. ${then}`,
+    json: { dataset, tag, decision, approval, woken: woken === 'woken' },
+    text: `${tag} of ${dataset} is ${decision} by ${actor}. ${then[woken]}`,
   }
 }
 
@@ -54,14 +57,17 @@ async function sealedIn(
   return { digest: decodeManifest(bytes, { dataset, tag }).digest, manifestSha256: manifestHash(bytes) }
 }
 
-/** Why the refresh could not be woken; null when it was. */
-async function wake(session: Session, dataset: string, tag: string): Promise<string | null> {
+/** `gone`: it was terminated, and nobody has closed it. */
+async function wake(session: Session, dataset: string, tag: string): Promise<'woken' | 'later' | 'gone'> {
+  const { WorkflowNotFoundError } = await import('@temporalio/client')
   try {
     const client = await session.temporal()
     const handle = client.workflow.getHandle(WORKFLOW_ID.refresh(dataset))
     await client.withDeadline(Date.now() + WAKE_TIMEOUT_MS, () => handle.executeUpdate('decided', { args: [tag] }))
-    return null
+    return 'woken'
   } catch (error) {
-    return error instanceof Error ? error.message : String(error)
+    if (error instanceof WorkflowNotFoundError) return 'gone'
+    session.note(`Its refresh could not be told: ${error instanceof Error ? error.message : error}`)
+    return 'later'
   }
 }

@@ -1,4 +1,6 @@
+import { Client, Connection } from '@temporalio/client'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { ERRORS } from '../../src/core/errors.ts'
 import { waitUntil } from '../../src/local/wait-until.ts'
 import { uniqueName } from '../support/services.ts'
@@ -121,4 +123,23 @@ test('what was refused is in the history, under the name of who tried', async ()
 test('policy says who may what, and which definition that was', async () => {
   const { stdout } = await as('cy', 'policy', project.dataset)
   for (const name of [...Object.values(login), owner]) expect(stdout).toContain(name)
+})
+
+test('whoever answers what a terminated refresh asked is told that nobody takes it up', async () => {
+  await project.database.pool.query('update products set price_cents = price_cents + 1 where id <= 10')
+  await become('ana')
+  const left = project.start(['refresh', project.dataset, '--reason', 'new prices'])
+  const asked = await waitUntil('the request for an approval', async () => {
+    const { rows } = await project.database.pool.query<{ tag: string }>(
+      'select tag from snapflip.approval_requests where decision is null and expires_at > now()',
+    )
+    return rows[0]?.tag
+  })
+  const { address, namespace } = project.temporal
+  const connection = await Connection.connect({ address })
+  await new Client({ connection, namespace }).workflow.getHandle(WORKFLOW_ID.refresh(project.dataset)).terminate()
+  await connection.close()
+  expect((await left.ended).stderr).toMatch(/was terminated, and may have moved readers/)
+  const { stdout } = await as('dana', 'approve', project.dataset, asked, '--reason', 'checked the counts')
+  expect(stdout).toMatch(/Its refresh is gone, so nobody takes this up: `snapflip refresh \w+` builds and asks anew/)
 })
