@@ -13,13 +13,15 @@ export interface HoldRequest {
   dataset: string
   by: string
   reason: string
+  /** When it began, ISO: by it a second attempt is known for the same hold. Now, unless given. */
+  at?: string
 }
 
-/** For a workflow that must leave a dataset to a person. */
+/** For a workflow that must leave a dataset to a person. One that a person holds already is left to them. */
 export const hold =
   (deps: Deps) =>
   (request: HoldRequest): Promise<void> =>
-    asActivity(async () => void (await holdDataset(deps, request)))
+    asActivity(async () => void (await holdDataset(deps, { ...request, yields: true })))
 
 /**
  * Pauses a dataset: no refresh opens, and none that is open flips. The registry comes first, with the history entry; then the store's
@@ -29,7 +31,7 @@ export const hold =
  */
 export async function holdDataset(
   deps: ChangeDeps,
-  request: HoldRequest,
+  request: HoldRequest & { yields?: boolean },
 ): Promise<{ hold: Hold; replaced: Hold | null }> {
   const store = await deps.store(request.dataset)
   await requireStore(deps.pool, { dataset: request.dataset, url: store.url })

@@ -58,7 +58,8 @@ export async function takeBack(bad: BadVersion): Promise<TakenBack> {
   }
   await tellFailed(bad, failure)
   // Readers stay on it (a first version has nothing before it).
-  await reported(bad, () => patient.hold({ dataset, by: 'snapflip', reason: summary }))
+  const at = new Date().toISOString()
+  await reported(bad, () => patient.hold({ dataset, by: 'snapflip', reason: summary, at }))
   return {
     status: 'FAILED',
     summary: `${summary}; it could not be taken back, so readers stay on it and ${dataset} is on hold. \`snapflip resume ${dataset}\`, then \`snapflip refresh ${dataset} --full\`.`,

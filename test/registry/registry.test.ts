@@ -187,6 +187,24 @@ describe.each(postgresVersions)('PostgreSQL %s: the registry', (postgres) => {
       expect(await resume(pool, { dataset: DATASET, by: 'bo', reason: 'fixed' })).toEqual({ lifted: false, hold: null })
       await open(pool)
     })
+
+    it('are held by a workflow once, however often it asks, and not in place of a person', async () => {
+      const own = { dataset: DATASET, by: 'snapflip', reason: 'bad', at: new Date().toISOString(), yields: true }
+      const by = async () => (await activeHold(pool, DATASET))?.by ?? null
+      await hold(pool, own)
+      await hold(pool, own)
+      expect(await by()).toBe('snapflip')
+      await resume(pool, { dataset: DATASET, by: 'bo', reason: 'looked' })
+      await hold(pool, own)
+      expect(await by()).toBeNull()
+      const { hold: of } = await hold(pool, { dataset: DATASET, by: 'ana', reason: 'a look' })
+      expect(await hold(pool, { ...own, at: new Date(Date.now() + 1).toISOString() })).toEqual({
+        hold: of,
+        replaced: null,
+      })
+      expect(await by()).toBe('ana')
+      await resume(pool, { dataset: DATASET, by: 'ana', reason: 'looked' })
+    })
   })
 
   describe('versions', () => {
