@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { Context } from '@temporalio/activity'
 import { Redis } from 'ioredis'
 import { expect, it } from 'vitest'
-import { pinDataset, unpinDataset } from '../../activities/pin.ts'
+import { liftExpiredPin, pinDataset, unpinDataset } from '../../activities/pin.ts'
 import type { DatasetDefinition } from '../../schemas/config.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
@@ -104,6 +104,9 @@ it('what an operator pins is not retired until the pin is lifted or expires; a r
   expect(await stateOf(world, first)).toBe('retained')
   expect(await stateOf(world, second)).toBe('swept')
   expect(await world.pointer()).toMatchObject({ pin: { version: { tag: first }, until, by: 'ana', reason: 'audit' } })
+  // A worker whose clock is ahead takes nobody off it.
+  await liftExpiredPin(world.changeDeps, await world.store(), world.dataset, Date.parse(until) + 1)
+  expect((await world.pointer()).pin).not.toBeNull()
   expect((await knownPointer(world.pool, world.dataset))?.pin).toEqual((await world.pointer()).pin)
   await expect(pinDataset(world.changeDeps, { ...request, tag: second, until })).rejects.toMatchObject({
     code: 'CONFLICT',
