@@ -145,12 +145,13 @@ async function mend(deps: ReconcileDeps, store: Store, asked: Reconciling, fault
     return (await assert(store, fault, claimed)) ? { outcome: 'restored', summary } : null
   }
 
-  const rows = await versions(deps.pool, dataset)
+  const rows = await versions(deps.pool, dataset, { states: ['retained'] })
   const lost: Array<{ tag: string; why: string }> = []
   const named = rows.find((row) => row.tag === asked.rollback.to)
   // One in any other state is refused for that.
-  if (named?.state === 'retained') requireEarlier(dataset, active, named, await openDrillOf(deps.pool, dataset))
-  if (rows.some((row) => row.tag === active.tag)) {
+  if (named !== undefined) requireEarlier(dataset, active, named, await openDrillOf(deps.pool, dataset))
+  const known = await versions(deps.pool, dataset, { tags: [active.tag] })
+  if (known.length > 0) {
     for (const row of candidates(rows, fault.claimed, asked.rollback.to)) {
       const to = refOf(row)
       if (to === null) continue
@@ -197,7 +198,7 @@ function candidates(rows: readonly VersionRow[], claimed: Pointer, to: string | 
   const ordinal = claimed.active?.ordinal ?? 0
   const rank = (row: VersionRow) => (row.tag === to ? 0 : row.ordinal < ordinal ? 1 : 2)
   return rows
-    .filter((row) => row.state === 'retained' && row.tag !== claimed.active?.tag)
+    .filter((row) => row.tag !== claimed.active?.tag)
     .filter((row) => !claimed.quarantined.includes(row.tag) && !claimed.retired.includes(row.tag))
     .sort((a, b) => rank(a) - rank(b) || b.ordinal - a.ordinal)
 }

@@ -40,14 +40,14 @@ export async function allocateVersion(
 
 /**
  * Above the highest, not the count: of versions that a registry found in the store, some may be missing. Rows are never deleted. Relies on
- * the lock of the dataset's row.
+ * the lock of the dataset's row, and on the index versions_by_day.
  */
 const ALLOCATE = `
   with number as (
-    select coalesce(max(substring(tag from '[0-9]+$')::integer) filter (where day = $3::date), 0) + 1 as in_day,
-           coalesce(max(ordinal), 0) + 1 as ordinal
-      from snapflip.index_versions
-     where dataset = $1
+    select coalesce((
+             select max(substring(tag from '[0-9]+$')::integer) from snapflip.index_versions where dataset = $1 and day = $3::date
+           ), 0) + 1 as in_day,
+           coalesce((select max(ordinal) from snapflip.index_versions where dataset = $1), 0) + 1 as ordinal
   )
   insert into snapflip.index_versions (dataset, tag, ordinal, day, refresh_id)
   select $1,

@@ -63,20 +63,21 @@ export async function flipOf(db: Db, flipId: string): Promise<FlipRow | null> {
   return (await readFlips(db, 'where id = $1', [flipId]))[0] ?? null
 }
 
+/** Of what readers can be taken to (flips grow in number for ever); each by the index flips_by_version. */
 const LAST_CUT_SHORT = `
-    from (
-      select distinct on (to_tag) to_tag as tag, bake_outcome, bake_until as until
+    from snapflip.index_versions as good cross join lateral (
+      select bake_outcome, bake_until as until
         from snapflip.flip_intents
-       where dataset = $1 and kind = 'flip' and outcome = 'confirmed'
-       order by to_tag, epoch desc) as last
-   where bake_outcome in ('failed', 'cutShort')`
+       where flip_intents.dataset = good.dataset and to_tag = good.tag and kind = 'flip' and outcome = 'confirmed'
+       order by epoch desc limit 1) as last
+   where good.dataset = $1 and good.state in ('active', 'retained') and bake_outcome in ('failed', 'cutShort')`
 
 /** Tags of dataset $1 whose last watch did not come to its end: nobody goes back to one while there is another. */
-export const CUT_SHORT = `select tag ${LAST_CUT_SHORT}`
+export const CUT_SHORT = `select good.tag ${LAST_CUT_SHORT}`
 
 /** The same, and until when each would have been watched. */
 export async function cutShort(db: Db, dataset: string): Promise<ReadonlyMap<string, Date>> {
-  const rows = await select<{ tag: string; until: Date }>(db, `select tag, until ${LAST_CUT_SHORT}`, [dataset])
+  const rows = await select<{ tag: string; until: Date }>(db, `select good.tag, until ${LAST_CUT_SHORT}`, [dataset])
   return new Map(rows.map(({ tag, until }) => [tag, until]))
 }
 

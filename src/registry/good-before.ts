@@ -11,10 +11,10 @@ export async function goodBefore(
   db: Db,
   { dataset, from, pointer }: { dataset: string; from: string; pointer: Pick<Pointer, 'retired' | 'quarantined'> },
 ): Promise<string | null> {
-  const all = await versions(db, dataset)
-  const ordinal = all.find((row) => row.tag === from)?.ordinal ?? 0
+  const [left] = await versions(db, dataset, { tags: [from] })
+  const retained = await versions(db, dataset, { states: ['retained'] })
   const forbidden = [...pointer.retired, ...pointer.quarantined]
-  const good = all.filter((row) => row.ordinal < ordinal && row.state === 'retained' && !forbidden.includes(row.tag))
+  const good = retained.filter((row) => row.ordinal < (left?.ordinal ?? 0) && !forbidden.includes(row.tag))
   const cut = await cutShort(db, dataset)
   return (good.find((row) => !cut.has(row.tag)) ?? good[0])?.tag ?? null
 }
