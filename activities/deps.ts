@@ -1,5 +1,6 @@
 import type { Client, Pool } from 'pg'
 import type { Config, DatasetDefinition } from '../schemas/config.ts'
+import type { BakeRequest } from '../schemas/refresh.ts'
 import { SnapflipError } from '../src/core/errors.ts'
 import { own } from '../src/core/own.ts'
 import type { GateFunctions } from '../src/gates/user-function.ts'
@@ -29,6 +30,8 @@ export interface Deps {
   starter(workflowId: string, runId: string): Promise<Starter>
   /** Whether a workflow of this id, or this run of it, is at work. */
   isRunning(workflowId: string, runId?: string): Promise<boolean>
+  /** Starts the watch over what a flip made active. False: it was started before, and has ended perhaps. */
+  startBake(bake: BakeRequest): Promise<boolean>
   /** Whether the Temporal server knows our search attributes. */
   searchable: boolean
 }

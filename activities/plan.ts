@@ -8,7 +8,7 @@ import { PACKAGE_VERSION } from '../src/package-version.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
 import { requireApplied } from '../src/registry/current-definition.ts'
 import { openRefresh } from '../src/registry/open-refresh.ts'
-import type { OpenRefresh } from '../src/registry/open-refresh-of.ts'
+import { type OpenRefresh, openRefreshOf } from '../src/registry/open-refresh-of.ts'
 import { raiseEpoch } from '../src/registry/raise-epoch.ts'
 import { recordEvent } from '../src/registry/record.ts'
 import { absorbBreakGlass } from './absorb.ts'
@@ -23,6 +23,7 @@ import { liftExpiredPin } from './pin.ts'
 import { repair } from './reconcile.ts'
 import { type Requester, requesterOf } from './requester.ts'
 import { settleOpenFlips } from './settle-flips.ts'
+import { readLeftBack } from './verify.ts'
 import { outsideWindow } from './window.ts'
 
 export interface PlanRequest {
@@ -89,11 +90,13 @@ async function planRefresh(
   // Before the refresh is opened: one that is refused, because of a hold say, leaves the store repaired, and no reader on a dead one's candidate.
   const repaired = await repair(deps, store, { dataset, tell, signal })
   const absorbed = await absorbBreakGlass(deps, store, dataset)
-  await endUnwatchedBake(deps, dataset)
-  await liftExpiredPin(deps, store, dataset)
   // Temporal runs one workflow of an id at a time: this run, unless this is a late attempt of one that has ended itself.
   const hasDied = async (open: OpenRefresh) =>
     open.workflowId === workflowId && open.runId !== runId && (await deps.isRunning(workflowId, runId))
+  const open = await openRefreshOf(deps.pool, dataset)
+  if (open !== null && (await hasDied(open))) await readLeftBack(deps, open.refreshId, { dataset, tell, signal })
+  await endUnwatchedBake(deps, dataset, hasDied)
+  await liftExpiredPin(deps, store, dataset)
   await endLeftCanary(deps, store, { dataset, tell, signal }, hasDied)
   // Nothing is copied here: that would keep readers of the first store waiting for fresh data.
   await followAll(deps, { dataset, tell, signal })

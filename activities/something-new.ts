@@ -6,6 +6,7 @@ import type { Source } from '../src/changelog/source.ts'
 import { SnapflipError } from '../src/core/errors.ts'
 import { dueAt } from '../src/core/time-bound.ts'
 import { activeHold } from '../src/registry/active-hold.ts'
+import { awaitedBake } from '../src/registry/bakes.ts'
 import { openRefreshOf } from '../src/registry/open-refresh-of.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
@@ -91,7 +92,7 @@ function requireContinuous(dataset: string, { schedule }: DatasetDefinition): nu
 /** What is in the way of a refresh. */
 interface Wait {
   why: string
-  /** Another refresh. */
+  /** Another refresh, or the bake that the next one waits for: whose workflow may be dead. */
   runs: boolean
 }
 
@@ -100,6 +101,8 @@ async function whyNot(deps: Deps, dataset: string, definition: DatasetDefinition
   if (hold !== null) return { why: `on hold by ${hold.by}: ${hold.reason}`, runs: false }
   const outside = outsideWindow(definition)
   if (outside !== null) return { why: outside.summary, runs: false }
+  const bake = await awaitedBake(deps.pool, dataset)
+  if (bake !== null) return { why: `${bake.tag} bakes until about ${bake.until.toISOString()}`, runs: true }
   const open = await openRefreshOf(deps.pool, dataset)
   return open === null ? null : { why: `a refresh runs, open since ${open.openedAt.toISOString()}`, runs: true }
 }

@@ -4,6 +4,7 @@ import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { keptElsewhere } from '../src/core/readers-on.ts'
 import type { Alert } from '../src/observe/alert.ts'
 import { openReader } from '../src/reader/open.ts'
+import { confirmedFlips } from '../src/registry/flips.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { eachEntry } from '../src/snapshot/block.ts'
 import { sharesLayout, writtenBlocks } from '../src/snapshot/differences.ts'
@@ -41,6 +42,18 @@ export const verify =
   (deps: Deps) =>
   ({ dataset, version }: { dataset: string; version: VersionRef }): Promise<ReadBack> =>
     asActivity((tell, signal) => readBack(deps, dataset, version, 'VERIFY_FAILED', tell, signal))
+
+/**
+ * For a refresh that takes over: what the dead one made active it may not have read back. Nothing is built upon what does not read back.
+ *
+ * @throws SnapflipError VERIFY_FAILED, which is told.
+ */
+export async function readLeftBack(deps: Deps, refreshId: string, { dataset, tell, signal }: Looking): Promise<void> {
+  const [last] = await confirmedFlips(deps.pool, dataset, 1)
+  const active = (await (await deps.store(dataset)).pointer.read())?.pointer.active ?? null
+  if (last?.refreshId !== refreshId || active?.tag !== last.to) return
+  await readBack(deps, dataset, active, 'VERIFY_FAILED', tell, signal)
+}
 
 /** Longer than readers take to report what they have followed (5 s unless they say otherwise). */
 const ADOPTION_MS = 7_000

@@ -114,6 +114,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
       starter: (workflowId, runId) => starterOf(connection, target.namespace, { workflowId, runId }),
       isRunning: (workflowId, runId) =>
         isRunning(connection, target.namespace, { workflowId, ...(runId === undefined ? {} : { runId }) }),
+      startBake: (bake) => startBake(connection, { ...target, taskQueue: config.temporal.taskQueue }, bake),
       store: (dataset) => opened(dataset),
       furtherStores: (dataset) =>
         Promise.all(
@@ -153,7 +154,6 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
       ...deps,
       mend: (finding, signal) => mendStore(deps, finding, signal),
       endDeadCanary: (dataset, signal) => endDeadCanary(deps, dataset, signal),
-      startBake: (bake) => startBake(connection, { ...target, taskQueue: config.temporal.taskQueue }, bake),
       ...(options.lookEveryMs === undefined ? {} : { everyMs: options.lookEveryMs }),
     })
     closers.unshift(

@@ -1,7 +1,6 @@
 import type { Pool } from 'pg'
 import type { Deps } from '../../activities/deps.ts'
 import type { Mended, StoreFinding } from '../../activities/mend-store.ts'
-import type { BakeRequest } from '../../schemas/refresh.ts'
 import { isBehind } from '../core/asserted-pointer.ts'
 import { absorbedBakes } from '../registry/bakes.ts'
 import { inCanary } from '../registry/canaries.ts'
@@ -14,10 +13,9 @@ const LOOK_EVERY_MS = 10_000
 /** Where nothing was whole, all of it is read again for the same pointer after so long: what it can be copied back from may answer again. */
 const LOST_EVERY_MS = 300_000
 
-export interface StoreWatchOptions extends Pick<Deps, 'config' | 'store' | 'furtherStores'> {
+export interface StoreWatchOptions extends Pick<Deps, 'config' | 'store' | 'furtherStores' | 'startBake'> {
   pool: Pool
   mend(finding: StoreFinding, signal: AbortSignal): Promise<Mended>
-  startBake(request: BakeRequest): Promise<void>
   /** Where its refresh is at work no more. */
   endDeadCanary(dataset: string, signal: AbortSignal): Promise<void>
   log: Logger

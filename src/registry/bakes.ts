@@ -1,4 +1,7 @@
-import type { BakeOutcome, FlipKind } from './flips.ts'
+import { WORKFLOW_ID } from '../../schemas/refresh.ts'
+import { SnapflipError } from '../core/errors.ts'
+import { currentDefinition } from './current-definition.ts'
+import { type BakeOutcome, confirmedFlips, type FlipKind } from './flips.ts'
 import { type Db, select } from './transaction.ts'
 
 /** The watch over the version that a flip made active. */
@@ -35,6 +38,31 @@ export async function bakeOf(db: Db, flipId: string): Promise<Bake | null> {
   if (row === undefined) return null
   const { flipBefore, canaryBefore, ...bake } = row
   return { ...bake, watchesBefore: [flipBefore, canaryBefore].filter((id) => id !== null) }
+}
+
+/** The watch over what readers are on, where the next flip waits for its end: as the definition that was applied last declares. Null: nothing waits. */
+export async function awaitedBake(
+  db: Db,
+  dataset: string,
+): Promise<{ flipId: string; tag: string; until: Date } | null> {
+  const [last] = await confirmedFlips(db, dataset, 1)
+  if (last?.bakeUntil == null || last.bakeOutcome !== null) return null
+  const { bake } = (await currentDefinition(db, dataset))?.definition ?? {}
+  return bake?.whileBaking === 'wait' ? { flipId: last.flipId, tag: last.to, until: last.bakeUntil } : null
+}
+
+/** @throws SnapflipError REFRESH_RUNNING */
+export async function requireNoBake(db: Db, dataset: string): Promise<void> {
+  const bake = await awaitedBake(db, dataset)
+  if (bake === null) return
+  const { flipId, tag, until } = bake
+  const workflowId = WORKFLOW_ID.bake(dataset, flipId)
+  throw new SnapflipError(
+    'REFRESH_RUNNING',
+    `Expected no bake of ${dataset}, found workflow ${workflowId} watching ${tag} until about ${until.toISOString()}, which the next flip waits for. ` +
+      "Wait for it; `bake: { whileBaking: 'end' }` lets the next flip end it.",
+    { dataset, workflowId, tag, until: until.toISOString() },
+  )
 }
 
 /** Flips that were made without the registry, which knows of them by now, and whose bake is not over: no workflow made them, so none has started it. */

@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import { SnapflipError } from '../core/errors.ts'
 import { activeHold, onHold } from './active-hold.ts'
+import { requireNoBake } from './bakes.ts'
 import { finishRefresh } from './close-refresh.ts'
 import type { PolicyInForce } from './current-definition.ts'
 import { lockDataset, notApplied } from './dataset-lock.ts'
@@ -33,7 +34,7 @@ export interface RefreshToOpen {
  * An open refresh of the same workflow id and another run is taken over: Temporal runs one workflow of an id at a time, so that
  * run was terminated without closing its refresh. What is left of it can write no more: every later step of a refresh needs it open.
  *
- * @throws SnapflipError REFRESH_RUNNING, ON_HOLD, NOT_APPLIED, or SUPERSEDED when this very refresh was closed before.
+ * @throws SnapflipError REFRESH_RUNNING (another, a drill, or a bake that is waited for), ON_HOLD, NOT_APPLIED, or SUPERSEDED when this very refresh was closed before.
  */
 export async function openRefresh(db: Db, refresh: RefreshToOpen): Promise<void> {
   await transaction(db, async (client) => {
@@ -45,6 +46,7 @@ export async function openRefresh(db: Db, refresh: RefreshToOpen): Promise<void>
     const hold = await activeHold(client, dataset)
     if (hold !== null) throw onHold(dataset, hold)
     await requireNoDrill(client, dataset)
+    await requireNoBake(client, dataset)
     const open = await openRefreshOf(client, dataset)
     if (open !== null) {
       if (open.workflowId !== refresh.workflowId || open.runId === refresh.runId) throw refreshRunning(open)

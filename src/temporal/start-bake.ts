@@ -5,12 +5,12 @@ import { type BakeRequest, WORKFLOW_ID } from '../../schemas/refresh.ts'
 /** A server that hangs holds nobody up: it is tried again. */
 const START_TIMEOUT_MS = 5_000
 
-/** Starts the watch over what a flip made active, once: one that has ended is not begun again. */
+/** Starts the watch over what a flip made active, once: one that has ended is not begun again. False: it was started before. */
 export async function startBake(
   connection: NativeConnection,
   { namespace, taskQueue }: { namespace: string; taskQueue: string },
   request: BakeRequest,
-): Promise<void> {
+): Promise<boolean> {
   const { dataset, flipId } = request
   const client = new Client({ connection, namespace })
   try {
@@ -23,7 +23,9 @@ export async function startBake(
         workflowIdConflictPolicy: 'FAIL',
       }),
     )
+    return true
   } catch (error) {
     if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
+    return false
   }
 }

@@ -112,7 +112,7 @@ it('a store that does not answer holds up the look at no other, and one that was
     pool,
     store: async () => named('hot', hangs).store,
     furtherStores: async () => [named('cold', empty), named('warm', restarted), named('other', empty)],
-    startBake: async () => undefined,
+    startBake: async () => false,
     endDeadCanary: async () => undefined,
     mend: async (finding) => {
       found.push(finding)

@@ -17,7 +17,10 @@ test('a bake that is late is not unwatched while the workflow that is to start i
   const looked = async (running: string | null) => {
     const isRunning = async (workflowId: string) => workflowId === running
     const alert = async ({ summary }: { summary: string }) => void told.push(summary)
-    await endUnwatchedBake({ pool, isRunning, alert } as unknown as Deps, DATASET)
+    const startBake = async () => {
+      throw new Error('it is over')
+    }
+    await endUnwatchedBake({ pool, isRunning, alert, startBake } as unknown as Deps, DATASET, async () => true)
     return (await flipOf(pool, flipId))?.bakeOutcome
   }
   const starters = [

@@ -12,6 +12,7 @@ import { historyEntries } from '../../src/registry/history-entries.ts'
 import { knownPointer } from '../../src/registry/known-pointer.ts'
 import type { Between } from '../stores/faults.ts'
 import { report } from '../stores/reports.ts'
+import { damageBlock } from '../support/damage.ts'
 import { expectSound } from '../support/soundness.ts'
 import { around, makeWorld, type World, type WorldOptions } from '../support/world.ts'
 
@@ -183,15 +184,42 @@ describe.concurrent('a bake', () => {
     const left = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, flipped.flipId as string))
     expect((await left.describe()).status.name).toBe('RUNNING')
 
+    // It is waited for all the same, by whoever comes next; nobody waits for one that nobody keeps.
+    const waits = await world.refreshFailure()
+    expect([failureCode(waits), failureMessage(waits)]).toEqual([
+      'REFRESH_RUNNING',
+      expect.stringContaining(left.workflowId),
+    ])
+    await left.terminate()
     const second = await untilFlipped(world)
     const bake = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, second.after.flipId as string))
     await untilWatched(bake)
     second.refresh.catch(() => undefined)
     await handle.terminate()
-    expect(await left.result()).toMatchObject({ status: 'LEFT' })
     await count(world, second.after.flipId as string, second.tag, { errors: 400 })
     expect(await bake.result()).toMatchObject({ status: 'ROLLED_BACK' })
     expect((await world.pointer()).active).toEqual(flipped.active)
+  })
+
+  it('what a refresh flipped to that died before it read that back is read by the next, and baked', async (context) => {
+    const world: World = await makeShop(LONG, context, {
+      async run(operation, call) {
+        const result = await call()
+        if (operation === 'pointer.swap' && Context.current().info.activityType === 'flip')
+          await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).terminate()
+        return result
+      },
+    })
+    await world.refreshFailure()
+    const flip = await waitUntil('a flip', async () =>
+      (await flips(world.pool, world.dataset)).find((one) => one.outcome),
+    )
+    const bake = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, flip.flipId))
+    expect(failureMessage(await world.refreshFailure())).toContain(bake.workflowId)
+    expect((await bake.describe()).status.name).toBe('RUNNING')
+    await damageBlock(world, flip.to)
+    expect(failureCode(await world.refreshFailure())).toBe('VERIFY_FAILED')
+    expect(alertsOf(world)).toMatchObject([{ alert: 'VERIFY_FAILED', version: flip.to }])
   })
 
   it('a bake that cannot go on, or that somebody cancels, is told and recorded as cut short', async (context) => {
