@@ -138,7 +138,7 @@ async function takeBackOnce(
     to,
     epoch: epochOf(flip),
     summary,
-    ...(bake && { bake }),
+    ...(bake && flip.bakeUntil !== null && { bake }),
     ...(stores.length > 0 && { stores }),
   }
 }
@@ -172,7 +172,7 @@ async function move(
   let seen: string | null = null
   // Also when an earlier attempt intended this flip, and died before the store was set: what that one meant to repair is still to do.
   if (before?.outcome !== 'refused') {
-    const rollback = { flipId, actor, reason, hold, to: before?.to ?? to ?? null }
+    const rollback = { flipId, actor, reason, hold, to: before?.to ?? to ?? null, isWatched: true } as const
     const repaired = await reconcile(deps, store, { dataset, rollback, tell, signal })
     if (repaired?.outcome === 'moved') return repaired.summary
     if (repaired !== null) seen = found

@@ -5,6 +5,7 @@ import { SnapflipError } from '../src/core/errors.ts'
 import { applyChange, formatEpoch, tooNewToChange } from '../src/core/pointer.ts'
 import { appliedStore } from '../src/registry/applied-store.ts'
 import { canaryOf } from '../src/registry/canaries.ts'
+import { currentDefinition } from '../src/registry/current-definition.ts'
 import { openDrillOf } from '../src/registry/drills.ts'
 import { flipOf } from '../src/registry/flips.ts'
 import { intendFlip } from '../src/registry/intend-flip.ts'
@@ -35,7 +36,15 @@ export interface Reconciling extends Looking {
   /** Where no version is whole: nothing is written, it is only told. A wrong server behind the right address looks so too. */
   leavesLost?: boolean
   /** How a rollback is recorded, should one be needed: a person's, or the refresh's own. */
-  rollback: { flipId: string; actor: string | null; reason: string | null; hold: Hold | null; to: string | null }
+  rollback: {
+    flipId: string
+    actor: string | null
+    reason: string | null
+    hold: Hold | null
+    to: string | null
+    /** Whoever asked starts the watch over its target, where one is declared; else a worker does, or the next refresh. */
+    isWatched?: true
+  }
 }
 
 /** What the store's pointer names now: the version it should, another that is whole, or nothing that can be built upon. */
@@ -223,7 +232,11 @@ async function moveTo(
   await told(deps, asked, fault, 'moved', to.tag, summary)
   await raiseEpoch(deps.pool, dataset, fault.claimed.epoch.registry)
   const reason = rollback.reason ?? summary
-  const intent = { flipId, dataset, kind: 'rollback', from: from.tag, to: to.tag, reason, actor } as const
+  const bake = (await currentDefinition(deps.pool, dataset))?.definition.bake
+  const intent = {
+    ...({ flipId, dataset, kind: 'rollback', from: from.tag, to: to.tag, reason, actor } as const),
+    ...(bake && { bakeMs: bake.forMs }),
+  }
   const contradicted = await contradictedBy(deps, store, fault.claimed)
   const { epoch, anchor } = await intendFlip(deps.pool, intent)
   const decision = applyChange(
@@ -249,7 +262,7 @@ async function moveTo(
   }
   // What came first may be this very rollback, made by another attempt: that is read, not guessed.
   if (!(await assert(store, fault, decision.pointer))) return null
-  const detail = { store: store.url, reconciled: fault.kind }
+  const detail = { store: store.url, reconciled: fault.kind, ...(rollback.isWatched ? {} : { isUnwatched: true }) }
   await settleFlip(deps.pool, { flipId, outcome: 'confirmed', detail, ...(hold === null ? {} : { hold }) })
   return { outcome: 'moved', from: from.tag, to, epoch, summary }
 }

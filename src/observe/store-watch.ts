@@ -2,7 +2,7 @@ import type { Pool } from 'pg'
 import type { Deps } from '../../activities/deps.ts'
 import type { Mended, StoreFinding } from '../../activities/mend-store.ts'
 import { isBehind } from '../core/asserted-pointer.ts'
-import { absorbedBakes } from '../registry/bakes.ts'
+import { unstartedBakes } from '../registry/bakes.ts'
 import { inCanary } from '../registry/canaries.ts'
 import { type LastInStore, lastInStores } from '../registry/last-in-stores.ts'
 import type { Store } from '../stores/ports.ts'
@@ -76,9 +76,9 @@ export class StoreWatch {
       log.warn({ err: error }, 'the stores could not be looked at')
     }
     try {
-      for (const bake of await absorbedBakes(pool, datasets)) await this.#options.startBake(bake)
+      for (const bake of await unstartedBakes(pool, datasets)) await this.#options.startBake(bake)
     } catch (error) {
-      log.warn({ err: error }, 'what was rolled back without the registry could not be watched')
+      log.warn({ err: error }, 'what was rolled back without a workflow could not be watched')
     }
   }
 

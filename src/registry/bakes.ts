@@ -65,8 +65,11 @@ export async function requireNoBake(db: Db, dataset: string): Promise<void> {
   )
 }
 
-/** Flips that were made without the registry, which knows of them by now, and whose bake is not over: no workflow made them, so none has started it. */
-export async function absorbedBakes(
+/**
+ * Bakes that are not over, of flips that no workflow made, so none has started the watch: a rollback without the registry, which knows of it by now, and
+ * one by which a store was repaired.
+ */
+export async function unstartedBakes(
   db: Db,
   datasets: readonly string[],
 ): Promise<Array<{ dataset: string; flipId: string; tag: string }>> {
@@ -74,7 +77,7 @@ export async function absorbedBakes(
     db,
     `select dataset, id as "flipId", to_tag as tag
        from snapflip.flip_intents
-      where dataset = any ($1) and epoch_break_glass > 0 and outcome = 'confirmed'
+      where dataset = any ($1) and (epoch_break_glass > 0 or detail ? 'isUnwatched') and outcome = 'confirmed'
         and bake_until > clock_timestamp() and bake_outcome is null`,
     [datasets],
   )

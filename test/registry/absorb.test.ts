@@ -6,7 +6,7 @@ import { applyChange } from '../../src/core/pointer.ts'
 import { absorb } from '../../src/registry/absorb.ts'
 import { activeHold } from '../../src/registry/active-hold.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
-import { absorbedBakes, bakeOf } from '../../src/registry/bakes.ts'
+import { bakeOf, unstartedBakes } from '../../src/registry/bakes.ts'
 import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
@@ -149,9 +149,9 @@ test('a rollback that was made without the registry bakes for what is left of th
   }
   const ahead = await made(forMs / 2)
   expect(ahead.until).toEqual(ahead.due)
-  expect(await absorbedBakes(database.pool, [DATASET])).toEqual([{ dataset: DATASET, flipId: ahead.flipId, tag: v2 }])
+  expect(await unstartedBakes(database.pool, [DATASET])).toEqual([{ dataset: DATASET, flipId: ahead.flipId, tag: v2 }])
   expect((await bakeOf(database.pool, ahead.flipId as string))?.elapsedMs).toBeGreaterThanOrEqual(forMs / 2)
   const past = await made(forMs)
   expect(past.until).toBeNull()
-  expect(await absorbedBakes(database.pool, [DATASET])).toEqual([])
+  expect(await unstartedBakes(database.pool, [DATASET])).toEqual([])
 })

@@ -7,6 +7,7 @@ import type { Deps } from '../../activities/deps.ts'
 import { releaseVersion } from '../../activities/quarantine.ts'
 import { reconcile } from '../../activities/reconcile.ts'
 import type { VersionRef } from '../../schemas/pointer.ts'
+import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { connectBuilder } from '../../src/changelog/session.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode, failureMessage } from '../../src/core/failure.ts'
@@ -195,7 +196,7 @@ it('where blocks are damaged, the newest version that is whole is asserted, told
     contradicted: [anchor],
   })
   const made = (await flips(world.pool, world.dataset)).find((flip) => flip.kind === 'rollback')
-  expect(made).toMatchObject({ from: third, to: first, outcome: 'confirmed' })
+  expect(made).toMatchObject({ from: third, to: first, outcome: 'confirmed', detail: { isUnwatched: true } })
   expect(made?.reason).toContain(`${third} is not whole`)
   expect(await repairsOf(world)).toEqual(['rebound, moved'])
   expect(alertsOf(world)).toEqual(['STORE_REBOUND', 'HISTORY_BROKEN'])
@@ -203,12 +204,17 @@ it('where blocks are damaged, the newest version that is whole is asserted, told
 })
 
 it('a rollback from a damaged version goes to the newest that is whole before it, once, and never forward', async () => {
-  const { world, redis, restart } = await worldOnRedis()
+  const { world, redis, restart } = await worldOnRedis({ bake: { forMs: 1_000, drift: { sample: 0 } } })
+  const baked = async () => {
+    const { flipId } = await world.pointer()
+    return world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, flipId as string)).result()
+  }
   await world.worker()
   const first = await refreshWith(world, 1)
   const second = await refreshWith(world, 2)
   const third = await refreshWith(world, 3)
   expect(await world.rollback()).toMatchObject({ from: third, to: second })
+  await baked()
   const by = { dataset: world.dataset, by: 'test', reason: 'it was another one' }
   expect(await releaseVersion(world.changeDeps, { ...by, tag: third })).toEqual({ released: true })
   await damage(world, redis, second)
@@ -225,6 +231,8 @@ it('a rollback from a damaged version goes to the newest that is whole before it
     hold: { reason: 'prices are off' },
   })
   expect((await version(world.pool, world.dataset, second)).state).toBe('quarantined')
+  expect(await baked()).toMatchObject({ status: 'BAKED' })
+  expect(alertsOf(world)).toEqual(['STORE_REBOUND'])
 })
 
 it('what is left of the only version stays readable until a build from the source replaces it', async () => {
