@@ -1,4 +1,5 @@
 import type { Pointer } from '../schemas/pointer.ts'
+import { isSnapflipError } from '../src/core/errors.ts'
 import { compareEpoch, type FlipChange, NO_EPOCH } from '../src/core/pointer.ts'
 import { epochOf, type FlipRow, openFlips } from '../src/registry/flips.ts'
 import { settleFlip } from '../src/registry/settle-flip.ts'
@@ -8,7 +9,8 @@ import type { Deps } from './deps.ts'
 
 /**
  * Reads from the store how flips ended whose outcome nobody recorded. One that the pointer does not show and whose epoch is higher than the
- * pointer's may still be made by whoever asked for it: it stays open, and all it needs stays too, until a later flip rules it out.
+ * pointer's may still be made by whoever asked for it: it stays open, and all it needs stays too, until a later flip rules it out. So does one that
+ * whoever is connected may not settle (a person who may neither roll back nor flip): for a worker, which does it before its next flip.
  */
 export async function settleOpenFlips(
   deps: Pick<Deps, 'pool'> & Partial<Pick<Deps, 'log'>>,
@@ -24,7 +26,13 @@ export async function settleOpenFlips(
     const active = pointer?.active?.tag ?? null
     const detail = { store: store.url, readFromStore: true, active, epoch: pointer?.epoch ?? null }
     const hold = outcome === 'confirmed' && flip.kind === 'rollback' ? pointer?.hold : null
-    await settleFlip(deps.pool, { flipId: flip.flipId, outcome, detail, ...(hold ? { hold } : {}) })
+    try {
+      await settleFlip(deps.pool, { flipId: flip.flipId, outcome, detail, ...(hold ? { hold } : {}) })
+    } catch (error) {
+      if (!isSnapflipError(error, 'PRIVILEGE_MISSING')) throw error
+      deps.log?.info({ dataset, step: 'settle', flipId: flip.flipId, err: error }, 'flip left for others to settle')
+      continue
+    }
     deps.log?.info(
       { dataset, step: 'settle', flipId: flip.flipId, outcome, version: flip.to },
       'flip settled by reading',

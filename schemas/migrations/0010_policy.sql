@@ -143,6 +143,10 @@ begin
     outcome := 'nobody';
     return;
   end if;
+  -- Under the policy that has let them: the next one may not.
+  if reattached then
+    update snapflip.datasets set detached_at = null where name = p_dataset;
+  end if;
   outcome := 'same';
   select definitions.number, definitions.digest into number, digest
     from snapflip.definitions where dataset = p_dataset and body = p_body
@@ -153,9 +157,6 @@ begin
     values (p_dataset, coalesce(verdict.policy, 0) + 1, p_body,
             encode(sha256(convert_to(p_body::text, 'UTF8')), 'hex'), session_user)
     returning definitions.number, definitions.digest into number, digest;
-  end if;
-  if reattached then
-    update snapflip.datasets set detached_at = null where name = p_dataset;
   end if;
   if outcome = 'applied' or reattached then
     perform snapflip.append_entry(p_dataset, session_user, 'definition.applied', null,

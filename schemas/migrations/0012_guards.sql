@@ -38,18 +38,20 @@ end
 $$;
 
 -- At the end of the transaction it has an entry of these kinds, by whoever is connected: so by one who may do anything at all (snapflip.record).
+-- Written by this transaction: what a login tells in another one says nothing of this one. Of several rows of quarantines each is named.
 create function snapflip.told() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  row_ constant jsonb := to_jsonb(new);
+  row_ constant jsonb := to_jsonb(case tg_op when 'DELETE' then old else new end);
 begin
   -- The entries of this transaction are the last ones: it holds the head until it ends.
   if not exists (
     select from (
-      select actor, at, kind from snapflip.history
+      select xmin, actor, kind, version, detail from snapflip.history
        where dataset = coalesce(row_ ->> 'dataset', row_ ->> 'name') order by seq desc limit 1000
     ) as latest
-     where actor = session_user and at >= transaction_timestamp() and kind ~ tg_argv[0]
+     where actor = session_user and xmin = pg_current_xact_id()::xid and kind ~ tg_argv[0]
+       and (tg_table_name <> 'quarantines' or version = row_ ->> 'tag' or detail -> 'quarantined' ? (row_ ->> 'tag'))
   ) then
     perform snapflip.refuse(
       format('the verbs of snapflip, with an entry of the history for each change of snapflip.%s', tg_table_name), 'none by ' || session_user);
@@ -160,43 +162,63 @@ begin
   return new;
 end
 $$;
+create trigger asked_settled before update on snapflip.flip_intents
+  for each row when (not snapflip.is_worker()) execute function snapflip.asked('rollback', 'flip');
 create trigger guard_settled before update on snapflip.flip_intents
   for each row when (not snapflip.is_worker()) execute function snapflip.guard_settled();
 create constraint trigger told after insert or update on snapflip.flip_intents deferrable initially deferred
   for each row when (not snapflip.is_worker()) execute function snapflip.told('^(flip|rollback|drill)\.');
 
 -- A canary ends with whatever moves the pointer.
+create trigger asked before update on snapflip.canaries
+  for each row when (not snapflip.is_worker()) execute function snapflip.asked('rollback', 'flip');
 create trigger ended_once before update on snapflip.canaries
   for each row when (not snapflip.is_worker()) execute function snapflip.ended_once('outcome', 'ended_at');
 create constraint trigger told after update on snapflip.canaries deferrable initially deferred
   for each row when (not snapflip.is_worker()) execute function snapflip.told('^((flip|rollback)\.confirmed|canary\.ended)$');
 
--- Versions: what never passed its gates does not become one of those that readers may be taken to.
+-- Versions: the active one is what the last flip went to, retained ones are those that readers were on, and quarantined is what is forbidden. Asked at
+-- the end of the transaction, when its flips and quarantines are there too.
 
 create function snapflip.guard_state() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  moved constant boolean := exists (
+  last_tag constant text := (
+    select to_tag from snapflip.flip_intents
+     where dataset = new.dataset and outcome = 'confirmed' order by epoch desc, epoch_break_glass desc limit 1
+  );
+  is_left constant boolean := old.state = 'active' and last_tag <> new.tag;
+  was_active constant boolean := exists (
+    select from snapflip.flip_intents where dataset = new.dataset and to_tag = new.tag and outcome = 'confirmed'
+  );
+  is_forbidden constant boolean := exists (
+    select from snapflip.quarantines where dataset = new.dataset and tag = new.tag and lifted_at is null
+  );
+  -- By a rollback that was made without the registry, and is taken over by this transaction.
+  is_absorbed constant boolean := exists (
     select from snapflip.flip_intents
-     where dataset = new.dataset and (outcome is null or outcome = 'confirmed')
-       and case new.state when 'quarantined' then kind = 'rollback' and from_tag = new.tag else to_tag = new.tag end
+     where dataset = new.dataset and to_tag = new.tag and outcome = 'confirmed' and epoch_break_glass > 0 and xmin = pg_current_xact_id()::xid
   );
 begin
+  -- Each is a step of src/core/version-state.ts as well, or of absorb.ts.
   if not (case new.state
     when old.state then true
-    -- src/core/version-state.ts has the same steps.
-    when 'quarantined' then old.state in ('sealed', 'held', 'candidate', 'retained') or (old.state = 'active' and moved)
-    when 'sealed' then old.state in ('candidate', 'quarantined')
-    when 'active' then moved
-    when 'retained' then moved
+    when 'quarantined' then is_forbidden and (old.state in ('sealed', 'held', 'candidate', 'retained') or is_left)
+    when 'sealed' then old.state = 'candidate' or (old.state = 'quarantined' and not is_forbidden)
+    when 'active' then was_active and old.state in ('sealed', 'candidate', 'retained')
+    when 'retained' then was_active and case old.state
+      when 'quarantined' then not is_forbidden
+      when 'retired' then is_absorbed
+      else is_left or old.state in ('sealed', 'candidate')
+    end
     else false
   end) then
     perform snapflip.refuse(format('a worker to make %s of %s %s, which is %s', new.tag, new.dataset, new.state, old.state), session_user);
   end if;
-  return new;
+  return null;
 end
 $$;
-create trigger guard_state before update of state on snapflip.index_versions
+create constraint trigger guard_state after update of state on snapflip.index_versions deferrable initially deferred
   for each row when (not snapflip.is_worker()) execute function snapflip.guard_state();
 create constraint trigger told after update on snapflip.index_versions deferrable initially deferred
   for each row when (not snapflip.is_worker())
@@ -219,12 +241,25 @@ create trigger guard_epoch before update of epoch_registry on snapflip.datasets
 create constraint trigger told after update of epoch_registry on snapflip.datasets deferrable initially deferred
   for each row when (not snapflip.is_worker()) execute function snapflip.told('^(epoch\.raised|store\.applied|(flip|rollback|drill)\.)');
 
--- Where bytes are.
+-- Where bytes are. Which store a dataset is in, and whether it is captured, is for whoever applies: all else is refused by it.
+
+create trigger asked before update of store, store_epoch, detached_at on snapflip.datasets
+  for each row when (not snapflip.is_worker()) execute function snapflip.asked('apply');
+create constraint trigger told_applied after update of store, store_epoch, detached_at on snapflip.datasets deferrable initially deferred
+  for each row when (not snapflip.is_worker()) execute function snapflip.told('^(store\.applied|definition\.applied|capture\.detached)$');
 
 create trigger asked before insert or update on snapflip.further_stores
   for each row when (not snapflip.is_worker()) execute function snapflip.asked();
 create trigger asked before insert or update or delete on snapflip.copies
   for each row when (not snapflip.is_worker()) execute function snapflip.asked();
+create constraint trigger told after insert or delete on snapflip.copies deferrable initially deferred
+  for each row when (not snapflip.is_worker()) execute function snapflip.told('^(store\.applied|version\.copied|copy\.gone)$');
+create constraint trigger told after insert on snapflip.further_stores deferrable initially deferred
+  for each row when (not snapflip.is_worker()) execute function snapflip.told('^(stores\.applied|store\.(followed|degraded))$');
+-- Why it is degraded may be said again, in other words.
+create constraint trigger told_changed after update on snapflip.further_stores deferrable initially deferred
+  for each row when (to_jsonb(old) - 'why' is distinct from to_jsonb(new) - 'why' and not snapflip.is_worker())
+  execute function snapflip.told('^(stores\.applied|store\.(followed|degraded))$');
 
 -- Alerts: of stores and histories, by whoever met that. What only a worker finds only a worker tells: nobody takes its incident before.
 
@@ -248,6 +283,19 @@ create trigger guard before insert or update on snapflip.alerts
 create constraint trigger told after insert on snapflip.alerts deferrable initially deferred
   for each row when (not snapflip.is_worker()) execute function snapflip.told('^alert\.');
 
+-- Sent once: nobody sends an alert of before again.
+create function snapflip.guard_delivery() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if not exists (select from snapflip.alerts where id = new.alert and xmin = pg_current_xact_id()::xid and raised_at >= transaction_timestamp()) then
+    perform snapflip.refuse('deliveries of an alert that is raised with them', 'one of before');
+  end if;
+  return new;
+end
+$$;
+create trigger guard before insert on snapflip.alert_deliveries
+  for each row when (not snapflip.is_worker()) execute function snapflip.guard_delivery();
+
 revoke all on function snapflip.refuse(text, text) from public;
 revoke all on function snapflip.verbs() from public;
 revoke all on function snapflip.require_any(text, text[]) from public;
@@ -261,3 +309,4 @@ revoke all on function snapflip.guard_settled() from public;
 revoke all on function snapflip.guard_state() from public;
 revoke all on function snapflip.guard_epoch() from public;
 revoke all on function snapflip.guard_alert() from public;
+revoke all on function snapflip.guard_delivery() from public;

@@ -28,6 +28,8 @@ describe('what people write with their own connections', () => {
     lead: `lead_${uniqueName()}`,
     guest: `guest_${uniqueName()}`,
     nobody: `nobody_${uniqueName()}`,
+    /** In the role of those who apply; the policy does not name it. */
+    stray: `stray_${uniqueName()}`,
   }
   const as = {} as Record<keyof typeof logins, pg.Pool>
   let rejected: string
@@ -36,7 +38,9 @@ describe('what people write with their own connections', () => {
     database = await testDatabase()
     await database.pool.query(await grantsSql(database.pool, { tables: [] }))
     for (const [name, login] of Object.entries(logins) as [keyof typeof logins, string][]) {
-      await database.pool.query(`create role ${login} login password 'pw' in role snapflip_operator`)
+      await database.pool.query(
+        `create role ${login} login password 'pw' in role snapflip_${name === 'stray' ? 'capture' : 'operator'}`,
+      )
       const url = new URL(database.url)
       Object.assign(url, { username: login, password: 'pw' })
       as[name] = new pg.Pool({ connectionString: url.href })
@@ -81,6 +85,7 @@ describe('what people write with their own connections', () => {
   const flip = (kind: string, from: string, to: string, rest: string) =>
     `insert into snapflip.flip_intents (id, dataset, kind, from_tag, to_tag, epoch, actor, outcome, settled_at)
      values ('${flipId}', '${DATASET}', '${kind}', '${from}', '${to}', 1000, session_user, ${rest})`
+  const FURTHER = `insert into snapflip.further_stores (dataset, store, name, state) values ('${DATASET}', 'file:x', 'x', 'current')`
   const intended = (kind: string) => entry(`${kind}.intended`, `{"flipId": "${flipId}"}`)
   const told = intended('rollback')
   /** All that readers were on: the active version last. */
@@ -204,7 +209,7 @@ describe('what people write with their own connections', () => {
       ],
       forbidden: [
         `insert into snapflip.quarantines (dataset, tag, by, reason) values ('${DATASET}', '${before}', 'x', 'x')`,
-        entry('quarantine'),
+        `select snapflip.record('${DATASET}', null, 'quarantine', '${before}', '{}')`,
       ],
       pinned: [
         `insert into snapflip.pins (dataset, tag, until, by, reason)
@@ -235,22 +240,26 @@ describe('what people write with their own connections', () => {
        select dataset, 'file:x', tag, manifest_sha256, generation from snapflip.index_versions where tag = $1`,
       [rejected],
     )
-    for (const statement of [
-      entry('hold'),
-      `insert into snapflip.further_stores (dataset, store, name, state) values ('${DATASET}', 'file:x', 'x', 'current')`,
-      `update snapflip.alerts set times = times + 1`,
-      `delete from snapflip.copies`,
+    for (const statements of [
+      [entry('hold')],
+      [FURTHER, entry('stores.applied')],
+      [`update snapflip.alerts set times = times + 1`],
+      [`delete from snapflip.copies`, entry('copy.gone')],
     ]) {
-      await tries('guest', statement)
-      await expect(tries('nobody', statement), statement).rejects.toMatchObject(refused)
+      await tries('guest', ...statements)
+      await expect(tries('nobody', ...statements), statements[0]).rejects.toMatchObject(refused)
     }
     const lift = (table: string) =>
       `update snapflip.${table} set lifted_at = now(), lifted_by = 'x', lifted_reason = 'x' where lifted_at is null`
     const { held, forbidden } = theirs
+    const released = forbidden[1].replace('quarantine', 'release')
     await expect(tries('op', ...held, lift('dataset_holds'), entry('resume'))).rejects.toMatchObject(refused)
     await tries('lead', ...held, lift('dataset_holds'), entry('resume'))
-    await expect(tries('op', ...forbidden, lift('quarantines'), entry('release'))).rejects.toMatchObject(refused)
-    await tries('lead', ...forbidden, lift('quarantines'), entry('release'))
+    await expect(tries('op', ...forbidden, lift('quarantines'), released)).rejects.toMatchObject(refused)
+    await tries('lead', ...forbidden, lift('quarantines'), released)
+    // An error alone: what raises takes its entry back.
+    const { rows: said } = await database.pool.query("select from snapflip.history where kind = 'action.refused'")
+    expect(said).toEqual([])
   })
 
   it('is in the history, each time', async () => {
@@ -258,7 +267,8 @@ describe('what people write with their own connections', () => {
     const unsaid = { ...refused, message: expect.stringContaining('entry of the history') }
     for (const statement of [
       ...Object.values(await rows()).map(([row]) => row),
-      `update snapflip.index_versions set state = 'quarantined' where tag = '${before}'`,
+      FURTHER,
+      'delete from snapflip.copies',
       `update snapflip.index_versions set manifest_sha256 = repeat('0', 64) where tag = '${before}'`,
       'update snapflip.datasets set epoch_registry = epoch_registry + 1',
     ]) {
@@ -267,15 +277,94 @@ describe('what people write with their own connections', () => {
     }
   })
 
+  it('is told in their own transaction, and of each version', async () => {
+    const [before = '', other = ''] = await tags()
+    const { held } = await rows()
+    const quarantineOf = (tag: string) =>
+      `insert into snapflip.quarantines (dataset, tag, by, reason) values ('${DATASET}', '${tag}', 'x', 'x')`
+    const of = (tag: string) => `select snapflip.record('${DATASET}', null, 'quarantine', '${tag}', '{}')`
+    await tries('op', quarantineOf(before), of(before), quarantineOf(other), of(other))
+    const unsaid = { ...refused, message: expect.stringContaining('entry of the history') }
+    await expect(tries('op', quarantineOf(before), of(before), quarantineOf(other))).rejects.toMatchObject(unsaid)
+    const client = await as.op.connect()
+    try {
+      await client.query('begin')
+      // Another of the same login, committed meanwhile.
+      await hold(as.op, { dataset: DATASET, by: logins.op, reason: 'theirs' })
+      await client.query(`update snapflip.dataset_holds set lifted_at = now(), lifted_by = 'x' where lifted_at is null`)
+      await client.query(held[0])
+      await expect(client.query('set constraints all immediate')).rejects.toMatchObject(unsaid)
+    } finally {
+      await client.query('rollback')
+      client.release()
+    }
+    await resume(as.lead, { dataset: DATASET, by: logins.lead, reason: 'go' })
+  })
+
+  it('moves no version but with its flip, its quarantine or its release', async () => {
+    const [before = '', ...rest] = await tags()
+    const now = rest.at(-1) ?? ''
+    const state = (to: string, tag: string) => `update snapflip.index_versions set state = '${to}' where tag = '${tag}'`
+    const forbidden = `insert into snapflip.quarantines (dataset, tag, by, reason) values ('${DATASET}', '${before}', 'x', 'x')`
+    const of = (kind: string) => `select snapflip.record('${DATASET}', null, '${kind}', '${before}', '{}')`
+    const isForbidden = [forbidden, of('quarantine'), state('quarantined', before)]
+    for (const statements of [
+      [state('retained', now), entry('version.retained')],
+      [state('quarantined', before), of('version.quarantined')],
+      [...isForbidden, state('retained', before)],
+      [...isForbidden, state('sealed', before)],
+    ])
+      await expect(tries('lead', ...statements), statements.join()).rejects.toMatchObject(refused)
+    await database.pool.query(state('retired', before))
+    try {
+      const taken = [state('retained', before), entry('version.retained')]
+      await expect(tries('lead', ...taken)).rejects.toMatchObject(refused)
+    } finally {
+      await database.pool.query(state('retained', before))
+    }
+  })
+
+  it('settles no flip of a worker for those who may take readers nowhere', async () => {
+    const [before = '', ...rest] = await tags()
+    await database.pool.query(flip('rollback', rest.at(-1) ?? '', before, 'null, null'))
+    try {
+      const settled = `update snapflip.flip_intents set outcome = 'refused', settled_at = now() where outcome is null`
+      const said = entry('rollback.refused', `{"flipId": "${flipId}"}`)
+      await tries('op', settled, said)
+      await expect(tries('guest', settled, said)).rejects.toMatchObject({
+        ...refused,
+        message: expect.stringContaining('somebody who may rollback or flip'),
+      })
+    } finally {
+      await database.pool.query('delete from snapflip.flip_intents where outcome is null')
+    }
+  })
+
+  it('moves no dataset to another store, and takes no capture off, for those who may not apply', async () => {
+    await database.pool.query(`update snapflip.datasets set store = 'file:here'`)
+    for (const change of [
+      `store = 'file:x', store_epoch = epoch_registry`,
+      'store_epoch = epoch_registry',
+      'detached_at = now()',
+    ]) {
+      const statement = `update snapflip.datasets set ${change}`
+      await expect(tries('stray', statement), statement).rejects.toMatchObject({
+        ...refused,
+        message: expect.stringContaining('somebody who may apply'),
+      })
+    }
+  })
+
   it('silences no alert of a worker, neither before nor after', async () => {
     const rest = { actor: null, summary: '', evidence: {}, runbook: '', sinks: ['pager'], delivered: [] }
     const alert = { id: randomUUID(), kind: 'BAKE_FAILED' as const, dataset: DATASET, version: null, incident: 'y' }
     const taken = raiseAlert(as.op, { ...alert, ...rest })
     await expect(taken).rejects.toMatchObject({ code: 'PRIVILEGE_MISSING' })
-    expect(await raiseAlert(database.pool, { ...alert, ...rest })).toEqual({ isNew: true })
+    expect(await raiseAlert(database.pool, { ...alert, ...rest })).toMatchObject({ isNew: true })
     for (const statement of [
       `update snapflip.alert_deliveries set outcome = 'delivered', settled_at = now()`,
       `update snapflip.alerts set incident = 'z'`,
+      `insert into snapflip.alert_deliveries (alert, sink) select id, 'another' from snapflip.alerts`,
     ]) {
       await expect(tries('op', statement, entry('hold')), statement).rejects.toMatchObject(refused)
     }
@@ -297,11 +386,15 @@ describe('what people write with their own connections', () => {
       'capture.detached',
       'store.applied',
       'stores.applied',
+      'refresh.cancelled',
       'version.active',
       'version.retained',
       'version.quarantined',
       'version.restored',
       'copy.gone',
+      'drill.cancelled',
+      'schedule.paused',
+      'schedule.unpaused',
       'hold',
       'resume',
       'quarantine',
