@@ -143,8 +143,8 @@ describe.each(postgresVersions)('PostgreSQL %s: the roles', (postgres) => {
       actor: null,
     }
     const rest = { summary: '', evidence: {}, runbook: '', sinks: ['pager'], delivered: [] }
-    expect(await raiseAlert(worker, { ...alert, ...rest })).toEqual({ isNew: true })
-    expect(await raiseAlert(worker, { ...alert, ...rest, id: randomUUID() })).toEqual({ isNew: false })
+    expect(await raiseAlert(worker, { ...alert, ...rest })).toMatchObject({ isNew: true })
+    expect(await raiseAlert(worker, { ...alert, ...rest, id: randomUUID() })).toMatchObject({ isNew: false })
     expect(await claimDeliveries(worker, { limit: 1, claimMs: 1 })).toMatchObject([
       { sink: 'pager', alert: { id: alert.id } },
     ])
