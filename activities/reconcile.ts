@@ -10,6 +10,7 @@ import { openDrillOf } from '../src/registry/drills.ts'
 import { flipOf } from '../src/registry/flips.ts'
 import { intendFlip } from '../src/registry/intend-flip.ts'
 import { knownPointer, refOf } from '../src/registry/known-pointer.ts'
+import { liftedOf } from '../src/registry/lifted.ts'
 import { loseVersions } from '../src/registry/lose-versions.ts'
 import { raiseEpoch } from '../src/registry/raise-epoch.ts'
 import { settleFlip } from '../src/registry/settle-flip.ts'
@@ -100,7 +101,8 @@ async function faultOf(deps: ReconcileDeps, store: Store, asked: Reconciling): P
   const issued = await issuedToOthers(deps, asked)
   const candidate = stored?.candidate ?? null
   const hasEnded = candidate !== null && (await canaryOf(deps.pool, candidate.canaryId))?.outcome != null
-  return { kind, read, isBound, claimed: assertedPointer(stored, last, { issued, hasEnded: () => hasEnded }) }
+  const lifted = stored === null ? { hold: false, pin: false } : await liftedOf(deps.pool, asked.dataset, stored)
+  return { kind, read, isBound, claimed: assertedPointer(stored, last, { issued, hasEnded: () => hasEnded, lifted }) }
 }
 
 /**

@@ -34,6 +34,8 @@ export interface Repair {
   issued?: Epoch
   /** Whether the registry ended this canary. */
   hasEnded?: (canaryId: string) => boolean
+  /** Whether the stored hold, or pin, was lifted in the registry. */
+  lifted?: { hold: boolean; pin: boolean }
 }
 
 /**
@@ -44,10 +46,15 @@ export interface Repair {
  * word of a person, and the store has the only copy of it.
  */
 export function assertedPointer(
-  stored: Pointer | null,
+  asStored: Pointer | null,
   known: Pointer,
-  { issued = known.epoch, hasEnded = () => false }: Repair = {},
+  { issued = known.epoch, hasEnded = () => false, lifted }: Repair = {},
 ): Pointer {
+  const stored = asStored && {
+    ...asStored,
+    hold: lifted?.hold ? null : asStored.hold,
+    pin: lifted?.pin ? null : asStored.pin,
+  }
   const epoch = [stored?.epoch ?? known.epoch, known.epoch, issued].reduce(higher)
   if (stored === null) return { ...known, epoch }
   if (!isBehind(stored, known)) {

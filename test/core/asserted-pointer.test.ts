@@ -124,6 +124,16 @@ describe('the pointer that is asserted', () => {
     expect(assertedPointer(at(4, 3, { candidate }), at(4, 3), { hasEnded })).toMatchObject({ candidate: null })
   })
 
+  it('has no hold and no pin whose lifting was undone', () => {
+    const pin = { version: ref(2), until: hold.at, by: 'a', reason: 'b' }
+    const both = { hold: true, pin: true }
+    for (const stored of [at(4, 3, { hold, pin }), at(2, 2, { hold, pin })]) {
+      expect(assertedPointer(stored, at(3, 3), { lifted: both })).toMatchObject({ hold: null, pin: null })
+      expect(assertedPointer(stored, at(3, 3, { hold, pin }), { lifted: both })).toMatchObject({ hold, pin })
+      expect(assertedPointer(stored, at(3, 3), { lifted: { hold: true, pin: false } })).toMatchObject({ pin })
+    }
+  })
+
   it('is above every flip from before: what was undone besides cannot be told', () => {
     const issued = { registry: 6, breakGlass: 0 }
     expect(assertedPointer(at(4, 4), at(3, 3), { issued }).epoch).toEqual(issued)

@@ -4,6 +4,7 @@ import type { Redis } from 'ioredis'
 import pg from 'pg'
 import { expect, it, onTestFinished } from 'vitest'
 import type { Deps } from '../../activities/deps.ts'
+import { pinDataset, unpinDataset } from '../../activities/pin.ts'
 import { releaseVersion } from '../../activities/quarantine.ts'
 import { reconcile } from '../../activities/reconcile.ts'
 import type { VersionRef } from '../../schemas/pointer.ts'
@@ -152,11 +153,23 @@ it('a pointer that came back older is set to the version that was confirmed', as
   expect(await world.rollback()).toMatchObject({ from: second, to: first })
 })
 
-it('a hold that a failover lost is there again', async () => {
+it('a hold that a failover lost is there again; hold and pin whose lifting it lost are not', async () => {
   const { world, redis, restart } = await worldOnRedis()
   await world.worker()
-  await refreshWith(world, 1)
+  const tag = await refreshWith(world, 1)
   const free = await world.pointer()
+  const by = { dataset: world.dataset, by: 'ana', reason: 'an audit' }
+  await pinDataset(world.changeDeps, { ...by, tag, until: '2126-01-01T00:00:00Z' })
+  await world.hold('wait for finance')
+  const kept = await world.pointer()
+  expect(kept.pin).not.toBeNull()
+  await unpinDataset(world.changeDeps, by)
+  await world.resume()
+  await setBack(world, redis, kept)
+  await restart()
+  expect(await world.refresh()).toMatchObject({ status: 'NOTHING_NEW' })
+  expect(await world.pointer()).toMatchObject({ hold: null, pin: null })
+
   await world.hold('wait for finance')
   await setBack(world, redis, free)
   await restart()
