@@ -1,10 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { settleOpenFlips } from '../../activities/settle-flips.ts'
 import { datasetSchema } from '../../schemas/config.ts'
 import { HISTORY_KINDS } from '../../src/core/history-kinds.ts'
+import { emptyPointer } from '../../src/core/pointer.ts'
 import { takeOver } from '../../src/registry/absorb.ts'
 import { applyDefinition } from '../../src/registry/apply-definition.ts'
+import { openFlips } from '../../src/registry/flips.ts'
 import { grantsSql } from '../../src/registry/grants.ts'
 import { hold } from '../../src/registry/hold.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
@@ -18,6 +21,7 @@ import { sealVersion } from '../../src/registry/seal-version.ts'
 import { settleFlip } from '../../src/registry/settle-flip.ts'
 import { transaction } from '../../src/registry/transaction.ts'
 import { verifyHistory } from '../../src/registry/verify-history.ts'
+import type { Store } from '../../src/stores/ports.ts'
 import { type TestDatabase, testDatabase, uniqueName } from '../support/services.ts'
 import { allocate, close, DATASET, definition, flipped, gate, judge, open, seal } from './shop.ts'
 
@@ -335,8 +339,15 @@ describe('what people write with their own connections', () => {
         ...refused,
         message: expect.stringContaining('somebody who may rollback or flip'),
       })
+      // Their commands go on, and leave it to a worker.
+      const pointer = { ...emptyPointer(DATASET), epoch: { registry: 1000, breakGlass: 0 } }
+      const store = { url: 'file:x', pointer: { read: async () => ({ pointer, token: 'x' }) } } as unknown as Store
+      await settleOpenFlips({ pool: as.guest }, store, DATASET)
+      expect(await openFlips(database.pool, DATASET)).toMatchObject([{ flipId }])
+      await settleOpenFlips({ pool: as.op }, store, DATASET)
+      expect(await openFlips(database.pool, DATASET)).toEqual([])
     } finally {
-      await database.pool.query('delete from snapflip.flip_intents where outcome is null')
+      await database.pool.query(`delete from snapflip.flip_intents where id = '${flipId}'`)
     }
   })
 
