@@ -6,11 +6,10 @@ import { openFlips } from '../src/registry/flips.ts'
 import { type OpenRefresh, openRefreshOf } from '../src/registry/open-refresh-of.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
-import type { Looking } from './damage.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
 import { followAll } from './follow.ts'
-import { repair } from './reconcile.ts'
+import { type Repairing, repair } from './reconcile.ts'
 import { settleOpenFlips } from './settle-flips.ts'
 import { throughRestarts } from './through-restarts.ts'
 
@@ -38,7 +37,7 @@ export const endCanary =
 export async function endLeftCanary(
   deps: Deps,
   store: Store,
-  looking: Looking,
+  looking: Repairing,
   hasDied: (refresh: OpenRefresh) => Promise<boolean>,
 ): Promise<void> {
   const { dataset } = looking
@@ -61,11 +60,11 @@ export async function endDeadCanary(deps: Deps, dataset: string, signal: AbortSi
   await requireStore(deps.pool, { dataset, url: store.url })
   const tell = (progress: string) => deps.log.debug({ dataset, step: 'canary' }, progress)
   const hasDied = async ({ workflowId }: OpenRefresh) => !(await deps.isRunning(workflowId))
-  await endLeftCanary(deps, store, { dataset, tell, signal }, hasDied)
+  await endLeftCanary(deps, store, { dataset, tell, signal, isUnasked: true }, hasDied)
 }
 
 /** No attempt at it that is paused shows it again: the fence first, as of a flip that is given up. */
-async function takeBack(deps: Deps, store: Store, looking: Looking, canary: CanaryRow, why: string): Promise<void> {
+async function takeBack(deps: Deps, store: Store, looking: Repairing, canary: CanaryRow, why: string): Promise<void> {
   const { dataset } = looking
   const { canaryId, tag, share } = canary
   const change = (asked: PointerChange) =>

@@ -17,8 +17,8 @@ export interface StoreFinding {
   last: LastInStore
 }
 
-/** `elsewhere`: another does it. `lost`: no version is whole there, and nothing was written. */
-export type Mended = 'done' | 'elsewhere' | 'lost'
+/** `elsewhere`: another does it. `left`: what was confirmed last is not whole there, and nothing was written. */
+export type Mended = 'done' | 'elsewhere' | 'left'
 
 /** Whoever intended a flip or canary less long ago makes it: when the store restarted meanwhile, that repairs it. A repair from here would keep it from being made. */
 const MAKERS_MS = 60_000
@@ -58,7 +58,7 @@ async function isBeingMade({ pool }: Deps, dataset: string): Promise<boolean> {
 }
 
 async function mendFirst(deps: Deps, looking: Looking): Promise<Mended> {
-  if (!(await repairFirst(deps, looking))) return 'lost'
+  if (!(await repairFirst(deps, looking))) return 'left'
   await followAll(deps, looking)
   return 'done'
 }
@@ -68,8 +68,8 @@ async function repairFirst(deps: Deps, looking: Looking): Promise<boolean> {
   const { dataset } = looking
   const store = await deps.store(dataset)
   await requireStore(deps.pool, { dataset, url: store.url })
-  const repaired = await repair(deps, store, { ...looking, leavesLost: true })
-  if (repaired?.outcome === 'lost') return false
+  const repaired = await repair(deps, store, { ...looking, isUnasked: true })
+  if (repaired?.outcome === 'left') return false
   await absorbBreakGlass(deps, store, dataset)
   return true
 }
@@ -81,7 +81,7 @@ async function mendFurther(deps: Deps, looking: Looking, { store: name, found, l
   const { store } = further
   const read = await store.pointer.read()
   const stored = read?.pointer
-  if (!(await repairFirst(deps, looking))) return 'lost'
+  if (!(await repairFirst(deps, looking))) return 'left'
   const isRecorded = await deps.alert({
     kind: 'STORE_REBOUND',
     dataset,

@@ -34,8 +34,11 @@ export type ReconcileDeps = Pick<Deps, 'pool' | 'log' | 'alert' | 'furtherStores
 export interface Reconciling extends Looking {
   /** The flip or canary that found the store restarted, and is made after the repair. */
   madeAfter?: string
-  /** Where no version is whole: nothing is written, it is only told. A wrong server behind the right address looks so too. */
-  leavesLost?: boolean
+  /**
+   * Nobody asked for it: only the version that was confirmed last is asserted again, or copied back. Where that cannot be, it is told and nothing is
+   * written, since a wrong or older server behind the right address looks just so; a refresh or rollback goes on from there.
+   */
+  isUnasked?: true
   /** How a rollback is recorded, should one be needed: a person's, or the refresh's own. */
   rollback: {
     flipId: string
@@ -48,12 +51,15 @@ export interface Reconciling extends Looking {
   }
 }
 
-/** What the store's pointer names now: the version it should, another that is whole, or nothing that can be built upon. */
+export type Repairing = Omit<Reconciling, 'rollback'>
+
+/** What the store's pointer names now: the version it should, another that is whole, or nothing that can be built upon; left, it is as it was found. */
 export type Reconciled =
   | { outcome: 'asserted'; summary: string }
   | { outcome: 'restored'; summary: string }
   | { outcome: 'moved'; from: string; to: VersionRef; epoch: Pointer['epoch']; summary: string }
   | { outcome: 'lost'; summary: string }
+  | { outcome: 'left'; summary: string }
 
 /** What was found wrong, with what the pointer should be. */
 interface Fault {
@@ -82,11 +88,7 @@ export async function reconcile(deps: ReconcileDeps, store: Store, asked: Reconc
 }
 
 /** `reconcile` for the work of a refresh: a rollback that this takes is nobody's in particular. */
-export async function repair(
-  deps: ReconcileDeps,
-  store: Store,
-  asked: Omit<Reconciling, 'rollback'>,
-): Promise<Reconciled | null> {
+export async function repair(deps: ReconcileDeps, store: Store, asked: Repairing): Promise<Reconciled | null> {
   const rollback = { flipId: randomUUID(), actor: null, reason: null, hold: null, to: null }
   return reconcile(deps, store, { ...asked, rollback })
 }
@@ -154,6 +156,12 @@ async function mend(deps: ReconcileDeps, store: Store, asked: Reconciling, fault
     const { claimed, summary } = restored
     await told(deps, asked, fault, 'restored', active.tag, summary)
     return (await assert(store, fault, claimed)) ? { outcome: 'restored', summary } : null
+  }
+
+  if (asked.isUnasked) {
+    const summary = `${foundOf(fault, store)}; ${active.tag} is not whole there (${damage}), and no further store has it; nothing was changed. If it is the right server, a refresh of ${dataset} repairs it`
+    await told(deps, asked, fault, 'left', fault.read?.pointer.active?.tag ?? null, summary)
+    return { outcome: 'left', summary }
   }
 
   const rows = await versions(deps.pool, dataset, { states: ['retained'] })
@@ -285,7 +293,6 @@ async function startAnew(
   const isLeft = (await store.data.listManifests()).includes(active.tag)
   const summary = `${foundOf(fault, store)}; ${active.tag} is not whole there (${damage}), nor is any other version of ${dataset}; the next refresh builds from the source`
   await told(deps, asked, fault, 'lost', isLeft ? active.tag : null, summary)
-  if (asked.leavesLost) return { outcome: 'lost', summary }
   await loseVersions(deps.pool, { dataset, lost })
   const { claimed } = fault
   const next: Pointer = {

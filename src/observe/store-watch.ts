@@ -10,8 +10,8 @@ import type { Logger } from './log.ts'
 
 /** A store that restarted is noticed within about this time. */
 const LOOK_EVERY_MS = 10_000
-/** Where nothing was whole, all of it is read again for the same pointer after so long: what it can be copied back from may answer again. */
-const LOST_EVERY_MS = 300_000
+/** What was left as it is, since it was not whole, is read again for the same pointer after so long: what it can be copied back from may answer again. */
+const LEFT_EVERY_MS = 300_000
 
 export interface StoreWatchOptions extends Pick<Deps, 'config' | 'store' | 'furtherStores' | 'startBake'> {
   pool: Pool
@@ -29,8 +29,8 @@ export interface StoreWatchOptions extends Pick<Deps, 'config' | 'store' | 'furt
  */
 export class StoreWatch {
   readonly #options: StoreWatchOptions
-  /** By dataset and store: the pointer's token where nothing was whole, and when. */
-  readonly #lost = new Map<string, { token: string | null; at: number }>()
+  /** By dataset and store: the pointer's token where it was left as it is, and when. */
+  readonly #left = new Map<string, { token: string | null; at: number }>()
   /** By the name of the store: one that does not answer, or is mended, holds up none of the others. */
   readonly #busy = new Set<string>()
   readonly #mending = new Set<Promise<unknown>>()
@@ -88,18 +88,22 @@ export class StoreWatch {
     const datasets = Object.keys(config.datasets).filter((dataset) => config.datasets[dataset]?.stores.includes(name))
     const looked = await Promise.allSettled(datasets.map((dataset) => this.#findingOf(dataset, name, last)))
     const failed = looked.find((look) => look.status === 'rejected')
+    const amiss = new Set<string>()
     for (const look of looked) {
       if (look.status === 'rejected' || look.value === null || this.#stop.signal.aborted) continue
       const { finding, token } = look.value
       const { dataset } = finding
       const key = `${dataset}/${name}`
-      const lost = this.#lost.get(key)
-      if (lost?.token === token && performance.now() - lost.at < LOST_EVERY_MS) continue
+      amiss.add(dataset)
+      const left = this.#left.get(key)
+      if (left?.token === token && performance.now() - left.at < LEFT_EVERY_MS) continue
       const mending = mend(finding, this.#stop.signal)
       this.#mending.add(mending)
       try {
-        if ((await mending) === 'lost') this.#lost.set(key, { token, at: performance.now() })
-        else this.#lost.delete(key)
+        const mended = await mending
+        if (mended === 'left') this.#left.set(key, { token, at: performance.now() })
+        else this.#left.delete(key)
+        if (mended === 'done') amiss.delete(dataset)
       } catch (error) {
         log.warn({ err: error, dataset, store: name, found: finding.found }, 'a store could not be mended')
       } finally {
@@ -107,7 +111,8 @@ export class StoreWatch {
       }
     }
     for (const dataset of canaries)
-      if (this.#isFirst(dataset, name)) await this.#options.endDeadCanary(dataset, this.#stop.signal)
+      if (this.#isFirst(dataset, name) && !amiss.has(dataset))
+        await this.#options.endDeadCanary(dataset, this.#stop.signal)
     if (failed !== undefined) throw failed.reason
   }
 
