@@ -23,7 +23,7 @@ import { liftExpiredPin } from './pin.ts'
 import { repair } from './reconcile.ts'
 import { type Requester, requesterOf } from './requester.ts'
 import { settleOpenFlips } from './settle-flips.ts'
-import { readLeftBack } from './verify.ts'
+import { type LeftBad, readLeftBack } from './verify.ts'
 import { outsideWindow } from './window.ts'
 
 export interface PlanRequest {
@@ -65,14 +65,14 @@ export interface PlanLater {
 /** Opens the refresh: one a dataset. What an earlier one left undecided is settled first, and a store that lost something repaired. */
 export const plan =
   (deps: Deps) =>
-  (asked: PlanRequest): Promise<Plan | PlanLater> =>
+  (asked: PlanRequest): Promise<Plan | PlanLater | LeftBad> =>
     asActivity((tell, signal) => planRefresh(deps, asked, { tell, signal }))
 
 async function planRefresh(
   deps: Deps,
   asked: PlanRequest,
   { tell, signal }: { tell: (progress: string) => void; signal: AbortSignal },
-): Promise<Plan | PlanLater> {
+): Promise<Plan | PlanLater | LeftBad> {
   const request = parseRequest(refreshRequestSchema, asked.request, 'a refresh')
   const { dataset, reason, full, outsideWindow: anyTime } = request
   const definition = datasetOf(deps.config, dataset)
@@ -94,7 +94,11 @@ async function planRefresh(
   const hasDied = async (open: OpenRefresh) =>
     open.workflowId === workflowId && open.runId !== runId && (await deps.isRunning(workflowId, runId))
   const open = await openRefreshOf(deps.pool, dataset)
-  if (open !== null && (await hasDied(open))) await readLeftBack(deps, open.refreshId, { dataset, tell, signal })
+  if (open !== null && (await hasDied(open))) {
+    const left = await readLeftBack(deps, open.refreshId, { dataset, tell, signal })
+    // A whole build is not built upon it, and is what replaces it.
+    if (left !== null && !full) return left
+  }
   await endUnwatchedBake(deps, dataset, hasDied)
   await liftExpiredPin(deps, store, dataset)
   await endLeftCanary(deps, store, { dataset, tell, signal }, hasDied)

@@ -4,6 +4,7 @@ import { isSnapflipError, SnapflipError } from '../src/core/errors.ts'
 import { keptElsewhere } from '../src/core/readers-on.ts'
 import type { Alert } from '../src/observe/alert.ts'
 import { openReader } from '../src/reader/open.ts'
+import { endBake } from '../src/registry/end-bake.ts'
 import { confirmedFlips } from '../src/registry/flips.ts'
 import { version as versionRow } from '../src/registry/version.ts'
 import { eachEntry } from '../src/snapshot/block.ts'
@@ -43,16 +44,28 @@ export const verify =
   ({ dataset, version }: { dataset: string; version: VersionRef }): Promise<ReadBack> =>
     asActivity((tell, signal) => readBack(deps, dataset, version, 'VERIFY_FAILED', tell, signal))
 
-/**
- * For a refresh that takes over: what the dead one made active it may not have read back. Nothing is built upon what does not read back.
- *
- * @throws SnapflipError VERIFY_FAILED, which is told.
- */
-export async function readLeftBack(deps: Deps, refreshId: string, { dataset, tell, signal }: Looking): Promise<void> {
+/** What a refresh flipped to that died before it read that back, and that does not read back. */
+export interface LeftBad {
+  left: { refreshId: string; flipId: string; tag: string }
+  summary: string
+}
+
+/** For a refresh that takes over: what the dead one made active it may not have read back. Null: nothing is wrong with it; what is was told. */
+export async function readLeftBack(
+  deps: Deps,
+  refreshId: string,
+  { dataset, tell, signal }: Looking,
+): Promise<LeftBad | null> {
   const [last] = await confirmedFlips(deps.pool, dataset, 1)
   const active = (await (await deps.store(dataset)).pointer.read())?.pointer.active ?? null
-  if (last?.refreshId !== refreshId || active?.tag !== last.to) return
-  await readBack(deps, dataset, active, 'VERIFY_FAILED', tell, signal)
+  if (last?.refreshId !== refreshId || active?.tag !== last.to) return null
+  try {
+    await readBack(deps, dataset, active, 'VERIFY_FAILED', tell, signal)
+    return null
+  } catch (error) {
+    if (!isSnapflipError(error, 'VERIFY_FAILED')) throw error
+    return { left: { refreshId, flipId: last.flipId, tag: last.to }, summary: error.message }
+  }
 }
 
 /** Longer than readers take to report what they have followed (5 s unless they say otherwise). */
@@ -129,6 +142,10 @@ async function readOnce(
     const summary = `${version.tag} of ${dataset} does not read back: ${error.message}${next}`
     const evidence = { code: error.code, message: error.message }
     await deps.alert({ kind, dataset, version: version.tag, incident, summary, evidence })
+    // Nothing is left to watch: what replaces it does not wait for that.
+    const [last] = await confirmedFlips(deps.pool, dataset, 1)
+    if (last?.flipId === incident)
+      await endBake(deps.pool, { flipId: incident, outcome: 'failed', detail: { summary } })
     throw new SnapflipError('VERIFY_FAILED', summary, { dataset, tag: version.tag, kind }, error)
   }
 }

@@ -1,7 +1,16 @@
-import { CancellationScope, CancelledFailure, isCancellation, sleep, uuid4, workflowInfo } from '@temporalio/workflow'
+import {
+  ApplicationFailure,
+  CancellationScope,
+  CancelledFailure,
+  isCancellation,
+  sleep,
+  uuid4,
+  workflowInfo,
+} from '@temporalio/workflow'
 import type { Judged } from '../activities/gates.ts'
 import type { FlipFrom } from '../activities/parent.ts'
 import type { Plan } from '../activities/plan.ts'
+import type { LeftBad } from '../activities/verify.ts'
 import type { VersionRef } from '../schemas/pointer.ts'
 import type { RefreshOutcome, RefreshRequest, RefreshStatus, Verdict } from '../schemas/refresh.ts'
 import type { BakePolicy } from '../schemas/watch.ts'
@@ -42,6 +51,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
 
   try {
     const plan = await planInWindow()
+    if ('left' in plan) throw await undoneFor(plan)
     planned = true
     let { from } = plan
     stores = plan.stores
@@ -145,7 +155,7 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
   }
 
   /** Outside its windows it waits before anything is opened: what holds it up by then is found by then. It looks again now and then. */
-  async function planInWindow(): Promise<Plan> {
+  async function planInWindow(): Promise<Plan | LeftBad> {
     for (let hasWaited = false; ; hasWaited = true) {
       // Nobody is at the prompt by then.
       const { plan: look } = hasWaited ? patient : first
@@ -154,6 +164,18 @@ export async function refresh(request: RefreshRequest): Promise<RefreshOutcome> 
       steps.progress = { ...steps.progress, summary: plan.summary }
       await sleep(plan.waitMs)
     }
+  }
+
+  /** As a refresh that died would have done itself, which is closed by it: so nothing is built upon what does not read back. */
+  async function undoneFor({ left, summary }: LeftBad): Promise<ApplicationFailure> {
+    const { refreshId, flipId, tag } = left
+    return CancellationScope.nonCancellable(async () => {
+      const taken = await takeBack({ dataset, tag, flipId, summary, of: `refresh ${refreshId}` })
+      // Where it cannot be recorded, the next refresh does it again.
+      const end = { refreshId, dataset, status: 'FAILED', tag, summary: taken.summary, durationsMs: {} } as const
+      await failureOf(() => quick.finish(end))
+      return ApplicationFailure.nonRetryable(taken.summary, 'VERIFY_FAILED')
+    })
   }
 
   /** Null: go on. Else the window has closed, and readers stay where they are. */

@@ -10,6 +10,7 @@ import { waitUntil } from '../../src/local/wait-until.ts'
 import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { knownPointer } from '../../src/registry/known-pointer.ts'
+import { openRefreshOf } from '../../src/registry/open-refresh-of.ts'
 import type { Between } from '../stores/faults.ts'
 import { report } from '../stores/reports.ts'
 import { damageBlock } from '../support/damage.ts'
@@ -201,25 +202,65 @@ describe.concurrent('a bake', () => {
     expect((await world.pointer()).active).toEqual(flipped.active)
   })
 
-  it('what a refresh flipped to that died before it read that back is read by the next, and baked', async (context) => {
+  it('what a refresh flipped to that died before it read that back is read by the next, and baked; what does not read back is taken back, or held', async (context) => {
+    let dies = true
     const world: World = await makeShop(LONG, context, {
       async run(operation, call) {
         const result = await call()
-        if (operation === 'pointer.swap' && Context.current().info.activityType === 'flip')
+        if (dies && operation === 'pointer.swap' && Context.current().info.activityType === 'flip')
           await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).terminate()
         return result
       },
     })
-    await world.refreshFailure()
-    const flip = await waitUntil('a flip', async () =>
-      (await flips(world.pool, world.dataset)).find((one) => one.outcome),
-    )
+    const flippedByDead = async () => {
+      const known = (await flips(world.pool, world.dataset)).length
+      await world.refreshFailure()
+      return waitUntil('a flip', async () => {
+        const all = await flips(world.pool, world.dataset)
+        return all.length > known && all[0]?.outcome ? all[0] : undefined
+      })
+    }
+    const flip = await flippedByDead()
     const bake = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, flip.flipId))
     expect(failureMessage(await world.refreshFailure())).toContain(bake.workflowId)
     expect((await bake.describe()).status.name).toBe('RUNNING')
     await damageBlock(world, flip.to)
     expect(failureCode(await world.refreshFailure())).toBe('VERIFY_FAILED')
-    expect(alertsOf(world)).toMatchObject([{ alert: 'VERIFY_FAILED', version: flip.to }])
+    expect(alertsOf(world)[0]).toMatchObject({ alert: 'VERIFY_FAILED', version: flip.to })
+    expect(await world.pointer()).toMatchObject({ active: { tag: flip.to }, hold: { by: 'snapflip' } })
+    expect(await openRefreshOf(world.pool, world.dataset)).toBeNull()
+
+    dies = false
+    await declare(world, SHORT)
+    await world.resume()
+    const whole = await world.refresh({ full: true })
+    expect(whole).toMatchObject({ status: 'FLIPPED' })
+    dies = true
+    await world.pool.query('update products set price = price + 1')
+    const worse = await flippedByDead()
+    await damageBlock(world, worse.to)
+    expect(failureCode(await world.refreshFailure())).toBe('VERIFY_FAILED')
+    const { active, quarantined, hold } = await world.pointer()
+    expect([active?.tag, quarantined, hold === null]).toEqual([whole.tag, [worse.to], false])
+    expect(await openRefreshOf(world.pool, world.dataset)).toBeNull()
+  })
+
+  it('a whole build is let in beside what a dead refresh left that does not read back', async (context) => {
+    let dies = true
+    const world: World = await makeShop(SHORT, context, {
+      async run(operation, call) {
+        const result = await call()
+        if (dies && operation === 'pointer.swap' && Context.current().info.activityType === 'flip') {
+          dies = false
+          await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).terminate()
+        }
+        return result
+      },
+    })
+    await world.refreshFailure()
+    await damageBlock(world, (await world.pointer()).active?.tag as string)
+    expect(await world.refresh({ full: true })).toMatchObject({ status: 'FLIPPED' })
+    expect(alertsOf(world)).toMatchObject([{ alert: 'VERIFY_FAILED' }])
   })
 
   it('a bake that cannot go on, or that somebody cancels, is told and recorded as cut short', async (context) => {
