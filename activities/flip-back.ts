@@ -102,13 +102,11 @@ async function takeBackOnce(
   const { flipId, askedAt = null } = asked
   const request = parseRequest(rollbackRequestSchema, asked.request, 'a rollback')
   const { dataset } = request
-  datasetOf(deps.config, dataset)
+  // Where stores are is the file's to say: those that follow are looked up there.
+  const [, ...stores] = datasetOf(deps.config, dataset).stores
   // First of all: a ticket that is not used up by its run is good for another one.
   const actor = await asked.actor(request)
-  const {
-    bake,
-    stores: [, ...stores],
-  } = await definitionOf(deps, dataset)
+  const { bake } = await definitionOf(deps, dataset)
   const store = await deps.store(dataset)
   await requireStore(deps.pool, { dataset, url: store.url })
   const made = async (): Promise<FlipRow | null> => {

@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import { ApplicationFailure } from '@temporalio/common'
 import { MockActivityEnvironment } from '@temporalio/testing'
 import { expect, it } from 'vitest'
 import { afterFailure } from '../../activities/after-failure.ts'
@@ -12,10 +14,13 @@ import { somethingNew } from '../../activities/something-new.ts'
 import { watchBake } from '../../activities/watch-bake.ts'
 import { windowClosed } from '../../activities/window.ts'
 import { type DatasetDefinition, datasetSchema } from '../../schemas/config.ts'
+import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { bakePolicySchema } from '../../schemas/watch.ts'
-import { failureCode } from '../../src/core/failure.ts'
+import { failureCode, failureMessage } from '../../src/core/failure.ts'
+import { waitUntil } from '../../src/local/wait-until.ts'
 import { flips } from '../../src/registry/flips.ts'
 import { report } from '../stores/reports.ts'
+import { testFolder } from '../support/services.ts'
 import { makeWorld } from '../support/world.ts'
 
 const HOUR_MS = 3_600_000
@@ -35,20 +40,44 @@ it("limits and rules are those that were applied, or a refresh's own, whatever a
       schedule: { continuous: { atMostEveryMs: 123 }, jitterMs: HOUR_MS },
       retries: { attempts: 3, initialMs: 7 },
     },
+    furtherStores: { archive: `file:${join((await testFolder()).path, 'archive')}` },
   })
   const { dataset, config } = world
   let deps = {} as Deps
+  // What becomes of the further stores cannot even be recorded.
+  let isAstray = false
+  const astray = () => Promise.reject(ApplicationFailure.nonRetryable('a fault of the test'))
+  const rollbackEvents = async () =>
+    (await world.client.workflow.getHandle(WORKFLOW_ID.rollback(dataset)).fetchHistory()).events ?? []
+  /** By the workflow, after both have failed: it took its turn. */
+  const heard = async () => {
+    const events = await rollbackEvents()
+    const failed = events.filter((event) => event.activityTaskFailedEventAttributes)
+    const since = failed.length < 2 ? [] : events.slice(events.indexOf(failed[1] as (typeof events)[number]))
+    return since.find((event) => event.workflowTaskCompletedEventAttributes ?? event.workflowTaskFailedEventAttributes)
+  }
   await world.worker(
     (plain) => {
       deps = { ...plain, starter: async () => ({ identity: 'a test', parents: [], schedule: null }) }
       return plain
     },
-    // Watched here alone.
-    { decorateActivities: (all) => ({ ...all, watchBake: async () => ({ outcome: 'left', summary: 'a test' }) }) },
+    {
+      decorateActivities: (all) => ({
+        ...all,
+        // Watched here alone.
+        watchBake: async () => ({ outcome: 'left', summary: 'a test' }),
+        follow: (asked) => (isAstray ? astray() : all.follow(asked)),
+        degrade: (asked) => (isAstray ? astray() : all.degrade(asked)),
+        async verifyRollback(asked) {
+          if (isAstray) await waitUntil('the workflow to hear that no store follows', heard)
+          return all.verifyRollback(asked)
+        },
+      }),
+    },
   )
   const tags: string[] = []
-  for (let n = 0; n < 3; n++) tags.push((await world.refresh({ full: true })).tag as string)
-  const [first, second, third] = tags as [string, string, string]
+  for (let n = 0; n < 5; n++) tags.push((await world.refresh({ full: true })).tag as string)
+  const [first, second, third, fourth, fifth] = tags as [string, string, string, string, string]
   const hour = (ahead: number) => `${String((new Date().getUTCHours() + ahead + 24) % 24).padStart(2, '0')}:00`
   const edited = (declared: object): Deps => {
     const file = datasetSchema.parse({ ...declared, indexes, stores: ['main'], keep: 2, retireAfterMs: 0 })
@@ -59,7 +88,7 @@ it("limits and rules are those that were applied, or a refresh's own, whatever a
     new MockActivityEnvironment().run(step, asked)
 
   expect((await run(retire(closed), { dataset })).retired).toEqual([])
-  expect(await run(windowClosed(closed), { dataset, tag: third })).toBeNull()
+  expect(await run(windowClosed(closed), { dataset, tag: fifth })).toBeNull()
   const failed = { dataset, code: 'STORE_UNREACHABLE' as const, message: 'a test', attempt: 1 }
   expect(await run(afterFailure(closed), failed)).toEqual({ retryInMs: 7 })
   const down = { query: () => Promise.reject(new Error('a test')) } as unknown as Deps['pool']
@@ -83,8 +112,19 @@ it("limits and rules are those that were applied, or a refresh's own, whatever a
       await counters.put(report({ watchId: flipId, tag, readerId, reads: 500, errors: 250, since: at, at }))
     return { dataset, flipId, tag }
   }
-  const beyond = await run(watchBake(unlimited), await failing(third)).catch((error: unknown) => error)
+  const beyond = await run(watchBake(unlimited), await failing(fifth)).catch((error: unknown) => error)
   expect(failureCode(beyond)).toBe('BAKE_FAILED')
+
+  // Where stores are is the file's to say: what it does not name is not followed, and stops no rollback.
+  const { stores } = definition
+  Object.assign(definition, { stores: ['main'] })
+  expect(await world.rollback({ to: fourth })).toMatchObject({ status: 'ROLLED_BACK' })
+  Object.assign(definition, { stores })
+  expect((await world.pointer('archive')).active?.tag).toBe(fifth)
+  isAstray = true
+  const untold = await world.rollback({ to: third }).catch((error: unknown) => error)
+  expect(failureMessage(untold)).toContain(`is back from ${fourth} at ${third}`)
+  expect((await rollbackEvents()).filter((event) => event.workflowTaskFailedEventAttributes)).toEqual([])
 
   // A rollback and a flip forward belong to no refresh.
   const asked = { request: { dataset, reason: 'a test', to: first }, workflowId: 'a test', runId: 'a test' }
