@@ -40,13 +40,16 @@ export async function bakeOf(db: Db, flipId: string): Promise<Bake | null> {
   return { ...bake, watchesBefore: [flipBefore, canaryBefore].filter((id) => id !== null) }
 }
 
-/** The watch over what readers are on, where the next flip waits for its end: as the definition that was applied last declares. Null: nothing waits. */
+/**
+ * The watch over what readers are on, where the next flip waits for its end: as the definition that was applied last declares. Null: nothing waits. Of a
+ * rollback nothing does: its watch moves no reader, and what is to follow it is the cure.
+ */
 export async function awaitedBake(
   db: Db,
   dataset: string,
 ): Promise<{ flipId: string; tag: string; until: Date } | null> {
   const [last] = await confirmedFlips(db, dataset, 1)
-  if (last?.bakeUntil == null || last.bakeOutcome !== null) return null
+  if (last?.kind !== 'flip' || last.bakeUntil === null || last.bakeOutcome !== null) return null
   const { bake } = (await currentDefinition(db, dataset))?.definition ?? {}
   return bake?.whileBaking === 'wait' ? { flipId: last.flipId, tag: last.to, until: last.bakeUntil } : null
 }

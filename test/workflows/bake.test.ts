@@ -130,7 +130,7 @@ describe.concurrent('a bake', () => {
     await expectSound(world)
   })
 
-  it('where the next flip ends a bake, the refresh does not wait; its version is no rollback target', async (context) => {
+  it('where the next flip ends a bake, the refresh does not wait; its version is no rollback target; none waits for a rollback’s', async (context) => {
     const world = await makeShop(SHORT, context)
     const baked = await world.refresh()
     await declare(world, { ...LONG, whileBaking: 'end' })
@@ -150,12 +150,19 @@ describe.concurrent('a bake', () => {
     expect([previous?.tag, known?.flipId]).toEqual([baked.tag, third.after.flipId])
     const outcomes = (await flips(world.pool, world.dataset)).map(({ bakeOutcome }) => bakeOutcome)
     expect(outcomes).toEqual([null, 'cutShort', 'baked'])
+    await declare(world, LONG)
     const rolledBack = await world.rollback()
     expect(rolledBack).toMatchObject({
       from: third.tag,
       to: baked.tag,
       summary: expect.stringContaining('every block is whole'),
     })
+    await world.resume()
+    const fourth = await untilFlipped(world)
+    const left = world.client.workflow.getHandle(WORKFLOW_ID.bake(world.dataset, fourth.before.flipId as string))
+    expect(await left.result()).toMatchObject({ status: 'LEFT' })
+    await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).cancel()
+    expect(await fourth.refresh).toMatchObject({ status: 'FLIPPED' })
     await expectSound(world)
   })
 
