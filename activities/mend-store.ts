@@ -1,7 +1,10 @@
+import { WORKFLOW_ID } from '../schemas/refresh.ts'
+import { type Loss, lossOf } from '../src/core/asserted-pointer.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
-import { openCanary } from '../src/registry/canaries.ts'
-import { openFlips } from '../src/registry/flips.ts'
+import { confirmedFlips, openFlips } from '../src/registry/flips.ts'
 import type { LastInStore } from '../src/registry/last-in-stores.ts'
+import { openRefreshOf } from '../src/registry/open-refresh-of.ts'
+import { sinceIntended } from '../src/registry/since-intended.ts'
 import { absorbBreakGlass } from './absorb.ts'
 import type { Looking } from './damage.ts'
 import { type Deps, datasetOf } from './deps.ts'
@@ -13,15 +16,22 @@ export interface StoreFinding {
   dataset: string
   /** As the definition calls the store. */
   store: string
-  found: 'missing' | 'rebound' | 'behind' | 'unabsorbed'
+  found: Loss | 'unabsorbed'
   last: LastInStore
 }
 
 /** `elsewhere`: another does it. `left`: what was confirmed last is not whole there, and nothing was written. */
 export type Mended = 'done' | 'elsewhere' | 'left'
 
-/** Whoever intended a flip or canary less long ago makes it: when the store restarted meanwhile, that repairs it. A repair from here would keep it from being made. */
-const MAKERS_MS = 60_000
+/**
+ * Whoever intended a flip or canary tries to make it for no longer, and repairs the store when that restarted meanwhile. A repair from here would issue an
+ * epoch above it, and keep it from being made: a rollback that takes back a bad version, say.
+ */
+const MAKERS_MS = 20 * 60_000
+/** The same where no workflow is at work on it: at the prompt, say. */
+const WITHOUT_WORKFLOW_MS = 60_000
+/** Flips among which that of a version which is taken back is found: a drill of it is two. */
+const RECENT_MAX = 8
 
 /**
  * What the worker's look at the stores does about what it found: the same repair as that of a refresh, without one. One worker at a time for each
@@ -51,10 +61,28 @@ export async function mendStore(deps: Deps, finding: StoreFinding, signal: Abort
 /** It ends with the connection. */
 const LOCK = 'select pg_try_advisory_lock(hashtextextended($1, 0)) as "isMine"'
 
-async function isBeingMade({ pool }: Deps, dataset: string): Promise<boolean> {
-  const flips = await openFlips(pool, dataset)
-  if (flips.some(({ intendedAt }) => Date.now() - intendedAt.getTime() < MAKERS_MS)) return true
-  return ((await openCanary(pool, dataset))?.elapsedMs ?? MAKERS_MS) < MAKERS_MS
+async function isBeingMade(deps: Deps, dataset: string): Promise<boolean> {
+  const ageMs = await sinceIntended(deps.pool, dataset)
+  if (ageMs === null || ageMs >= MAKERS_MS) return false
+  if (ageMs < WITHOUT_WORKFLOW_MS) return true
+  for (const workflowId of await makersOf(deps, dataset)) if (await deps.isRunning(workflowId)) return true
+  return false
+}
+
+async function makersOf({ pool }: Deps, dataset: string): Promise<string[]> {
+  const refresh = await openRefreshOf(pool, dataset)
+  const open = await openFlips(pool, dataset)
+  const left = (await confirmedFlips(pool, dataset, RECENT_MAX)).filter(({ to }) =>
+    open.some(({ from }) => from === to),
+  )
+  const beside = [...left.map(({ flipId }) => flipId), ...open.map(({ to }) => to)]
+  return [
+    WORKFLOW_ID.rollback(dataset),
+    ...beside.map((about) => WORKFLOW_ID.rollbackBeside(dataset, about)),
+    WORKFLOW_ID.flipTo(dataset),
+    WORKFLOW_ID.drill(dataset),
+    ...(refresh === null ? [] : [refresh.workflowId]),
+  ]
 }
 
 async function mendFirst(deps: Deps, looking: Looking): Promise<Mended> {
@@ -81,6 +109,8 @@ async function mendFurther(deps: Deps, looking: Looking, { store: name, found, l
   const { store } = further
   const read = await store.pointer.read()
   const stored = read?.pointer
+  // Another worker mended it after the look.
+  if (lossOf(stored ?? null, await store.pointer.isBound(), last) === null) return 'elsewhere'
   if (!(await repairFirst(deps, looking))) return 'left'
   const isRecorded = await deps.alert({
     kind: 'STORE_REBOUND',

@@ -14,6 +14,16 @@ export function isBehind(stored: Pointer | null, known: Pick<Pointer, 'flipId' |
   return !hasLast || compareEpoch(stored.epoch, known.epoch) < 0
 }
 
+/** `missing`: no pointer is there. `behind`: it lacks the last flip. `rebound`: another server answers than the one that it was written by. */
+export type Loss = 'missing' | 'behind' | 'rebound'
+
+/** What a look at a store's pointer finds lost, or perhaps lost; null: nothing. */
+export function lossOf(stored: Pointer | null, isBound: boolean, last: Pick<Pointer, 'flipId' | 'epoch'>): Loss | null {
+  if (stored === null) return 'missing'
+  if (isBehind(stored, last)) return 'behind'
+  return isBound ? null : 'rebound'
+}
+
 /**
  * Whether the store's last flip is one of which `known` says nothing: it was made after the registry was read, or nobody has recorded it.
  * Before a repair may undo it for being behind, it is settled and the registry read again.

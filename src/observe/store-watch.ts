@@ -1,7 +1,7 @@
 import type { Pool } from 'pg'
 import type { Deps } from '../../activities/deps.ts'
 import type { Mended, StoreFinding } from '../../activities/mend-store.ts'
-import { isBehind } from '../core/asserted-pointer.ts'
+import { lossOf } from '../core/asserted-pointer.ts'
 import { unstartedBakes } from '../registry/bakes.ts'
 import { inCanary } from '../registry/canaries.ts'
 import { type LastInStore, lastInStores } from '../registry/last-in-stores.ts'
@@ -127,16 +127,8 @@ export class StoreWatch {
     if (last === undefined) return null
     const [read, isBound] = await Promise.all([store.pointer.read(), store.pointer.isBound()])
     const pointer = read?.pointer ?? null
-    const found =
-      pointer === null
-        ? 'missing'
-        : isBehind(pointer, last)
-          ? 'behind'
-          : !isBound
-            ? 'rebound'
-            : pointer.breakGlass.length > 0 && this.#isFirst(dataset, name)
-              ? 'unabsorbed'
-              : null
+    const isUnabsorbed = (pointer?.breakGlass.length ?? 0) > 0 && this.#isFirst(dataset, name)
+    const found = lossOf(pointer, isBound, last) ?? (isUnabsorbed ? 'unabsorbed' : null)
     return found && { finding: { dataset, store: name, found, last }, token: read?.token ?? null }
   }
 

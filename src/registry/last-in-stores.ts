@@ -10,7 +10,7 @@ export interface LastInStore {
   epoch: Epoch
 }
 
-/** Of each store that these datasets were flipped in, the further ones too; in one statement. */
+/** Of each store that these datasets are published to, the further ones too, and not of those that are detached; in one statement. */
 export async function lastInStores(db: Db, datasets: readonly string[]): Promise<LastInStore[]> {
   const rows = await select<{ dataset: string; url: string; flipId: string; registry: string; breakGlass: string }>(
     db,
@@ -26,7 +26,8 @@ export async function lastInStores(db: Db, datasets: readonly string[]): Promise
       union all
      select dataset, further.store, id, epoch, epoch_break_glass
        from snapflip.further_stores as further join snapflip.flip_intents using (dataset)
-      where dataset = any ($1) and further.state <> 'removed' and id = further.flip_id::uuid`,
+      where dataset = any ($1) and further.state in ('current', 'degraded') and id = further.flip_id::uuid
+        and exists (select from snapflip.datasets as attached where attached.name = dataset and detached_at is null)`,
     [datasets],
   )
   return rows.map(({ registry, breakGlass, ...row }) => ({

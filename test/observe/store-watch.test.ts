@@ -9,9 +9,11 @@ import type { Config } from '../../schemas/config.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { connectBuilder } from '../../src/changelog/session.ts'
 import { StoreWatch } from '../../src/observe/store-watch.ts'
+import { detachDataset } from '../../src/registry/detach-dataset.ts'
 import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
+import { lastInStores } from '../../src/registry/last-in-stores.ts'
 import { settleFlip } from '../../src/registry/settle-flip.ts'
 import type { Store } from '../../src/stores/ports.ts'
 import { applyShop, DATASET, definition, flipped } from '../registry/shop.ts'
@@ -78,7 +80,11 @@ it('a store that lost something is found and repaired without any workflow, and 
 it('a further store that came back empty gets back what it lost, without any workflow; what was rolled back without the registry is baked', async () => {
   const bake = { forMs: 600_000, whileBaking: 'end', drift: { sample: 0 } } as const
   const { world, restart } = await worldOnRedis({ bake }, { redisAs: 'copy' })
-  await world.worker(undefined, LOOKS)
+  let deps: Deps | undefined
+  await world.worker((given) => {
+    deps = given
+    return given
+  }, LOOKS)
   const tag = await refreshWith(world, 1)
   await refreshWith(world, 2)
   const { dataset } = world
@@ -88,7 +94,15 @@ it('a further store that came back empty gets back what it lost, without any wor
   await expect.poll(async () => (await world.pointer('copy')).active?.tag, PATIENCE).toBe(tag)
   await restart({ empty: true })
   await expect.poll(async () => (await world.pointer('copy').catch(() => null))?.active?.tag, PATIENCE).toBe(tag)
-  expect(await repairsOf(world)).toEqual(['missing, follows'])
+  await expect.poll(() => repairsOf(world), PATIENCE).toEqual(['missing, follows'])
+  // Another worker looked before that.
+  const [last] = (await lastInStores(world.pool, [dataset])).filter(({ url }) => url.startsWith('redis:'))
+  const finding = { dataset, store: 'copy', found: 'missing', last } as StoreFinding
+  const lock = [`snapflip: the stores of ${dataset}`]
+  const isFree = async () =>
+    (await world.pool.query('select pg_try_advisory_xact_lock(hashtextextended($1, 0)) as mine', lock)).rows[0].mine
+  await expect.poll(isFree, PATIENCE).toBe(true)
+  expect(await mendStore(deps as Deps, finding, looking.signal)).toBe('elsewhere')
   expect(toldOf(world)).toEqual(['STORE_REBOUND'])
   // How it ends is shown where bakes are: here it is over before anybody could tell how long it took.
   const watch = world.client.workflow.getHandle(WORKFLOW_ID.bake(dataset, made.flipId))
@@ -146,7 +160,7 @@ it('a store that does not answer holds up the look at no other, and one that was
   await drop()
 })
 
-it('a store is left alone while another worker mends it, or a flip is on its way that would', async () => {
+it('a store is left alone while another worker mends it, or whoever makes a flip that is on its way would', async () => {
   const { pool, url, drop } = await testDatabase()
   await applyShop(pool)
   const active = await flipped(pool, null)
@@ -155,7 +169,9 @@ it('a store is left alone while another worker mends it, or a flip is on its way
   const touched = async () => {
     throw new Error('the store was touched')
   }
-  const deps = { pool, config, store: touched, builder: () => connectBuilder(url) } as unknown as Deps
+  const running = new Set<string>()
+  const isRunning = async (workflowId: string) => running.has(workflowId)
+  const deps = { pool, config, isRunning, store: touched, builder: () => connectBuilder(url) } as unknown as Deps
   const finding = { dataset: DATASET, store: 'hot', found: 'missing', last } as unknown as StoreFinding
   const mend = () => mendStore(deps, finding, new AbortController().signal)
   await expect(mend()).rejects.toThrow('touched')
@@ -177,7 +193,40 @@ it('a store is left alone while another worker mends it, or a flip is on its way
     actor: null,
   })
   expect(await mend()).toBe('elsewhere')
+  const olderBy = (minutes: number) =>
+    pool.query(`update snapflip.flip_intents set intended_at = intended_at - $1 * interval '1 minute' where id = $2`, [
+      minutes,
+      flipId,
+    ])
+  await olderBy(10)
+  await expect(mend()).rejects.toThrow('touched')
+  const { rollback, rollbackBeside, flipTo, drill } = WORKFLOW_ID
+  const beside = [last?.flipId, active].map((about) => rollbackBeside(DATASET, about as string))
+  for (const workflowId of [rollback(DATASET), ...beside, flipTo(DATASET), drill(DATASET)]) {
+    running.clear()
+    running.add(workflowId)
+    expect(await mend()).toBe('elsewhere')
+  }
+  await olderBy(15)
+  await expect(mend()).rejects.toThrow('touched')
   await settleFlip(pool, { flipId, outcome: 'refused', detail: {} })
   await expect(mend()).rejects.toThrow('touched')
+  await drop()
+})
+
+it('a further store is not looked at before it is published to, nor when its dataset is detached', async () => {
+  const { pool, drop } = await testDatabase()
+  await applyShop(pool)
+  await flipped(pool, null)
+  const [last] = await flips(pool, DATASET)
+  await pool.query(
+    `insert into snapflip.further_stores (dataset, store, name, state, flip_id)
+     select $1, state, state, state, $2 from unnest(array['current', 'degraded', 'new', 'removed']) as state`,
+    [DATASET, last?.flipId],
+  )
+  const further = async () => (await lastInStores(pool, [DATASET])).map(({ url }) => url).filter((url) => url !== null)
+  expect((await further()).sort()).toEqual(['current', 'degraded'])
+  await detachDataset(pool, { dataset: DATASET, by: 'ana', tables: [], kept: [] })
+  expect(await further()).toEqual([])
   await drop()
 })
