@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { RefreshOutcome, RefreshStatus } from '../schemas/refresh.ts'
 import { isAgainst } from '../src/core/judgement.ts'
+import { approvalOf } from '../src/registry/approvals.ts'
 import { closeRefresh } from '../src/registry/close-refresh.ts'
 import { confirmedFlips } from '../src/registry/flips.ts'
 import { gateResults, type KeptGateResult } from '../src/registry/gate-results.ts'
@@ -25,7 +26,7 @@ export const finish =
       await closeRefresh(deps.pool, { refreshId, status, tag, summary, durationsMs })
       const gates = tag === null ? [] : await gateResults(deps.pool, dataset, tag)
       if (tag !== null && (status === 'REJECTED' || status === 'HELD'))
-        await tellRefused(deps, { dataset, tag, summary }, gates)
+        await tellRefused(deps, { refreshId, dataset, tag, summary }, gates)
       const durationMs = Object.values(durationsMs).reduce((sum, ms) => sum + ms, 0)
       deps.log.info({ dataset, version: tag, step: 'finish', outcome: status, durationMs }, summary)
       return {
@@ -41,11 +42,11 @@ export const finish =
 
 /**
  * Nobody may be looking at night; whoever asked at the prompt has a colleague. One incident until readers are moved, however many versions the same
- * gates refuse of a source that goes on changing.
+ * gates refuse of a source that goes on changing. A person's no, or none in time, is about this version alone.
  */
 async function tellRefused(
   deps: Deps,
-  { dataset, tag, summary }: { dataset: string; tag: string; summary: string },
+  { refreshId, dataset, tag, summary }: Pick<FinishRequest, 'refreshId' | 'dataset' | 'summary'> & { tag: string },
   gates: readonly KeptGateResult[],
 ): Promise<void> {
   const against = gates
@@ -53,11 +54,14 @@ async function tellRefused(
     .map(({ gate, index, verdict, actual, limit }) => ({ gate, index, verdict, actual, limit }))
   const [moved] = await confirmedFlips(deps.pool, dataset, 1)
   const cause = against.map(({ gate, index, verdict }) => JSON.stringify([gate, index, verdict])).toSorted()
+  const sameGates = `by ${createHash('sha256').update(cause.join()).digest('hex').slice(0, 16)}`
+  const answer = (await approvalOf(deps.pool, refreshId))?.decision ?? null
+  const isAnswer = answer === 'rejected' || answer === 'expired'
   await deps.alert({
     kind: 'GATE_REFUSED',
     dataset,
     version: tag,
-    incident: `since ${moved?.flipId ?? 'the beginning'}, by ${createHash('sha256').update(cause.join()).digest('hex').slice(0, 16)}`,
+    incident: `since ${moved?.flipId ?? 'the beginning'}, ${isAnswer ? `${answer} ${tag}` : sameGates}`,
     summary,
     evidence: { gates: against },
   })

@@ -237,6 +237,11 @@ it('what a gate holds waits for a yes, which vouches for evidence that has grown
     expect(await third.refresh).toMatchObject({ status: 'REJECTED', summary: expect.stringContaining('expired') })
     expect(await historyEntries(pool, { kind: 'approval.expired', version: third.row.tag })).toHaveLength(1)
     expect(await state(third.row.tag)).toBe('rejected')
+    // Who was told of the one knows nothing of the other.
+    const refusals = await pool.query(
+      "select version, times from snapflip.alerts where kind = 'GATE_REFUSED' order by raised_at",
+    )
+    expect(refusals.rows).toEqual([second, third].map(({ row }) => ({ version: row.tag, times: 1 })))
 
     // Asked about again: it is the same, and nothing is built for it.
     const again = byLogin(world)
