@@ -166,14 +166,11 @@ async function move(
   const { dataset, reason, to } = request
   const hold = { by: actor, reason, at: new Date().toISOString() }
   const before = await flipOf(deps.pool, flipId)
-  const found = (await store.pointer.read())?.pointer.active?.tag ?? null
-  let seen: string | null = null
   // Also when an earlier attempt intended this flip, and died before the store was set: what that one meant to repair is still to do.
   if (before?.outcome !== 'refused') {
     const rollback = { flipId, actor, reason, hold, to: before?.to ?? to ?? null, isWatched: true } as const
     const repaired = await reconcile(deps, store, { dataset, rollback, tell, signal })
     if (repaired?.outcome === 'moved') return repaired.summary
-    if (repaired !== null) seen = found
   }
   await absorbBreakGlass(deps, store, dataset)
 
@@ -187,7 +184,7 @@ async function move(
       { dataset },
     )
   }
-  if (earlier === null) await requireNotLeft(deps.pool, request, { pointer, active: from, seen, askedAt })
+  if (earlier === null) await requireNotLeft(deps.pool, request, { pointer, active: from, askedAt })
   const target = earlier?.to ?? to ?? (await targetOf(deps, dataset, pointer, from))
   const row = await versionRow(deps.pool, dataset, target)
   // One in any other state is refused for that.

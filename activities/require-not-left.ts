@@ -1,22 +1,25 @@
 import type { Pointer } from '../schemas/pointer.ts'
 import type { RollbackRequest } from '../schemas/refresh.ts'
 import { leftAlready } from '../src/core/left-already.ts'
-import { confirmedFlips } from '../src/registry/flips.ts'
+import { confirmedFlips, type FlipRow } from '../src/registry/flips.ts'
 import { goodBefore } from '../src/registry/good-before.ts'
+import { historyEntries } from '../src/registry/history-entries.ts'
 import type { Db } from '../src/registry/transaction.ts'
 
 /**
  * Refuses a rollback whose version readers have left: the one that it names; or, of a person who asked for one without naming where to, the one
  * that a rollback has left already whose hold still stands; or, where nothing was named, whichever was active when it was asked for.
  *
- * @param active where readers are, and `seen` where the store had them before it was repaired, null where it needed none: who asked has seen that.
+ * Where the store had readers before it was repaired, and nothing flipped since, is what who asked has seen: they mean where readers are.
+ *
+ * @param active where readers are.
  * @param askedAt by a person; null: what takes back a flip of its own.
  * @throws SnapflipError CONFLICT
  */
 export async function requireNotLeft(
   db: Db,
   { dataset, from, to }: RollbackRequest,
-  { pointer, active, seen, askedAt }: { pointer: Pointer; active: string; seen: string | null; askedAt: string | null },
+  { pointer, active, askedAt }: { pointer: Pointer; active: string; askedAt: string | null },
 ): Promise<void> {
   const [last] = await confirmedFlips(db, dataset, 1)
   const move =
@@ -27,7 +30,7 @@ export async function requireNotLeft(
     const further = pointer.previous?.tag ?? (await goodBefore(db, { dataset, from: active, pointer }))
     return leftAlready({ dataset, left, active, move, further })
   }
-  if (from !== undefined && from !== active && from !== seen) throw await refusal(from)
+  if (from !== undefined && from !== active && !(await wasFound(db, dataset, from, last))) throw await refusal(from)
   if (askedAt === null || last?.to !== active || last.from === null) return
   const isBackAlready = last.kind === 'rollback' && pointer.hold !== null
   if (to === undefined && isBackAlready) throw await refusal(last.from)
@@ -35,4 +38,12 @@ export async function requireNotLeft(
   const isAdopted = last.detail?.adopted === true
   if (from === undefined && !isAdopted && last.intendedAt.getTime() > Date.parse(askedAt))
     throw await refusal(last.from)
+}
+
+/** Whether a repair since the last flip, by whomever, found the store at this version. */
+async function wasFound(db: Db, dataset: string, tag: string, last: FlipRow | undefined): Promise<boolean> {
+  if (last === undefined) return false
+  const since = last.settledAt ?? last.intendedAt
+  const repairs = await historyEntries(db, { dataset, kind: 'alert.store_rebound', since })
+  return repairs.some(({ detail }) => (detail.stored as { tag?: unknown } | null | undefined)?.tag === tag)
 }
