@@ -96,8 +96,7 @@ async function planRefresh(
   const open = await openRefreshOf(deps.pool, dataset)
   if (open !== null && (await hasDied(open))) {
     const left = await readLeftBack(deps, open.refreshId, { dataset, tell, signal })
-    // A whole build is not built upon it, and is what replaces it.
-    if (left !== null && !full) return left
+    if (left !== null) return left
   }
   await endUnwatchedBake(deps, dataset, hasDied)
   await liftExpiredPin(deps, store, dataset)

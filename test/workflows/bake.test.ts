@@ -252,24 +252,6 @@ describe.concurrent('a bake', () => {
     expect(await openRefreshOf(world.pool, world.dataset)).toBeNull()
   })
 
-  it('a whole build is let in beside what a dead refresh left that does not read back', async (context) => {
-    let dies = true
-    const world: World = await makeShop(SHORT, context, {
-      async run(operation, call) {
-        const result = await call()
-        if (dies && operation === 'pointer.swap' && Context.current().info.activityType === 'flip') {
-          dies = false
-          await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).terminate()
-        }
-        return result
-      },
-    })
-    await world.refreshFailure()
-    await damageBlock(world, (await world.pointer()).active?.tag as string)
-    expect(await world.refresh({ full: true })).toMatchObject({ status: 'FLIPPED' })
-    expect(alertsOf(world)).toMatchObject([{ alert: 'VERIFY_FAILED' }])
-  })
-
   it('a bake that cannot go on, or that somebody cancels, is told and recorded as cut short', async (context) => {
     let blind = true
     let isCut = false
