@@ -115,7 +115,7 @@ export const HISTORY_KINDS = {
     detail: ['flipId', 'from', 'to', 'epoch', 'reason', 'at', 'rebound', 'store'],
   },
   'bake.passed': { says: 'A version was healthy for as long as it was watched', detail: WATCHED },
-  'bake.failed': { says: 'It was beyond its limits', detail: WATCHED },
+  'bake.failed': { says: 'It was beyond its limits, or did not read back after its flip', detail: WATCHED },
   'bake.unwatched': { says: 'It could not be watched to the end', detail: WATCHED },
   'drill.begun': { says: 'A rehearsal began', detail: ['drillId', 'from', 'to', 'reason'] },
   'drill.intended': { says: 'A move of a drill has its epoch', detail: INTENDED },
