@@ -120,16 +120,17 @@ create constraint trigger told after insert or update on snapflip.quarantines de
 create constraint trigger told after insert or update on snapflip.pins deferrable initially deferred
   for each row when (not snapflip.is_worker()) execute function snapflip.told('^(pin|unpin)$');
 
--- Flips: by hand, readers go back alone, to what they were on before and what nobody has forbidden. Any flip is settled once.
+-- Flips: by hand, readers go back alone, to what they were on before and what nobody has forbidden (or to where they are already, by a rollback that
+-- was made without the registry). Any flip is settled once.
 
 create function snapflip.guard_flip() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   if new.kind <> 'rollback' or new.outcome is not null or new.refresh_id is not null or new.bake_outcome is not null or not exists (
     select from snapflip.flip_intents as earlier where earlier.dataset = new.dataset and earlier.to_tag = new.to_tag and earlier.outcome = 'confirmed'
-  ) or exists (
+  ) or (new.epoch_break_glass = 0 and exists (
     select from snapflip.quarantines where dataset = new.dataset and tag = new.to_tag and lifted_at is null
-  ) or (select ordinal from snapflip.index_versions where dataset = new.dataset and tag = new.to_tag)
+  )) or (select ordinal from snapflip.index_versions where dataset = new.dataset and tag = new.to_tag)
      > (select ordinal from snapflip.index_versions where dataset = new.dataset and tag = new.from_tag)
   then
     perform snapflip.refuse(
@@ -207,7 +208,7 @@ begin
     when 'sealed' then old.state = 'candidate' or (old.state = 'quarantined' and not is_forbidden)
     when 'active' then was_active and old.state in ('sealed', 'candidate', 'retained')
     when 'retained' then was_active and case old.state
-      when 'quarantined' then not is_forbidden
+      when 'quarantined' then not is_forbidden or is_absorbed
       when 'retired' then is_absorbed
       else is_left or old.state in ('sealed', 'candidate')
     end

@@ -129,11 +129,13 @@ describe('what people write with their own connections', () => {
     expect((await tags()).at(-1)).toBe(before)
     const known = await knownPointer(op, DATASET)
     const epoch = { registry: known?.epoch.registry ?? 0, breakGlass: 1 }
+    // Not known where that was made.
+    await quarantine(op, { dataset: DATASET, tag: first, by, reason: 'odd as well' })
     const glass = { flipId: randomUUID(), from: before, to: first, by: 'ana@desk', reason: 'worse', rebound: false }
     const entries = [{ ...glass, at, epoch }]
     await transaction(op, (client) => takeOver(client, { dataset: DATASET, store: 'file:x', entries }))
     expect((await tags()).at(-1)).toBe(first)
-    for (const tag of [before, now])
+    for (const tag of [first, before, now])
       await release(lead, { dataset: DATASET, tag, by: logins.lead, reason: 'it was good' })
     await resume(lead, { dataset: DATASET, by: logins.lead, reason: 'go' })
     await flipped(database.pool, first)
