@@ -59,7 +59,8 @@ export async function endDeadCanary(deps: Deps, dataset: string, signal: AbortSi
   const store = await deps.store(dataset)
   await requireStore(deps.pool, { dataset, url: store.url })
   const tell = (progress: string) => deps.log.debug({ dataset, step: 'canary' }, progress)
-  const hasDied = async ({ workflowId }: OpenRefresh) => !(await deps.isRunning(workflowId))
+  // That run: another one of its id may wait for its window.
+  const hasDied = async ({ workflowId, runId }: OpenRefresh) => !(await deps.isRunning(workflowId, runId))
   await endLeftCanary(deps, store, { dataset, tell, signal, isUnasked: true }, hasDied)
 }
 

@@ -6,6 +6,7 @@ import type { CounterReport } from '../../schemas/counters.ts'
 import type { VersionRef } from '../../schemas/pointer.ts'
 import { WORKFLOW_ID } from '../../schemas/refresh.ts'
 import { canaryPolicySchema } from '../../schemas/watch.ts'
+import { windowsSchema } from '../../schemas/windows.ts'
 import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode } from '../../src/core/failure.ts'
 import type { CanaryChange } from '../../src/core/pointer.ts'
@@ -17,6 +18,7 @@ import { historyEntries } from '../../src/registry/history-entries.ts'
 import { hold } from '../../src/registry/hold.ts'
 import { version } from '../../src/registry/version.ts'
 import { changePointer } from '../../src/stores/change-pointer.ts'
+import { progressQuery } from '../../workflows/steps.ts'
 import type { Between } from '../stores/faults.ts'
 import { report } from '../stores/reports.ts'
 import { expectSound } from '../support/soundness.ts'
@@ -180,7 +182,16 @@ describe.concurrent('a canary', () => {
     const alone = await untilCanary(world)
     await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).terminate()
     await alone.refresh
-    // No refresh comes that would.
+    // No refresh comes that would: the next one waits for its window.
+    const inHours = (hours: number) => `${String((new Date().getUTCHours() + hours) % 24).padStart(2, '0')}:00`
+    const windows = windowsSchema.parse({ open: [{ from: inHours(2), to: inHours(3) }], outside: 'wait' })
+    Object.assign(world.config.datasets[world.dataset] as object, { windows })
+    await world.apply()
+    const waits = world.refresh().catch((error: unknown) => error)
+    const waiting = world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset))
+    await waitUntil('a refresh that waits', async () =>
+      (await waiting.query(progressQuery)).summary.includes('waits: its windows are closed') ? true : undefined,
+    )
     const looks = await world.worker(undefined, { lookEveryMs: 100 })
     await waitUntil('the end of the canary', async () =>
       (await openCanary(world.pool, world.dataset)) === null ? true : undefined,
@@ -188,6 +199,10 @@ describe.concurrent('a canary', () => {
     expect((await world.pointer()).candidate).toBeNull()
     looks.shutdown()
     await looks.run
+    await waiting.cancel()
+    expect(await waits).toMatchObject({ cause: { name: 'CancelledFailure' } })
+    Object.assign(world.config.datasets[world.dataset] as object, { windows: windowsSchema.parse({}) })
+    await world.apply()
 
     const good = await untilCanary(world, alone.tags.candidate)
     await world.client.workflow.getHandle(WORKFLOW_ID.refresh(world.dataset)).terminate()
