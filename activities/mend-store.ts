@@ -1,6 +1,7 @@
 import { WORKFLOW_ID } from '../schemas/refresh.ts'
 import { type Loss, lossOf } from '../src/core/asserted-pointer.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
+import { openCanary } from '../src/registry/canaries.ts'
 import { confirmedFlips, openFlips } from '../src/registry/flips.ts'
 import type { LastInStore } from '../src/registry/last-in-stores.ts'
 import { openRefreshOf } from '../src/registry/open-refresh-of.ts'
@@ -24,11 +25,14 @@ export interface StoreFinding {
 export type Mended = 'done' | 'elsewhere' | 'left'
 
 /**
- * Whoever intended a flip or canary tries to make it for no longer, and repairs the store when that restarted meanwhile. A repair from here would issue an
+ * Whoever intended a flip tries to make it for no longer, and repairs the store when that restarted meanwhile. A repair from here would issue an
  * epoch above it, and keep it from being made: a rollback that takes back a bad version, say.
  */
 const MAKERS_MS = 20 * 60_000
-/** The same where no workflow is at work on it: at the prompt, say. */
+/**
+ * The same where no workflow is at work on it, at the prompt say, or Temporal cannot be asked; and of a canary, which is open for as long as it runs: a
+ * further store would stay without what it lost.
+ */
 const WITHOUT_WORKFLOW_MS = 60_000
 /** Flips among which that of a version which is taken back is found: a drill of it is two. */
 const RECENT_MAX = 8
@@ -54,35 +58,47 @@ export async function mendStore(deps: Deps, finding: StoreFinding, signal: Abort
       ? mendFirst(deps, looking)
       : mendFurther(deps, looking, finding))
   } finally {
+    // PostgreSQL may hear of the connection's end only after the next look; where the connection is broken, that ends it.
+    await client.query('select pg_advisory_unlock_all()').catch(() => undefined)
     await client.end()
   }
 }
 
-/** It ends with the connection. */
+/** It ends with the connection at the latest. */
 const LOCK = 'select pg_try_advisory_lock(hashtextextended($1, 0)) as "isMine"'
 
 async function isBeingMade(deps: Deps, dataset: string): Promise<boolean> {
+  if (((await openCanary(deps.pool, dataset))?.elapsedMs ?? WITHOUT_WORKFLOW_MS) < WITHOUT_WORKFLOW_MS) return true
   const ageMs = await sinceIntended(deps.pool, dataset)
   if (ageMs === null || ageMs >= MAKERS_MS) return false
   if (ageMs < WITHOUT_WORKFLOW_MS) return true
-  for (const workflowId of await makersOf(deps, dataset)) if (await deps.isRunning(workflowId)) return true
+  const makers = await makersOf(deps, dataset)
+  try {
+    for (const { workflowId, runId } of makers) if (await deps.isRunning(workflowId, runId)) return true
+  } catch (error) {
+    deps.log.warn(
+      { dataset, step: 'reconcile', err: error },
+      'Temporal does not say who is at work; the store is mended',
+    )
+  }
   return false
 }
 
-async function makersOf({ pool }: Deps, dataset: string): Promise<string[]> {
+/** Of a refresh its run: another one of its id may wait for its window. */
+async function makersOf({ pool }: Deps, dataset: string): Promise<{ workflowId: string; runId?: string }[]> {
   const refresh = await openRefreshOf(pool, dataset)
   const open = await openFlips(pool, dataset)
   const left = (await confirmedFlips(pool, dataset, RECENT_MAX)).filter(({ to }) =>
     open.some(({ from }) => from === to),
   )
   const beside = [...left.map(({ flipId }) => flipId), ...open.map(({ to }) => to)]
-  return [
+  const movers = [
     WORKFLOW_ID.rollback(dataset),
     ...beside.map((about) => WORKFLOW_ID.rollbackBeside(dataset, about)),
     WORKFLOW_ID.flipTo(dataset),
     WORKFLOW_ID.drill(dataset),
-    ...(refresh === null ? [] : [refresh.workflowId]),
-  ]
+  ].map((workflowId) => ({ workflowId }))
+  return refresh === null ? movers : [...movers, refresh]
 }
 
 async function mendFirst(deps: Deps, looking: Looking): Promise<Mended> {

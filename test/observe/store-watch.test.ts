@@ -14,9 +14,10 @@ import { flips } from '../../src/registry/flips.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { intendFlip } from '../../src/registry/intend-flip.ts'
 import { lastInStores } from '../../src/registry/last-in-stores.ts'
+import { openRefresh } from '../../src/registry/open-refresh.ts'
 import { settleFlip } from '../../src/registry/settle-flip.ts'
 import type { Store } from '../../src/stores/ports.ts'
-import { applyShop, DATASET, definition, flipped } from '../registry/shop.ts'
+import { applyShop, aRefresh, DATASET, definition, flipped } from '../registry/shop.ts'
 import { testDatabase, testFolder } from '../support/services.ts'
 import type { World } from '../support/world.ts'
 import { repairsOf, setBack, worldOnRedis } from '../support/world-on-redis.ts'
@@ -170,8 +171,13 @@ it('a store is left alone while another worker mends it, or whoever makes a flip
     throw new Error('the store was touched')
   }
   const running = new Set<string>()
-  const isRunning = async (workflowId: string) => running.has(workflowId)
-  const deps = { pool, config, isRunning, store: touched, builder: () => connectBuilder(url) } as unknown as Deps
+  let isTemporalAway = false
+  const isRunning = async (workflowId: string, runId?: string) => {
+    if (isTemporalAway) throw new Error('Temporal is away')
+    return running.has(workflowId) || running.has(`${workflowId} ${runId}`)
+  }
+  const log = { warn: () => undefined }
+  const deps = { pool, config, log, isRunning, store: touched, builder: () => connectBuilder(url) } as unknown as Deps
   const finding = { dataset: DATASET, store: 'hot', found: 'missing', last } as unknown as StoreFinding
   const mend = () => mendStore(deps, finding, new AbortController().signal)
   await expect(mend()).rejects.toThrow('touched')
@@ -207,9 +213,32 @@ it('a store is left alone while another worker mends it, or whoever makes a flip
     running.add(workflowId)
     expect(await mend()).toBe('elsewhere')
   }
+  isTemporalAway = true
+  await expect(mend()).rejects.toThrow('touched')
+  isTemporalAway = false
+  running.clear()
+  const refresh = aRefresh()
+  await openRefresh(pool, refresh)
+  running.add(`${refresh.workflowId} ${refresh.runId}`)
+  expect(await mend()).toBe('elsewhere')
+  // Another run of its id waits for its window.
+  running.clear()
+  running.add(`${refresh.workflowId} another`)
+  await expect(mend()).rejects.toThrow('touched')
+  running.add(refresh.workflowId)
   await olderBy(15)
   await expect(mend()).rejects.toThrow('touched')
   await settleFlip(pool, { flipId, outcome: 'refused', detail: {} })
+  await expect(mend()).rejects.toThrow('touched')
+
+  // A canary is open for as long as it runs.
+  await pool.query(
+    `insert into snapflip.canaries (id, dataset, tag, refresh_id, epoch, salt, ends_at)
+     values (gen_random_uuid(), $1, $2, $3, 1, '', now() + interval '1 hour')`,
+    [DATASET, active, refresh.refreshId],
+  )
+  expect(await mend()).toBe('elsewhere')
+  await pool.query(`update snapflip.canaries set intended_at = intended_at - interval '2 minutes'`)
   await expect(mend()).rejects.toThrow('touched')
   await drop()
 })
