@@ -10,7 +10,8 @@ import type { Db } from '../src/registry/transaction.ts'
  * Refuses a rollback whose version readers have left: the one that it names; or, of a person who asked for one without naming where to, the one
  * that a rollback has left already whose hold still stands; or, where nothing was named, whichever was active when it was asked for.
  *
- * Where the store had readers before it was repaired, and nothing flipped since, is what who asked has seen: they mean where readers are.
+ * Where the first store had readers before it was repaired, and nothing flipped since, is what a person who asked after that flip has seen: they mean
+ * where readers are. What takes back a flip of its own means that version alone.
  *
  * @param active where readers are.
  * @param askedAt by a person; null: what takes back a flip of its own.
@@ -30,20 +31,26 @@ export async function requireNotLeft(
     const further = pointer.previous?.tag ?? (await goodBefore(db, { dataset, from: active, pointer }))
     return leftAlready({ dataset, left, active, move, further })
   }
-  if (from !== undefined && from !== active && !(await wasFound(db, dataset, from, last))) throw await refusal(from)
+  const isAskedSince = last !== undefined && askedAt !== null && isBefore(last, askedAt)
+  if (from !== undefined && from !== active && !(isAskedSince && (await wasFound(db, dataset, from, last))))
+    throw await refusal(from)
   if (askedAt === null || last?.to !== active || last.from === null) return
   const isBackAlready = last.kind === 'rollback' && pointer.hold !== null
   if (to === undefined && isBackAlready) throw await refusal(last.from)
-  // What was intended later was made later, unless the registry had to learn of it from the store; a clock that is ahead costs asking again.
-  const isAdopted = last.detail?.adopted === true
-  if (from === undefined && !isAdopted && last.intendedAt.getTime() > Date.parse(askedAt))
-    throw await refusal(last.from)
+  if (from === undefined && !isAskedSince) throw await refusal(last.from)
 }
 
-/** Whether a repair since the last flip, by whomever, found the store at this version. */
-async function wasFound(db: Db, dataset: string, tag: string, last: FlipRow | undefined): Promise<boolean> {
-  if (last === undefined) return false
+/** What was intended later was made later, unless the registry had to learn of it from the store; a clock that is ahead costs asking again. */
+function isBefore({ intendedAt, detail }: FlipRow, askedAt: string): boolean {
+  return detail?.adopted === true || intendedAt.getTime() <= Date.parse(askedAt)
+}
+
+/** Whether a repair since the last flip, by whomever, found the first store at this version. The entry of a further one names it. */
+async function wasFound(db: Db, dataset: string, tag: string, last: FlipRow): Promise<boolean> {
   const since = last.settledAt ?? last.intendedAt
   const repairs = await historyEntries(db, { dataset, kind: 'alert.store_rebound', since })
-  return repairs.some(({ detail }) => (detail.stored as { tag?: unknown } | null | undefined)?.tag === tag)
+  return repairs.some(
+    ({ detail: { store, stored } }) =>
+      store === undefined && (stored as { tag?: unknown } | null | undefined)?.tag === tag,
+  )
 }
