@@ -7,7 +7,8 @@ import { requireStore } from '../src/registry/apply-store.ts'
 import { openDrillOf } from '../src/registry/drills.ts'
 import { epochOf, type FlipRow, flipOf } from '../src/registry/flips.ts'
 import { goodBefore } from '../src/registry/good-before.ts'
-import { type VersionRow, version as versionRow } from '../src/registry/version.ts'
+import { restoreVersion } from '../src/registry/restore-version.ts'
+import { manifestsOf, type VersionRow, version as versionRow } from '../src/registry/version.ts'
 import type { Store } from '../src/stores/ports.ts'
 import { absorbBreakGlass } from './absorb.ts'
 import { buildBack } from './build-back.ts'
@@ -216,18 +217,26 @@ async function targetOf(deps: TakeBackDeps, dataset: string, pointer: Pointer, f
   )
 }
 
-/** The target as the registry knows it, if its manifest is in the store as it was sealed, or another store has it to be copied back. */
+/** The target, if its manifest is in the store as the registry knows it, or as it was sealed, or another store has it to be copied back. */
 async function retainedRef(deps: TakeBackDeps, store: Store, looking: Looking, row: VersionRow): Promise<VersionRef> {
   const { dataset } = looking
-  const { tag } = row
-  if (row.digest === null || row.manifestSha256 === null) {
+  const { tag, ordinal, digest } = row
+  if (digest === null || row.manifestSha256 === null) {
     throw new SnapflipError('UNKNOWN_VERSION', `Expected a sealed version of ${dataset}, found ${tag} ${row.state}.`, {
       dataset,
       tag,
     })
   }
-  const ref = { tag, ordinal: row.ordinal, digest: row.digest, manifest: row.manifestSha256 }
-  const back = (await stands(store, ref)) ? null : await buildBack(deps, store, looking, ref, [])
+  for (const manifest of manifestsOf(row)) {
+    const ref = { tag, ordinal, digest, manifest }
+    if (!(await stands(store, ref))) continue
+    const { generation } = await readManifest(store, dataset, ref)
+    const there = { dataset, tag, digest, manifest, generation, url: store.url, from: store.url }
+    if (manifest !== row.manifestSha256) await restoreVersion(deps.pool, there)
+    return ref
+  }
+  const ref = { tag, ordinal, digest, manifest: row.manifestSha256 }
+  const back = await buildBack(deps, store, looking, ref, [])
   await readManifest(store, dataset, back?.ref ?? ref)
   return back?.ref ?? ref
 }

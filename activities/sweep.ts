@@ -5,8 +5,9 @@ import { copies, forgetCopies } from '../src/registry/copies.ts'
 import { journalledGenerations } from '../src/registry/journalled-generations.ts'
 import { swept } from '../src/registry/retire.ts'
 import { sweptGeneration } from '../src/registry/swept-generation.ts'
+import { manifestsOf } from '../src/registry/version.ts'
 import { versions } from '../src/registry/versions.ts'
-import { decodeManifest } from '../src/snapshot/manifest.ts'
+import { decodeManifest, manifestHash } from '../src/snapshot/manifest.ts'
 import { sweepVersion } from '../src/snapshot/retire.ts'
 import { changePointer } from '../src/stores/change-pointer.ts'
 import type { Store } from '../src/stores/ports.ts'
@@ -32,8 +33,8 @@ export interface Place {
   leaving(): Promise<string[]>
   /** Tags of the manifests that are there, after those were deleted that nobody can flip to. */
   present(): Promise<string[]>
-  /** What the manifest of a version has to be there; null: it is not known. */
-  sha256Of(tag: string): Promise<string | null>
+  /** What the manifest of a version has to be there, one of these; none: it is not known. */
+  hashesOf(tag: string): Promise<string[]>
   gone(tag: string): Promise<void>
 }
 
@@ -54,7 +55,7 @@ export function firstPlace(deps: Deps, store: Store, looking: Looking): Place {
       for (const tag of late) await store.data.deleteManifest(tag)
       return tags.filter((tag) => !late.includes(tag))
     },
-    sha256Of: async (tag) => (await versions(deps.pool, dataset, { tags: [tag] }))[0]?.manifestSha256 ?? null,
+    hashesOf: async (tag) => (await versions(deps.pool, dataset, { tags: [tag] })).flatMap(manifestsOf),
     // The registry last: what a crash leaves undone is then found again by the next sweep, as retired.
     gone: (tag) => swept(deps.pool, { dataset, tag }),
   }
@@ -72,7 +73,10 @@ function furtherPlace(deps: Deps, store: Store, { dataset }: Looking): Place {
       return (await versions(deps.pool, dataset, { tags, states: ['retired', 'swept'] })).map(({ tag }) => tag)
     },
     present,
-    sha256Of: async (tag) => (await copies(deps.pool, { dataset, url })).get(tag)?.manifest ?? null,
+    hashesOf: async (tag) => {
+      const copy = (await copies(deps.pool, { dataset, url })).get(tag)
+      return copy === undefined ? [] : [copy.manifest]
+    },
     gone: (tag) => forgetCopies(deps.pool, { dataset, url, tags: [tag], why: 'it was retired' }),
   }
 }
@@ -180,11 +184,13 @@ async function leavingManifest(deps: Deps, place: Place, dataset: string, tag: s
 }
 
 /** Null: there is none. Throws CORRUPT. */
-async function manifestIn({ store, sha256Of }: Place, dataset: string, tag: string): Promise<Manifest | null> {
+async function manifestIn({ store, hashesOf }: Place, dataset: string, tag: string): Promise<Manifest | null> {
   const bytes = await store.data.readManifest(tag)
   if (bytes === null) return null
-  const sha256 = await sha256Of(tag)
-  return decodeManifest(bytes, { dataset, tag, ...(sha256 === null ? {} : { sha256 }) })
+  const known = await hashesOf(tag)
+  const found = manifestHash(bytes)
+  const sha256 = known.includes(found) ? found : known[0]
+  return decodeManifest(bytes, { dataset, tag, ...(sha256 === undefined ? {} : { sha256 }) })
 }
 
 /** False: a version that stays cannot be read, so what it shares is not known. This one stays until a later sweep, with its manifest. */

@@ -79,7 +79,7 @@ export const HISTORY_KINDS = {
   },
   'version.copied': { says: 'A further store has it', detail: ['store', 'from', 'manifestSha256', 'generation'] },
   'version.restored': {
-    says: 'A store that had lost it got it back from another',
+    says: 'A store that had lost it got it back from another, or had it all along',
     detail: ['store', 'from', 'manifestSha256', 'before', 'generation'],
   },
   'copy.gone': { says: 'A further store has it no longer', detail: ['store', 'why'] },

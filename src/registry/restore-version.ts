@@ -3,7 +3,7 @@ import { record } from './record.ts'
 import { type Db, transaction } from './transaction.ts'
 import { version } from './version.ts'
 
-/** Records that a version was copied back into the dataset's first store, where it has another manifest than it was sealed with: the same content lies elsewhere. */
+/** Records that a version was copied back into the dataset's first store, where it has another manifest than it was sealed with: the same content lies elsewhere. Or that it is there as it was sealed after all, from itself. */
 export async function restoreVersion(
   db: Db,
   {

@@ -46,3 +46,12 @@ export async function version(db: Db, dataset: string, tag: string): Promise<Ver
   }
   return row
 }
+
+/**
+ * Hashes that its manifest may have in the first store, the recorded one first. Where it was copied back into a server that only answered in the
+ * place of the right one, that has it as it was sealed.
+ */
+export function manifestsOf(row: VersionRow): string[] {
+  const hashes = [row.manifestSha256, row.sealedManifestSha256].filter((hash) => hash !== null)
+  return [...new Set(hashes)]
+}

@@ -11,6 +11,7 @@ import { SnapflipError } from '../../src/core/errors.ts'
 import { failureCode } from '../../src/core/failure.ts'
 import { historyEntries } from '../../src/registry/history-entries.ts'
 import { knownPointer } from '../../src/registry/known-pointer.ts'
+import { restoreVersion } from '../../src/registry/restore-version.ts'
 import { version } from '../../src/registry/version.ts'
 import { LEASE_TTL_MAX_MS } from '../../src/stores/unreadable-lease.ts'
 import type { StoreOperation } from '../stores/faults.ts'
@@ -54,6 +55,29 @@ it('a pinned version is whole for as long as the pin lasts, and swept afterwards
   await refreshAfter(world, EVERYTHING)
   expect(await stateOf(world, first)).toBe('swept')
   expect(await store.data.listManifests()).not.toContain(first)
+  await expectSound(world)
+})
+
+it('after a wrong server answered for a while, and versions were copied into it, the right one is swept and rolled back in as ever', async () => {
+  const world = await makeWorld(SHOP)
+  await world.worker()
+  const { pool, dataset } = world
+  const first = await refreshAfter(world, 'select')
+  const second = await refreshAfter(world, EVERYTHING)
+  const sealed = await version(pool, dataset, second)
+  for (const tag of [first, second]) {
+    const { digest } = await version(pool, dataset, tag)
+    const copy = { manifest: randomBytes(32).toString('hex'), generation: randomBytes(16).toString('hex') }
+    const where = { url: (await world.store()).url, from: 'file:/archive' }
+    await restoreVersion(pool, { dataset, tag, digest: digest as string, ...copy, ...where })
+  }
+  const third = await refreshAfter(world, EVERYTHING)
+  expect(await stateOf(world, first)).toBe('swept')
+  expect(await world.rollback()).toMatchObject({ status: 'ROLLED_BACK', from: third, to: second })
+  const { manifestSha256, generation } = sealed
+  expect((await world.pointer()).active).toMatchObject({ tag: second, manifest: manifestSha256 })
+  expect(await version(pool, dataset, second)).toMatchObject({ manifestSha256, generation })
+  expect(await historyEntries(pool, { dataset, kind: 'alert' })).toEqual([])
   await expectSound(world)
 })
 
