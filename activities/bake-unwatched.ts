@@ -4,6 +4,7 @@ import { confirmedFlips } from '../src/registry/flips.ts'
 import { type OpenRefresh, openRefreshOf } from '../src/registry/open-refresh-of.ts'
 import type { Deps } from './deps.ts'
 import { asActivity } from './failure.ts'
+import { moversOf, RECENT_MAX } from './movers.ts'
 
 /** A bake that could not be watched to its end. */
 export interface BakeUnwatched {
@@ -17,9 +18,6 @@ export const bakeUnwatched =
   (deps: Deps) =>
   (bake: BakeUnwatched): Promise<void> =>
     asActivity(() => tellUnwatched(deps, bake))
-
-/** Flips among which that of a version which is taken back is found: a drill of it is two. */
-const RECENT_MAX = 8
 
 /**
  * Nothing is at work on the last flip's bake. What made the flip died before it started the watch: that is done now. Where it should have ended by now, or
@@ -35,18 +33,12 @@ export async function endUnwatchedBake(
 ): Promise<void> {
   const [last, ...before] = await confirmedFlips(deps.pool, dataset, RECENT_MAX)
   if (last?.bakeUntil == null || last.bakeOutcome !== null) return
-  const { flipId, from, to: tag } = last
+  const { flipId, to: tag } = last
   const watch = WORKFLOW_ID.bake(dataset, flipId)
-  const left = before.filter((flip) => flip.to === from)
-  const starters = [
-    WORKFLOW_ID.rollback(dataset),
-    ...left.map((flip) => WORKFLOW_ID.rollbackBeside(dataset, flip.flipId)),
-    WORKFLOW_ID.flipTo(dataset),
-  ]
   const open = await openRefreshOf(deps.pool, dataset)
   if (open !== null && open.refreshId === last.refreshId && !(await hasDied(open))) return
   // The watch last: whatever ended before it was asked for has started it by then.
-  for (const workflowId of [...starters, watch]) if (await deps.isRunning(workflowId)) return
+  for (const workflowId of [...moversOf(dataset, [last], before), watch]) if (await deps.isRunning(workflowId)) return
   const isOver = last.bakeUntil.getTime() <= Date.now()
   if (!isOver && (await deps.startBake({ dataset, flipId, tag }))) return
   await tellUnwatched(deps, { dataset, tag, flipId, why: `no workflow ${watch} is at work` })

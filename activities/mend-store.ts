@@ -1,4 +1,3 @@
-import { WORKFLOW_ID } from '../schemas/refresh.ts'
 import { type Loss, lossOf } from '../src/core/asserted-pointer.ts'
 import { requireStore } from '../src/registry/apply-store.ts'
 import { openCanary } from '../src/registry/canaries.ts'
@@ -10,6 +9,7 @@ import { absorbBreakGlass } from './absorb.ts'
 import type { Looking } from './damage.ts'
 import { type Deps, datasetOf } from './deps.ts'
 import { bringUp, followAll, furtherStoreOf, leaveBehind } from './follow.ts'
+import { moversOf, RECENT_MAX } from './movers.ts'
 import { repair } from './reconcile.ts'
 
 /** What a look at a store found, against what the registry knows of it. */
@@ -34,8 +34,6 @@ const MAKERS_MS = 20 * 60_000
  * further store would stay without what it lost.
  */
 const WITHOUT_WORKFLOW_MS = 60_000
-/** Flips among which that of a version which is taken back is found: a drill of it is two. */
-const RECENT_MAX = 8
 
 /**
  * What the worker's look at the stores does about what it found: the same repair as that of a refresh, without one. One worker at a time for each
@@ -88,16 +86,8 @@ async function isBeingMade(deps: Deps, dataset: string): Promise<boolean> {
 async function makersOf({ pool }: Deps, dataset: string): Promise<{ workflowId: string; runId?: string }[]> {
   const refresh = await openRefreshOf(pool, dataset)
   const open = await openFlips(pool, dataset)
-  const left = (await confirmedFlips(pool, dataset, RECENT_MAX)).filter(({ to }) =>
-    open.some(({ from }) => from === to),
-  )
-  const beside = [...left.map(({ flipId }) => flipId), ...open.map(({ to }) => to)]
-  const movers = [
-    WORKFLOW_ID.rollback(dataset),
-    ...beside.map((about) => WORKFLOW_ID.rollbackBeside(dataset, about)),
-    WORKFLOW_ID.flipTo(dataset),
-    WORKFLOW_ID.drill(dataset),
-  ].map((workflowId) => ({ workflowId }))
+  const recent = await confirmedFlips(pool, dataset, RECENT_MAX)
+  const movers = moversOf(dataset, open, recent).map((workflowId) => ({ workflowId }))
   return refresh === null ? movers : [...movers, refresh]
 }
 

@@ -27,6 +27,7 @@ test('a bake that is late is not unwatched while the workflow that is to start i
     WORKFLOW_ID.bake(DATASET, flipId),
     WORKFLOW_ID.rollback(DATASET),
     WORKFLOW_ID.rollbackBeside(DATASET, bad?.flipId as string),
+    WORKFLOW_ID.rollbackBeside(DATASET, first),
     WORKFLOW_ID.flipTo(DATASET),
   ]
   for (const running of starters) expect(await looked(running), running).toBeNull()
